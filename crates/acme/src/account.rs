@@ -1,0 +1,55 @@
+//! Accounts (RFC 8555 §7.1.2).
+
+use chancery_pki::{PublicKey, Timestamp};
+
+use crate::id::AccountId;
+
+/// The name of an ACME directory of this server, as it stands in `/acme/{directory}/directory`.
+pub type DirectoryName = String;
+
+/// An account: a key, and what its holder told us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its identity, in its URL.
+    pub id: AccountId,
+    /// The directory at which it registered; it is not known at any other.
+    pub directory: DirectoryName,
+    /// The key that signs its requests.
+    pub key: PublicKey,
+    /// `mailto:` URLs, checked.
+    pub contacts: Vec<String>,
+    /// Whether it may still act.
+    pub status: AccountStatus,
+    /// When it agreed to the terms of service, if it did.
+    pub terms_agreed: Option<Timestamp>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The external account binding it came with (RFC 8555 §7.3.4): the key's identifier and the JWS word for word.
+    pub external: Option<ExternalAccount>,
+}
+
+/// A verified external account binding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalAccount {
+    /// The identifier of the EAB key.
+    pub key_id: String,
+    /// The binding as it was sent, reflected in the account object.
+    pub binding: String,
+}
+
+/// Whether an account may act (RFC 8555 §7.1.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountStatus {
+    /// It may.
+    Valid,
+    /// Its holder ended it.
+    Deactivated {
+        /// When.
+        at: Timestamp,
+    },
+    /// We ended it.
+    Revoked {
+        /// When.
+        at: Timestamp,
+    },
+}

@@ -1,0 +1,73 @@
+//! Opaque 128-bit identifiers, as they stand in URLs: 22 characters of base64url (RFC 4648 §5).
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+/// The text is no identifier of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an identifier: 22 characters of base64url")]
+pub struct NotAnId;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; 16]);
+
+        impl $name {
+            /// From 16 random octets.
+            #[must_use]
+            pub const fn from_random(octets: [u8; 16]) -> Self {
+                Self(octets)
+            }
+
+            /// The 16 octets, as a store keeps them.
+            #[must_use]
+            pub const fn octets(&self) -> [u8; 16] {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut text = [0u8; 22];
+                let written = URL_SAFE_NO_PAD.encode_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
+                f.write_str(std::str::from_utf8(text.get(..written).unwrap_or_default()).map_err(|_| fmt::Error)?)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NotAnId;
+
+            fn from_str(text: &str) -> Result<Self, NotAnId> {
+                let octets = URL_SAFE_NO_PAD.decode(text).map_err(|_| NotAnId)?;
+                octets.try_into().map(Self).map_err(|_| NotAnId)
+            }
+        }
+    };
+}
+
+id!(
+    /// An account (RFC 8555 §7.1.2).
+    AccountId
+);
+id!(
+    /// An order (RFC 8555 §7.1.3).
+    OrderId
+);
+id!(
+    /// An authorization (RFC 8555 §7.1.4).
+    AuthorizationId
+);
+id!(
+    /// A certificate. For one of our own authorities these are the 128 bits of its serial
+    /// number, which makes the pair of authority and serial unique by construction.
+    CertificateId
+);

@@ -1,0 +1,1 @@
+//! What the CA does, step by step, and the ports it needs.

@@ -1,0 +1,1 @@
+//! The one guarded dialer for everything outgoing.

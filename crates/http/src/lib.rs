@@ -1,0 +1,1 @@
+//! axum: ACME, the JSON API, health and metrics.

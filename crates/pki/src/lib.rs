@@ -1,0 +1,14 @@
+//! The X.509 vocabulary of Chancery: names, keys, CSRs, serials, validity, profiles, TBS, lints, certificates.
+//!
+//! Pure: no clock, no randomness, no files, no sockets. What comes out of this crate has been
+//! checked; what goes into a certificate comes from order, profile and the CSR's public key alone.
+
+pub mod key;
+pub mod name;
+pub mod serial;
+pub mod time;
+
+pub use key::{KeyKind, PublicKey, SpkiDigest};
+pub use name::{DnsName, Name, NameRejection, NameSet, SpiffeId};
+pub use serial::SerialNumber;
+pub use time::{Lifetime, Timestamp, Validity};

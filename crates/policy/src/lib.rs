@@ -1,0 +1,1 @@
+//! The issuance-policy language: parse, evaluate, explain.

@@ -1,0 +1,1 @@
+//! The port Signer on an encrypted key file.

@@ -1,0 +1,1 @@
+//! Builders, frozen clock, seeded entropy, memory store, fake signer and validator.

@@ -1,0 +1,1 @@
+//! The port Validator: http-01, dns-01, tls-alpn-01.
