@@ -150,7 +150,11 @@ fn check_label(label: &str) -> Result<(), NameRejection> {
     if label.get(2..4) == Some("--") {
         let (unicode, outcome) = idna::domain_to_unicode(label);
         let round_trip = idna::domain_to_ascii_strict(&unicode);
-        if !label.starts_with("xn--") || outcome.is_err() || round_trip.as_deref() != Ok(label) || unicode.is_ascii() {
+        if !label.starts_with("xn--")
+            || outcome.is_err()
+            || round_trip.ok().as_deref() != Some(label)
+            || unicode.is_ascii()
+        {
             return Err(NameRejection::BadIdna { label: shown() });
         }
     }
