@@ -8,3 +8,5 @@ pub mod challenge;
 pub mod id;
 pub mod order;
 pub mod problem;
+pub mod urls;
+pub mod wire;
