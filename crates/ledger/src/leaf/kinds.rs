@@ -1,0 +1,395 @@
+//! The kinds of leaves, as plain structs.
+//!
+//! INVARIANT: the fields of every struct stand in the order of their names' bytes, since that is
+//! the order RFC 8785 §3.2.3 asks for and serde writes them as they stand. A test compares every
+//! kind with an independent canonicalizer.
+
+use chancery_pki::{SerialNumber, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::text::{binary, hashes, number, optional_binary, serial, time};
+
+/// A certificate is about to be signed: all that is needed to know what, for whom and why.
+///
+/// Durable before the signer is asked. What it leads to is a [`Signature`] or an [`Abandoned`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intent {
+    /// The ACME account it is for.
+    #[serde(with = "optional_binary", default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<[u8; 16]>,
+    /// The account's own facts, in its first intent alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_facts: Option<AccountFacts>,
+    /// When it was decided.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// Which authority signs.
+    pub authority: String,
+    /// The certificate's opaque id.
+    #[serde(with = "binary")]
+    pub certificate: [u8; 16],
+    /// Which of the authority's chains goes out with it.
+    pub chain: String,
+    /// The CRL shard that its URL names, if it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crl_shard: Option<u32>,
+    /// What policy said.
+    pub decision: Decision,
+    /// The door through which it was asked for: `acme`, `api`, ...
+    pub door: String,
+    /// The idempotency key it answers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<Idempotency>,
+    /// The ACME order it is for.
+    #[serde(with = "optional_binary", default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<[u8; 16]>,
+    /// SHA-256 of the policy that decided.
+    #[serde(with = "binary")]
+    pub policy: [u8; 32],
+    /// The profile that shaped it.
+    pub profile: ProfileRef,
+    /// The id of the certificate that it replaces (RFC 9773 §5).
+    #[serde(with = "optional_binary", default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<[u8; 16]>,
+    /// Who asked.
+    pub requester: Requester,
+    /// The profile's retention class: how long its rows are kept.
+    pub retention: String,
+    /// The serial number.
+    #[serde(with = "serial")]
+    pub serial: SerialNumber,
+    /// The TBSCertificate in DER (RFC 5280 §4.1), exactly as it goes to the signer.
+    #[serde(with = "binary")]
+    pub tbs: Vec<u8>,
+}
+
+/// What is needed to have an account again after a rebuild.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountFacts {
+    /// Contact URLs (RFC 8555 §7.1.2).
+    pub contacts: Vec<String>,
+    /// When it was made.
+    #[serde(with = "time")]
+    pub created: Timestamp,
+    /// The ACME directory it belongs to.
+    pub directory: String,
+    /// The EAB key it was bound with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eab: Option<String>,
+    /// Its public key, as SubjectPublicKeyInfo in DER.
+    #[serde(with = "binary")]
+    pub spki: Vec<u8>,
+}
+
+/// What policy said about a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decision {
+    /// The names, each with the rule that decided it. An intent's names are these.
+    pub names: Vec<NameRule>,
+    /// The outcome as a whole.
+    pub outcome: Outcome,
+    /// What was said beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+}
+
+/// How a decision ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Allowed by a rule.
+    Allow,
+    /// Refused by a rule, or by the absence of one.
+    Deny,
+    /// Held for approval.
+    Hold,
+}
+
+/// One name and the rule that decided it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NameRule {
+    /// The name, typed as it is written: `dns:a.example`, `ip:192.0.2.1`, `spiffe://…`.
+    pub name: String,
+    /// The rule's name; none where no rule spoke.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+}
+
+/// A rule's warning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Warning {
+    /// The rule's reason.
+    pub because: String,
+    /// The rule's name.
+    pub rule: String,
+}
+
+/// The idempotency key of a request, and which attempt at it this is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Idempotency {
+    /// 1 for the first attempt; an abandoned one is followed by another with a new serial.
+    pub attempt: u32,
+    /// The key: door, credential or cluster, and the request's own id.
+    pub key: String,
+    /// SHA-256 of the request, so that the key cannot be used for another one.
+    #[serde(with = "optional_binary", default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<[u8; 32]>,
+}
+
+/// A profile, pinned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileRef {
+    /// SHA-256 of the profile's canonical form.
+    #[serde(with = "binary")]
+    pub hash: [u8; 32],
+    /// Its name.
+    pub name: String,
+}
+
+/// Who asked: one line for people, claims for machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Requester {
+    /// What is known of the requester.
+    pub claims: Vec<Claim>,
+    /// One line for people: `account 5Zq… (eab platform-team)`.
+    pub summary: String,
+}
+
+/// One fact about a requester.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// What kind of fact: `eab`, `namespace`, `service-account`, ...
+    pub name: String,
+    /// Whether the door proved it, or the requester merely said so.
+    pub proven: bool,
+    /// The fact.
+    pub value: String,
+}
+
+/// A recorded certificate was signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signature {
+    /// When the signature came back.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// The certificate's opaque id.
+    #[serde(with = "binary")]
+    pub certificate: [u8; 16],
+    /// The index of its [`Intent`].
+    #[serde(with = "number")]
+    pub intent: u64,
+    /// SHA-256 of the whole certificate in DER.
+    #[serde(with = "binary")]
+    pub sha256: [u8; 32],
+    /// The signature's own octets (the content of `signatureValue`, RFC 5280 §4.1.1.3).
+    #[serde(with = "binary")]
+    pub signature: Vec<u8>,
+}
+
+/// A recorded certificate was given up. Its serial stays as possibly issued and can be revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Abandoned {
+    /// When it was settled.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// The certificate's opaque id.
+    #[serde(with = "binary")]
+    pub certificate: [u8; 16],
+    /// The index of its [`Intent`].
+    #[serde(with = "number")]
+    pub intent: u64,
+    /// A short code: `no-signature`, `signer-unknown`, `signature-wrong`, ...
+    pub why: String,
+}
+
+/// Policy refused: the first refusal per requester, rule and hour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refusal {
+    /// When.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// The rule's reason, or ours where no rule spoke.
+    pub because: String,
+    /// The door through which it was asked for.
+    pub door: String,
+    /// The first of the names asked for.
+    pub names: Vec<String>,
+    /// How many more there were.
+    pub names_left_out: u32,
+    /// SHA-256 of the policy that decided.
+    #[serde(with = "binary")]
+    pub policy: [u8; 32],
+    /// Who asked.
+    pub requester: Requester,
+    /// The rule's name; none where no rule allowed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+}
+
+/// A certificate was revoked. A second one for the same certificate changes the reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revocation {
+    /// When.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// The authority that issued it.
+    pub authority: String,
+    /// Who revoked it, in one line.
+    pub by: String,
+    /// The certificate's opaque id.
+    #[serde(with = "binary")]
+    pub certificate: [u8; 16],
+    /// The reason code (RFC 5280 §5.3.1), if one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<u8>,
+    /// Its serial number.
+    #[serde(with = "serial")]
+    pub serial: SerialNumber,
+}
+
+/// A CRL got its number; the number is used up whatever became of the CRL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrlPublished {
+    /// When.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// The authority whose CRL it is.
+    pub authority: String,
+    /// The CRL number (RFC 5280 §5.2.3).
+    #[serde(with = "number")]
+    pub number: u64,
+    /// SHA-256 of what is signed: the TBSCertList in DER.
+    #[serde(with = "binary")]
+    pub sha256: [u8; 32],
+    /// The shard.
+    pub shard: u32,
+}
+
+/// Something happened to an external account binding key (RFC 8555 §7.3.4). Its secret is not here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EabKey {
+    /// The account that used it.
+    #[serde(with = "optional_binary", default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<[u8; 16]>,
+    /// What happened.
+    pub action: EabAction,
+    /// When.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// Who did it, in one line.
+    pub by: String,
+    /// The key's id.
+    pub key: String,
+}
+
+/// What happened to an EAB key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EabAction {
+    /// It was made.
+    Created,
+    /// An account was bound with it.
+    Used,
+    /// It was revoked.
+    Revoked,
+}
+
+/// A policy took effect. Its text is a file of its own, named by its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyActivated {
+    /// When.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// Who did it, in one line.
+    pub by: String,
+    /// SHA-256 of the policy.
+    #[serde(with = "binary")]
+    pub policy: [u8; 32],
+    /// The profiles that took effect with it.
+    pub profiles: Vec<ProfileRef>,
+}
+
+/// An issuing authority's certificate was installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorityInstalled {
+    /// When.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// The authority.
+    pub authority: String,
+    /// SHA-256 of its certificate in DER.
+    #[serde(with = "binary")]
+    pub certificate: [u8; 32],
+    /// SHA-256 of its public key, as SubjectPublicKeyInfo in DER.
+    #[serde(with = "binary")]
+    pub key: [u8; 32],
+}
+
+/// An issuing authority's certificate was retired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorityRetired {
+    /// When.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// The authority.
+    pub authority: String,
+    /// SHA-256 of its certificate in DER.
+    #[serde(with = "binary")]
+    pub certificate: [u8; 32],
+    /// SHA-256 of its public key, as SubjectPublicKeyInfo in DER.
+    #[serde(with = "binary")]
+    pub key: [u8; 32],
+}
+
+/// A backup was restored: this leaf begins a new epoch in the same tree.
+///
+/// It follows the last record that was brought back, and names the last checkpoint known of the old
+/// epoch, so that whoever kept an old checkpoint can tell a restore from tampering.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restored {
+    /// When.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// How many leaves were brought back: the index of this leaf.
+    #[serde(with = "number")]
+    pub backup_size: u64,
+    /// The last checkpoint known of the old epoch.
+    pub checkpoint: OldCheckpoint,
+    /// The consistency proof (RFC 6962 §2.1.2) from that checkpoint to the tree that was brought
+    /// back; empty where the checkpoint is not smaller than that tree.
+    #[serde(with = "hashes")]
+    pub consistency: Vec<[u8; 32]>,
+}
+
+/// The facts of a checkpoint of an earlier epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OldCheckpoint {
+    /// The log's origin line.
+    pub origin: String,
+    /// The root hash.
+    #[serde(with = "binary")]
+    pub root: [u8; 32],
+    /// The number of leaves.
+    #[serde(with = "number")]
+    pub size: u64,
+}

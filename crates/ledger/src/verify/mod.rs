@@ -1,0 +1,529 @@
+//! The walker: reads leaves in order, checks each against the rules and all of them against
+//! checkpoints, and hands them on.
+//!
+//! `ledger verify`, the scrub behind a start and `store rebuild` are this one walk; they differ in
+//! where the records come from (bundles, then the journal) and in who listens ([`Visit`]).
+//!
+//! What it proves: every record decodes and is the only spelling of itself; every signature
+//! belongs to an earlier intent, and both give the certificate whose hash was recorded; no serial
+//! and no certificate twice; no intent both signed and abandoned; revocations speak of known
+//! certificates; CRL numbers grow; and the records have the roots that checkpoints say. What only
+//! a checkpoint can tell (a record left out at the end, or replaced by a well-formed other one)
+//! needs one, best one that was kept elsewhere.
+//!
+//! Memory: some 100 bytes a certificate, plus the TBS of each one that is neither signed nor
+//! abandoned yet.
+
+mod finding;
+mod visit;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::Range,
+};
+
+use chancery_pki::SerialNumber;
+pub use finding::Finding;
+pub use visit::{Unheard, Visit};
+
+use crate::{
+    certificate,
+    checkpoint::Checkpoint,
+    leaf::{Abandoned, CrlPublished, Intent, Leaf, OldCheckpoint, PolicyActivated, Restored, Revocation, Signature},
+    tree::{Frontier, Hash, sha256, verify_consistency},
+};
+
+/// Findings that are kept in words; more are only counted.
+const MAX_FINDINGS: usize = 1000;
+
+/// Reads a ledger from its first record to its last.
+#[derive(Debug, Default)]
+pub struct Walker {
+    next: u64,
+    /// `None` once records are missing: then no root can be had any more.
+    tree: Tree,
+    expected: Vec<Expected>,
+    /// Records that were missing, unreadable or no leaves: what refers to them is not judged.
+    holes: Vec<Range<u64>>,
+    /// Records whose hash is not the one kept of them.
+    mismatched: Vec<Mismatch>,
+    certificates: HashMap<[u8; 16], Certificate>,
+    serials: HashSet<[u8; 16]>,
+    /// The TBS of certificates that are not settled yet.
+    open: HashMap<[u8; 16], Vec<u8>>,
+    crl_numbers: BTreeMap<(String, u32), u64>,
+    restores: Vec<Restore>,
+    counts: BTreeMap<&'static str, u64>,
+    findings: Vec<Finding>,
+    findings_total: u64,
+}
+
+/// The tree as far as it is known.
+#[derive(Debug)]
+struct Tree(Option<Frontier>);
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self(Some(Frontier::default()))
+    }
+}
+
+#[derive(Debug)]
+struct Expected {
+    label: String,
+    checkpoint: Checkpoint,
+    reached: Option<Hash>,
+}
+
+#[derive(Debug)]
+struct Mismatch {
+    index: u64,
+    found: Hash,
+    kept: Hash,
+}
+
+/// What is remembered of a certificate: 32 bytes with its id.
+#[derive(Debug, Clone, Copy)]
+struct Certificate {
+    intent: u64,
+    /// Half of [`serial_key`]: enough to tell a wrong revocation from a right one.
+    binding: [u8; 7],
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Signed,
+    Abandoned,
+}
+
+/// A restore that the ledger speaks of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restore {
+    /// The record that says so; as many records were brought back.
+    pub index: u64,
+    /// The last checkpoint known of the epoch before.
+    pub checkpoint: OldCheckpoint,
+}
+
+impl Restore {
+    /// How many records of that checkpoint were not brought back.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        self.checkpoint.size.saturating_sub(self.index)
+    }
+}
+
+/// What became of a checkpoint that a walk was to compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    /// The records have its root.
+    Same,
+    /// A backup was restored since, and the record of that names this very checkpoint.
+    RestoredSince {
+        /// The record that says so.
+        restore: u64,
+    },
+    /// A backup was restored since, and the record of that names a later checkpoint, so that this one
+    /// can no longer be proved or disproved.
+    Superseded {
+        /// The record that says so.
+        restore: u64,
+    },
+    /// The records have another root, or there are too few; see the findings.
+    Different,
+    /// Records before it are missing, so nothing can be said.
+    Unknown,
+}
+
+/// What a walk found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// How many records there are: one past the last index.
+    pub size: u64,
+    /// Their root, unless records are missing.
+    pub root: Option<Hash>,
+    /// How many leaves there are of each kind.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// The intents that are neither signed nor abandoned yet, in order.
+    pub open: Vec<u64>,
+    /// The checkpoints that were compared, by label.
+    pub checkpoints: Vec<(String, Compared)>,
+    /// The restores that the ledger speaks of.
+    pub restores: Vec<Restore>,
+    /// What is wrong, by record; at most 1000.
+    pub findings: Vec<Finding>,
+    /// How many things are wrong.
+    pub findings_total: u64,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.findings_total == 0
+    }
+}
+
+impl Walker {
+    /// Compares the records with a (verified!) checkpoint on the way. `label` says which one it is,
+    /// for people: a path, mostly.
+    pub fn expect(&mut self, label: impl Into<String>, checkpoint: Checkpoint) {
+        let mut expected = Expected { label: label.into(), checkpoint, reached: None };
+        if let Some(frontier) = &self.tree.0
+            && frontier.size() == expected.checkpoint.size()
+        {
+            expected.reached = Some(frontier.root());
+        }
+        self.expected.push(expected);
+    }
+
+    /// The index of the record that is due.
+    #[must_use]
+    pub const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Takes the next record, when nobody listens.
+    pub fn feed(&mut self, index: u64, entry: &[u8]) {
+        match self.feed_to(index, entry, None, &mut Unheard) {
+            Ok(()) => {}
+            Err(never) => match never {},
+        }
+    }
+
+    /// Takes the next record and hands it to `visitor` if it breaks no rule.
+    ///
+    /// `kept` is the hash that a level 0 tile keeps of it, if there is one: with it a changed or
+    /// moved record is named, without it a checkpoint only tells that there is one.
+    ///
+    /// # Errors
+    ///
+    /// What the visitor says; the record itself has been taken.
+    pub fn feed_to<V: Visit>(
+        &mut self,
+        index: u64,
+        entry: &[u8],
+        kept: Option<Hash>,
+        visitor: &mut V,
+    ) -> Result<(), V::Error> {
+        if index < self.next {
+            self.found(Finding::OutOfOrder { index, expected: self.next });
+            return Ok(());
+        }
+        if index > self.next {
+            let from = self.next;
+            self.found(Finding::Missing { from, to: index });
+            self.leave_out(index);
+        }
+        let hash = Hash::of_leaf(entry);
+        if let Some(kept) = kept
+            && kept != hash
+        {
+            self.mismatch(Mismatch { index, found: hash, kept });
+        }
+        let sound = match Leaf::decode(entry) {
+            Ok(leaf) => self.judge(index, leaf),
+            Err(error) => {
+                self.holes.push(index..index + 1);
+                self.found(Finding::NotALeaf { index, error });
+                None
+            }
+        };
+        self.append(hash);
+        sound.map_or(Ok(()), |sound| sound.hand_to(visitor, index))
+    }
+
+    /// Goes on at `to`, because the records up to there cannot be read (a damaged bundle, say).
+    pub fn skip(&mut self, to: u64, reason: impl Into<String>) {
+        if to > self.next {
+            let from = self.next;
+            self.found(Finding::Unreadable { from, to, reason: reason.into() });
+            self.leave_out(to);
+        }
+    }
+
+    /// Ends the walk.
+    #[must_use]
+    pub fn finish(mut self) -> Report {
+        self.settle_mismatches();
+        let checkpoints = self.compare();
+        let mut open: Vec<u64> =
+            self.open.keys().filter_map(|id| self.certificates.get(id)).map(|certificate| certificate.intent).collect();
+        open.sort_unstable();
+        self.findings.sort_by_key(Finding::index);
+        Report {
+            size: self.next,
+            root: self.tree.0.as_ref().map(Frontier::root),
+            counts: self.counts,
+            open,
+            checkpoints,
+            restores: self.restores,
+            findings: self.findings,
+            findings_total: self.findings_total,
+        }
+    }
+
+    fn found(&mut self, finding: Finding) {
+        self.findings_total += 1;
+        if self.findings.len() < MAX_FINDINGS {
+            self.findings.push(finding);
+        }
+    }
+
+    fn leave_out(&mut self, to: u64) {
+        self.holes.push(self.next..to);
+        self.tree.0 = None;
+        self.next = to;
+    }
+
+    fn append(&mut self, hash: Hash) {
+        self.next += 1;
+        let Some(frontier) = &mut self.tree.0 else { return };
+        frontier.append(hash);
+        for expected in &mut self.expected {
+            if expected.checkpoint.size() == frontier.size() {
+                expected.reached = Some(frontier.root());
+            }
+        }
+    }
+
+    fn mismatch(&mut self, mismatch: Mismatch) {
+        if self.mismatched.len() < MAX_FINDINGS {
+            self.mismatched.push(mismatch);
+        } else {
+            self.found(Finding::Changed { index: mismatch.index });
+        }
+    }
+
+    /// Two records that were exchanged each have the other's hash.
+    fn settle_mismatches(&mut self) {
+        let mismatched = std::mem::take(&mut self.mismatched);
+        let belongs: HashMap<Hash, u64> = mismatched.iter().map(|at| (at.kept, at.index)).collect();
+        for Mismatch { index, found, .. } in mismatched {
+            self.found(match belongs.get(&found) {
+                Some(belongs) => Finding::Moved { index, belongs: *belongs },
+                None => Finding::Changed { index },
+            });
+        }
+    }
+
+    fn compare(&mut self) -> Vec<(String, Compared)> {
+        let whole = self.tree.0.is_some();
+        let unchanged = self
+            .expected
+            .iter()
+            .filter(|at| at.reached == Some(at.checkpoint.root()))
+            .map(|at| at.checkpoint.size())
+            .collect::<Vec<_>>();
+        let expected = std::mem::take(&mut self.expected);
+        let mut compared = Vec::with_capacity(expected.len());
+        for Expected { label, checkpoint, reached } in expected {
+            let (size, root) = (checkpoint.size(), checkpoint.root());
+            let outcome = if reached == Some(root) {
+                Compared::Same
+            } else if !whole && reached.is_none() {
+                Compared::Unknown
+            } else {
+                self.excused(size, root).unwrap_or(Compared::Different)
+            };
+            if outcome == Compared::Different {
+                let label = label.clone();
+                self.found(if reached.is_none() && size > self.next {
+                    Finding::Truncated { label, size, found: self.next }
+                } else {
+                    let unchanged = unchanged.iter().copied().filter(|before| *before <= size).max().unwrap_or(0);
+                    Finding::Forked { label, size, expected: root, found: reached, unchanged }
+                });
+            }
+            compared.push((label, outcome));
+        }
+        compared
+    }
+
+    /// Whether a restore explains that a checkpoint of the epoch before no longer fits: it covers
+    /// records that were not brought back.
+    fn excused(&self, size: u64, root: Hash) -> Option<Compared> {
+        self.restores.iter().filter(|restore| restore.index < size).find_map(|restore| {
+            let index = restore.index;
+            if restore.checkpoint.size == size {
+                (restore.checkpoint.root == root.octets()).then_some(Compared::RestoredSince { restore: index })
+            } else {
+                (restore.checkpoint.size > size).then_some(Compared::Superseded { restore: index })
+            }
+        })
+    }
+
+    fn is_hole(&self, index: u64) -> bool {
+        self.holes.iter().any(|hole| hole.contains(&index))
+    }
+
+    /// The leaf, if it breaks no rule.
+    fn judge(&mut self, index: u64, leaf: Leaf) -> Option<Sound> {
+        *self.counts.entry(leaf.kind()).or_default() += 1;
+        let mut certificate = Vec::new();
+        let verdict = match &leaf {
+            Leaf::Intent(intent) => self.judge_intent(index, intent),
+            Leaf::Signature(signature) => self.judge_signature(index, signature).map(|der| certificate = der),
+            Leaf::Abandoned(abandoned) => self.judge_abandoned(index, abandoned),
+            Leaf::Revocation(revocation) => self.judge_revocation(index, revocation),
+            Leaf::CrlPublished(crl) => self.judge_crl(index, crl),
+            Leaf::Restored(restored) => self.judge_restored(index, restored),
+            Leaf::Refusal(_)
+            | Leaf::EabKey(_)
+            | Leaf::PolicyActivated(PolicyActivated { .. })
+            | Leaf::AuthorityInstalled(_)
+            | Leaf::AuthorityRetired(_) => Ok(()),
+        };
+        match verdict {
+            Ok(()) => Some(Sound { leaf, certificate }),
+            Err(Broken::Rule(finding)) => {
+                self.found(finding);
+                None
+            }
+            Err(Broken::Before) => None,
+        }
+    }
+
+    fn judge_intent(&mut self, index: u64, intent: &Intent) -> Result<(), Broken> {
+        if let Some(first) = self.certificates.get(&intent.certificate) {
+            return Err(Finding::CertificateTwice { index, first: first.intent }.into());
+        }
+        let key = serial_key(&intent.authority, intent.serial);
+        let [binding @ .., _, _, _, _, _, _, _, _, _] = key;
+        // The certificate is known from here on, whatever else is wrong with it: what follows it
+        // is judged by itself.
+        self.certificates.insert(intent.certificate, Certificate { intent: index, binding, state: State::Open });
+        self.open.insert(intent.certificate, intent.tbs.clone());
+        if !self.serials.insert(key) {
+            let (authority, serial) = (intent.authority.clone(), intent.serial.to_string());
+            return Err(Finding::SerialTwice { index, authority, serial }.into());
+        }
+        match certificate::serial(&intent.tbs) {
+            Ok(Some(serial)) if serial == intent.serial => Ok(()),
+            Ok(_) => Err(Finding::SerialDiffers { index }.into()),
+            Err(error) => Err(Finding::TbsUnreadable { index, error }.into()),
+        }
+    }
+
+    fn judge_signature(&mut self, index: u64, signature: &Signature) -> Result<Vec<u8>, Broken> {
+        let certificate = self.certificate_of(index, signature.certificate, signature.intent)?;
+        let intent = certificate.intent;
+        match certificate.state {
+            State::Open => certificate.state = State::Signed,
+            State::Signed => return Err(Finding::SignedTwice { index, intent }.into()),
+            State::Abandoned => return Err(Finding::SignedAndAbandoned { index, intent }.into()),
+        }
+        let tbs = self.open.remove(&signature.certificate).unwrap_or_default();
+        let der = certificate::assemble(&tbs, &signature.signature).ok();
+        der.filter(|der| sha256(&[der]).octets() == signature.sha256)
+            .ok_or_else(|| Finding::CertificateDiffers { index, intent }.into())
+    }
+
+    fn judge_abandoned(&mut self, index: u64, abandoned: &Abandoned) -> Result<(), Broken> {
+        let certificate = self.certificate_of(index, abandoned.certificate, abandoned.intent)?;
+        let intent = certificate.intent;
+        match certificate.state {
+            State::Open => certificate.state = State::Abandoned,
+            State::Signed => return Err(Finding::SignedAndAbandoned { index, intent }.into()),
+            State::Abandoned => return Err(Finding::AbandonedTwice { index, intent }.into()),
+        }
+        self.open.remove(&abandoned.certificate);
+        Ok(())
+    }
+
+    /// The certificate that a record settles, which must be the one of the intent it names.
+    fn certificate_of(&mut self, index: u64, id: [u8; 16], names: u64) -> Result<&mut Certificate, Broken> {
+        let hole = self.is_hole(names);
+        match self.certificates.get_mut(&id) {
+            Some(certificate) if certificate.intent == names => Ok(certificate),
+            Some(certificate) => Err(Finding::IntentOfOther { index, names, intent: certificate.intent }.into()),
+            None if hole => Err(Broken::Before),
+            None => Err(Finding::IntentMissing { index, intent: names }.into()),
+        }
+    }
+
+    fn judge_revocation(&self, index: u64, revocation: &Revocation) -> Result<(), Broken> {
+        let Some(certificate) = self.certificates.get(&revocation.certificate) else {
+            let unknown = Finding::RevokedUnknown { index };
+            return Err(if self.holes.is_empty() { unknown.into() } else { Broken::Before });
+        };
+        let key = serial_key(&revocation.authority, revocation.serial);
+        if key.starts_with(&certificate.binding) {
+            Ok(())
+        } else {
+            Err(Finding::RevokedOther { index, intent: certificate.intent }.into())
+        }
+    }
+
+    fn judge_crl(&mut self, index: u64, crl: &CrlPublished) -> Result<(), Broken> {
+        let last = self.crl_numbers.entry((crl.authority.clone(), crl.shard)).or_default();
+        if crl.number <= *last {
+            return Err(Finding::CrlNumberWentBack { index, number: crl.number, last: *last }.into());
+        }
+        *last = crl.number;
+        Ok(())
+    }
+
+    fn judge_restored(&mut self, index: u64, restored: &Restored) -> Result<(), Broken> {
+        self.restores.push(Restore { index, checkpoint: restored.checkpoint.clone() });
+        if restored.backup_size != index {
+            return Err(Finding::RestoreMisplaced { index, says: restored.backup_size }.into());
+        }
+        let Some(frontier) = &self.tree.0 else { return Ok(()) };
+        let OldCheckpoint { size, root, .. } = &restored.checkpoint;
+        let path: Vec<Hash> = restored.consistency.iter().copied().map(Hash::from_octets).collect();
+        let proven = if *size > index {
+            path.is_empty()
+        } else {
+            verify_consistency((*size, &Hash::from_octets(*root)), (index, &frontier.root()), &path)
+        };
+        if proven { Ok(()) } else { Err(Finding::RestoreUnproven { index, size: *size }.into()) }
+    }
+}
+
+/// Why a leaf is not handed on.
+enum Broken {
+    /// It breaks a rule.
+    Rule(Finding),
+    /// What it refers to is in a hole, which has its own finding.
+    Before,
+}
+
+impl From<Finding> for Broken {
+    fn from(finding: Finding) -> Self {
+        Self::Rule(finding)
+    }
+}
+
+/// A leaf that breaks no rule, and for a signature the certificate.
+struct Sound {
+    leaf: Leaf,
+    certificate: Vec<u8>,
+}
+
+impl Sound {
+    fn hand_to<V: Visit>(&self, visitor: &mut V, index: u64) -> Result<(), V::Error> {
+        match &self.leaf {
+            Leaf::Intent(leaf) => visitor.on_intent(index, leaf),
+            Leaf::Signature(leaf) => visitor.on_signature(index, leaf, &self.certificate),
+            Leaf::Abandoned(leaf) => visitor.on_abandoned(index, leaf),
+            Leaf::Refusal(leaf) => visitor.on_refusal(index, leaf),
+            Leaf::Revocation(leaf) => visitor.on_revocation(index, leaf),
+            Leaf::CrlPublished(leaf) => visitor.on_crl_published(index, leaf),
+            Leaf::EabKey(leaf) => visitor.on_eab_key(index, leaf),
+            Leaf::PolicyActivated(leaf) => visitor.on_policy_activated(index, leaf),
+            Leaf::AuthorityInstalled(leaf) => visitor.on_authority_installed(index, leaf),
+            Leaf::AuthorityRetired(leaf) => visitor.on_authority_retired(index, leaf),
+            Leaf::Restored(leaf) => visitor.on_restored(index, leaf),
+        }
+    }
+}
+
+/// Authority and serial in 16 octets.
+fn serial_key(authority: &str, serial: SerialNumber) -> [u8; 16] {
+    let hash = sha256(&[&serial.to_u128().to_be_bytes(), authority.as_bytes()]).octets();
+    let [a @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = hash;
+    a
+}
