@@ -8,7 +8,7 @@ pub mod name;
 pub mod serial;
 pub mod time;
 
-pub use key::{KeyKind, PublicKey, SpkiDigest};
+pub use key::{KeyKind, KeyRejection, PublicKey, SignatureAlgorithm, SpkiDigest};
 pub use name::{DnsName, Name, NameRejection, NameSet, SpiffeId};
 pub use serial::SerialNumber;
 pub use time::{Lifetime, Timestamp, Validity};

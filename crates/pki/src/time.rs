@@ -92,7 +92,7 @@ impl FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Self, NotATimestamp> {
         let at: jiff::Timestamp = text.parse().map_err(|_| NotATimestamp)?;
         let millis = at.as_millisecond();
-        if millis < 0 || millis > Self::MAX.0 {
+        if !(0..=Self::MAX.0).contains(&millis) {
             return Err(NotATimestamp);
         }
         Ok(Self(millis))
