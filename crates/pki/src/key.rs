@@ -313,22 +313,16 @@ impl PublicKey {
     ///
     /// Any [`KeyRejection`] but [`KeyRejection::Blocked`].
     pub fn from_spki(der: &[u8]) -> Result<Self, KeyRejection> {
-        Self::with_verifier(der).map(|(key, _)| key)
-    }
-
-    /// As [`Self::from_spki`], and where the curve check has left a ready verifier, that as well:
-    /// a CSR is verified with its own key at once.
-    pub(crate) fn with_verifier(der: &[u8]) -> Result<(Self, Option<ParsedPublicKey>), KeyRejection> {
         let spki = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| KeyRejection::NotDer)?;
         let parameters = spki.algorithm.parameters;
         let content = spki.subject_public_key.as_bytes().ok_or(KeyRejection::NotDer)?;
-        let (key, verifier) = match spki.algorithm.oid {
+        let key = match spki.algorithm.oid {
             RSA_ENCRYPTION => {
                 if !parameters.is_some_and(AnyRef::is_null) {
                     return Err(KeyRejection::Parameters);
                 }
                 let rsa = RsaPublicKey::from_der(content).map_err(|_| KeyRejection::NotDer)?;
-                (Self::from_rsa(rsa.modulus.as_bytes(), rsa.public_exponent.as_bytes())?, None)
+                Self::from_rsa(rsa.modulus.as_bytes(), rsa.public_exponent.as_bytes())?
             }
             EC_PUBLIC_KEY => {
                 let curve = parameters.ok_or(KeyRejection::CurveNotNamed)?;
@@ -342,14 +336,13 @@ impl PublicKey {
                     return Err(KeyRejection::PointForm);
                 };
                 let (x, y) = coordinates.split_at(coordinates.len() / 2);
-                let (key, verifier) = Self::checked_ec(kind, x, y)?;
-                (key, Some(verifier))
+                Self::from_ec(kind, x, y)?
             }
             ED25519 => {
                 if parameters.is_some() {
                     return Err(KeyRejection::Parameters);
                 }
-                (Self::from_ed25519(content)?, None)
+                Self::from_ed25519(content)?
             }
             RSASSA_PSS => return Err(KeyRejection::RsaPss),
             other => return Err(KeyRejection::UnsupportedAlgorithm { oid: other.to_string() }),
@@ -358,7 +351,7 @@ impl PublicKey {
         if *key.spki != *der {
             return Err(KeyRejection::NotCanonical);
         }
-        Ok((key, verifier))
+        Ok(key)
     }
 
     /// From the modulus and the exponent, big-endian.
@@ -392,10 +385,6 @@ impl PublicKey {
     ///
     /// [`KeyRejection::NotACurve`], [`KeyRejection::CoordinateLength`], [`KeyRejection::NotOnCurve`].
     pub fn from_ec(kind: KeyKind, x: &[u8], y: &[u8]) -> Result<Self, KeyRejection> {
-        Self::checked_ec(kind, x, y).map(|(key, _)| key)
-    }
-
-    fn checked_ec(kind: KeyKind, x: &[u8], y: &[u8]) -> Result<(Self, ParsedPublicKey), KeyRejection> {
         let Some(algorithm) = signature::curve(kind) else {
             return Err(KeyRejection::NotACurve { kind });
         };
@@ -406,8 +395,8 @@ impl PublicKey {
             }
         }
         let key = Self::assemble(kind, &[x, y]);
-        let verifier = ParsedPublicKey::new(algorithm, &key.spki).map_err(|_| KeyRejection::NotOnCurve { kind })?;
-        Ok((key, verifier))
+        ParsedPublicKey::new(algorithm, &key.spki).map_err(|_| KeyRejection::NotOnCurve { kind })?;
+        Ok(key)
     }
 
     /// From the encoded point (RFC 8032 §5.1.2).

@@ -3,11 +3,13 @@
 //! Pure: no clock, no randomness, no files, no sockets. What comes out of this crate has been
 //! checked; what goes into a certificate comes from order, profile and the CSR's public key alone.
 
+pub mod csr;
 pub mod key;
 pub mod name;
 pub mod serial;
 pub mod time;
 
+pub use csr::{Csr, CsrRejection};
 pub use key::{KeyKind, KeyRejection, PublicKey, SignatureAlgorithm, SpkiDigest};
 pub use name::{DnsName, Name, NameRejection, NameSet, SpiffeId};
 pub use serial::SerialNumber;

@@ -1,6 +1,8 @@
 //! Public keys against OpenSSL and against weak keys built by hand.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper that fails fails its test")]
 
+#[path = "support/der.rs"]
+mod der;
 #[path = "support/openssl.rs"]
 mod openssl;
 
@@ -10,23 +12,9 @@ use chancery_pki::{
     KeyKind, KeyRejection, PublicKey, SignatureAlgorithm,
     key::{BlockList, KeyParts},
 };
+use der::wrap;
 use num_bigint::BigUint;
 use openssl::{GENPKEY, OpenSsl};
-
-fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
-    let mut der = vec![tag];
-    match content.len() {
-        short @ 0..128 => der.push(u8::try_from(short).unwrap()),
-        long => {
-            let octets = u16::try_from(long).unwrap().to_be_bytes();
-            let octets = if octets[0] == 0 { &octets[1..] } else { &octets[..] };
-            der.push(0x80 | u8::try_from(octets.len()).unwrap());
-            der.extend_from_slice(octets);
-        }
-    }
-    der.extend_from_slice(content);
-    der
-}
 
 fn integer(number: &BigUint) -> Vec<u8> {
     let mut content = number.to_bytes_be();
