@@ -424,6 +424,23 @@ fn a_block_list_reads_digests_and_debians_lines_and_refuses_what_is_listed() {
     assert_eq!(BlockList::parse(&sha1[..40]).expect_err("a whole SHA-1").line, 1);
 }
 
+#[test]
+fn keys_that_are_printed_in_standards_are_on_the_built_in_list() {
+    let list = BlockList::published();
+    assert_eq!(list.len(), 16);
+    // RFC 8032 §7.1, test 1, and RFC 7515 §A.3.
+    let ed25519 = hex::decode("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a").unwrap();
+    let ed25519 = PublicKey::from_ed25519(&ed25519).expect("a good point");
+    assert_eq!(list.check(&ed25519), Err(KeyRejection::Blocked));
+    let x = hex::decode("7fcdce2770f6c45d4183cbee6fdb4b7b580733357be9ef13bacf6e3c7bd15445").unwrap();
+    let y = hex::decode("c7f144cd1bbd9b7e872cdfedb9eeb9f4b3695d6ea90b24ad8a4623288588e5ad").unwrap();
+    let p256 = PublicKey::from_ec(KeyKind::P256, &x, &y).expect("a good point");
+    assert_eq!(list.check(&p256), Err(KeyRejection::Blocked));
+    let openssl = OpenSsl::new();
+    let fresh = PublicKey::from_spki(&openssl.generate("ec", GENPKEY[3].1)).expect("accepted");
+    assert_eq!(list.check(&fresh), Ok(()));
+}
+
 /// Not a bound that could fail on a busy machine: it prints what the checks cost (`--nocapture`).
 #[test]
 fn what_a_key_costs() {
