@@ -54,8 +54,17 @@ impl Account {
     /// The account as its holder sees it.
     #[must_use]
     pub fn of(account: &account::Account, urls: &Urls) -> Self {
-        let account::Account { id, directory: _, key: _, contacts, status, terms_agreed, created: _, external } =
-            account;
+        let account::Account {
+            id,
+            directory: _,
+            key: _,
+            contacts,
+            status,
+            terms_agreed,
+            created: _,
+            proven: _,
+            external,
+        } = account;
         let status = match status {
             account::AccountStatus::Valid => "valid",
             account::AccountStatus::Deactivated { .. } => "deactivated",

@@ -1,0 +1,114 @@
+//! Checkpoints: signed heads of the ledger's tree (durability, rule 14), and what takes effect at a start or reload.
+
+use std::time::Duration;
+
+use chancery_ledger::{Checkpoint, note::VerifierKey};
+use chancery_pki::key::SignatureAlgorithm;
+
+use crate::{
+    changes::Changes,
+    failure::Failure,
+    leaves,
+    office::Office,
+    ports::{KeyId, Purpose, ToBeSigned},
+    records::JobKind,
+    settings::Settings,
+};
+
+/// By what the ledger's checkpoints are signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerSettings {
+    /// The ledger's own Ed25519 key at the signer.
+    pub key: KeyId,
+    /// The log's origin line, and the name of its key.
+    pub origin: String,
+    /// How often a checkpoint is signed while the tree grows.
+    pub every: Duration,
+}
+
+impl Office {
+    /// Signs the head of the synced tree with the ledger's own key, keeps it, and owes the next one.
+    pub(crate) async fn sign_checkpoint(&self) -> Result<(), Failure> {
+        let settings = self.settings();
+        let Some(ledger) = &settings.ledger else {
+            return Ok(self.commit(Changes::new().with(crate::changes::Change::Finish(JobKind::Checkpoint))).await.map(drop)?);
+        };
+        self.checkpoint_now(ledger).await?;
+        self.schedule(JobKind::Checkpoint, self.now().after(ledger.every)).await
+    }
+
+    /// Signs a checkpoint unless the last one is of the same tree.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn checkpoint_now(&self, ledger: &LedgerSettings) -> Result<(), Failure> {
+        let head = self.store().tree_head().await?;
+        let checkpoint = Checkpoint { origin: ledger.origin.clone(), size: head.size, root: chancery_ledger::Hash(head.root) };
+        let body = checkpoint.body();
+        if self.store().checkpoint().await?.is_some_and(|note| note.starts_with(&body)) {
+            return Ok(());
+        }
+        let key = self
+            .ports()
+            .signer
+            .public_key(&ledger.key)
+            .ok_or_else(|| Failure::Unavailable("the ledger's key is not loaded".to_owned()))?;
+        let verifier = VerifierKey::of_public_key(&ledger.origin, &key)
+            .map_err(|error| Failure::Internal(format!("the ledger's key cannot sign checkpoints: {error}")))?;
+        let what = ToBeSigned::new(Purpose::Checkpoint, SignatureAlgorithm::Ed25519, body.clone().into_bytes());
+        let signature = self.ports().signer.sign(&ledger.key, &what).await?;
+        let note = verifier
+            .attach(&body, &signature)
+            .map_err(|error| Failure::Internal(format!("the checkpoint's signature does not verify: {error}")))?;
+        Ok(self.store().keep_checkpoint(head.size, note).await?)
+    }
+
+    /// Puts settings in force: the policy's text is kept under its hash, and a leaf says who
+    /// activated it, before the first decision by it. What is in force already gets no leaf.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]; then the old settings stay.
+    pub async fn replace_settings(&self, settings: Settings, by: &str) -> Result<(), Failure> {
+        let changed = {
+            let old = self.settings();
+            old.policy.hash() != settings.policy.hash()
+                || old.profiles.len() != settings.profiles.len()
+                || old.profiles.iter().zip(&settings.profiles).any(|(a, b)| a.1.hash() != b.1.hash())
+        };
+        if changed {
+            self.activate(&settings, by).await?;
+        }
+        self.put_settings(settings);
+        Ok(())
+    }
+
+    /// Records what is in force at a start: the issuing certificates, the policy, the profiles.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn record_start(&self) -> Result<(), Failure> {
+        let settings = self.settings();
+        let mut changes = Changes::new();
+        for authority in &settings.authorities {
+            for certificate in &authority.certificates {
+                let key = certificate.public_key().digest().0;
+                changes = changes.leaf(leaves::authority_installed(authority.id.as_str(), certificate.der(), key, self.now()));
+            }
+        }
+        if !changes.leaves.is_empty() {
+            self.commit(changes).await?;
+        }
+        self.activate(&settings, "start").await
+    }
+
+    async fn activate(&self, settings: &Settings, by: &str) -> Result<(), Failure> {
+        let hash = settings.policy.hash().0;
+        self.store().keep_blob(hash, settings.policy.text().as_bytes().to_vec()).await?;
+        let leaf = leaves::policy_activated(hash, settings.profiles.values().map(|profile| &**profile), by, self.now());
+        self.commit(Changes::new().leaf(leaf)).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,217 @@
+//! Finalizing an order (RFC 8555 §7.4): the CSR is judged, and the certificate goes down the one path.
+
+use std::sync::Arc;
+
+use chancery_acme::{
+    account::Account,
+    id::{CertificateId, OrderId},
+    order::{FinalizeRejection, Order},
+    problem::{Problem, ProblemType},
+};
+use chancery_pki::{SerialNumber, csr::Csr};
+use tokio::time::timeout;
+
+use crate::{
+    changes::{Change, Changes, Claim, Counter, Put},
+    failure::{Failure, Refusal},
+    issue::{IntentContext, IssueRejection, IssueRequest, IssuedChain, PermitError, Permitted, Recorded},
+    office::{ATTEMPTS, Office},
+    ports::CommitError,
+    place_order::{acme_requester, directory_of},
+    records::{JobKind, Versioned},
+    register_account::order_changes,
+};
+
+/// Why a CSR is not taken. The order stays as it was.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FinalizeOrderRejection {
+    /// No such order of this account.
+    #[error("there is no such order")]
+    NotFound,
+    /// The order does not take it.
+    #[error(transparent)]
+    Order(#[from] FinalizeRejection),
+    /// The CSR names nothing.
+    #[error("the CSR names no host; put the order's names into its subject alternative names")]
+    NoNames,
+    /// The CSR holds an account's key (RFC 8555 §11.1).
+    #[error("the CSR holds the key of an ACME account; make a key of its own for the certificate")]
+    AccountKey,
+    /// Policy, profile or issuer say no.
+    #[error(transparent)]
+    Issue(IssueRejection),
+}
+
+impl Office {
+    /// Finalizes an order. Returns the order `valid`, or `processing` if the certificate was not
+    /// out within the wait.
+    ///
+    /// # Errors
+    ///
+    /// A [`FinalizeOrderRejection`], or [`Failure`].
+    pub async fn finalize_order(
+        &self,
+        account: &Account,
+        id: OrderId,
+        csr: Csr,
+    ) -> Result<Order, Refusal<FinalizeOrderRejection>> {
+        let (recorded, order) = self.record_intent(account, id, &csr).await?;
+        let wait = self.settings().limits.answer_wait;
+        let processing = order.value.clone();
+        let office = self.clone();
+        // The settlement job that commit 1 stored owes the end of this work, whatever becomes of the task.
+        let work = tokio::spawn(async move { office.sign_and_release(recorded, order).await });
+        match timeout(wait, work).await {
+            Ok(Ok(order)) => Ok(order?),
+            Ok(Err(_panicked)) => Err(Failure::Internal(format!("finalizing order {id} ended without a result")).into()),
+            Err(_elapsed) => Ok(processing),
+        }
+    }
+
+    /// From the load to commit 1; runs again from the load where another request was first.
+    async fn record_intent(
+        &self,
+        account: &Account,
+        id: OrderId,
+        csr: &Csr,
+    ) -> Result<(Recorded, Versioned<Order>), Refusal<FinalizeOrderRejection>> {
+        use FinalizeOrderRejection as R;
+        let settings = self.settings();
+        let directory = directory_of(&settings, account)?;
+        let authority = settings
+            .authority(&directory.authority)
+            .cloned()
+            .ok_or_else(|| Failure::Internal(format!("no authority named {}", directory.authority)))?;
+        for _ in 0..ATTEMPTS {
+            let loaded = self.own_order(account.id, id).await?.ok_or(Refusal::Rejected(R::NotFound))?;
+            let now = self.now();
+            let serial = SerialNumber::from_random(self.entropy().octets16());
+            let certificate = crate::issue::certificate_id(serial);
+            // The order's state comes first: a CSR sent to an order that is not ready is not judged.
+            let names = csr.names().ok_or(R::NoNames);
+            let order = match names {
+                Ok(names) => loaded.value.clone().finalize(names, certificate, now),
+                Err(rejection) => match loaded.value.status(now) {
+                    chancery_acme::order::OrderStatus::Ready => return Err(Refusal::Rejected(rejection)),
+                    status => Err(FinalizeRejection::NotReady { status }),
+                },
+            }
+            .map_err(|rejection| Refusal::Rejected(rejection.into()))?;
+            let key = csr.public_key();
+            if key.digest() == account.key.digest() || self.store().is_account_key(&key.digest()).await? {
+                return Err(Refusal::Rejected(R::AccountKey));
+            }
+            let profile = settings.profiles.get(&order.profile).cloned().ok_or_else(|| {
+                Failure::Unavailable(format!("the profile {} of this order is no longer offered", order.profile))
+            })?;
+            let requester = acme_requester(account);
+            let request = IssueRequest {
+                authority: Arc::clone(&authority),
+                profile,
+                requester: requester.clone(),
+                names: &order.names,
+                key,
+                not_before: order.not_before,
+                not_after: order.not_after,
+                must_staple: csr.wants_must_staple(),
+            };
+            let permitted = match Permitted::ask(&settings, request, now) {
+                Ok(permitted) => permitted,
+                Err(PermitError::Rejected(rejection)) => {
+                    if let IssueRejection::Policy(decision) = &rejection {
+                        self.record_refusal(account, &requester, decision, now).await;
+                    }
+                    return Err(Refusal::Rejected(R::Issue(rejection)));
+                }
+                Err(PermitError::Failed(failure)) => return Err(failure.into()),
+            };
+            let linted = permitted.lint(serial)?;
+
+            let mut changes = order_changes(&loaded, order.clone())
+                .with(Change::Claim(Claim::OrderCertificate(id)));
+            let account_is_new = !account.proven;
+            if account_is_new {
+                let Some(stored) = self.store().account(account.id).await? else {
+                    return Err(Failure::Internal(format!("account {} is gone", account.id)).into());
+                };
+                if !stored.value.proven {
+                    let proven = Account { proven: true, ..stored.value.clone() };
+                    changes = changes
+                        .with(Change::Account(Put::over(&stored, proven)))
+                        .with(Change::Count { counter: Counter::UnprovenAccounts, by: -1, limit: None })
+                        .with(Change::Finish(JobKind::PruneAccount { account: account.id }));
+                }
+            }
+            let context = IntentContext {
+                changes,
+                account: Some(account),
+                account_is_new,
+                order: Some(id),
+                idempotency: None,
+                settle_at: now.after(settings.limits.settle_after),
+            };
+            match linted.record(self, context).await {
+                Ok(recorded) => {
+                    let version = recorded.version();
+                    return Ok((recorded, Versioned { value: order, version }));
+                }
+                Err(CommitError::Conflict) => {}
+                Err(error) => return Err(Failure::from(error).into()),
+            }
+        }
+        Err(Failure::Busy.into())
+    }
+
+    /// From the recorded intent to the released certificate.
+    async fn sign_and_release(&self, recorded: Recorded, order: Versioned<Order>) -> Result<Order, Failure> {
+        let signed = match recorded.sign(self).await {
+            Ok(signed) => signed,
+            Err(error) => {
+                tracing::error!(order.id = %order.value.id, %error, "an intent was not signed; its job settles it");
+                return Ok(order.value);
+            }
+        };
+        let settings = self.settings();
+        let valid = match order.value.state {
+            chancery_acme::order::OrderState::Processing { certificate } => order.value.clone().issued(certificate),
+            _ => return Err(Failure::Internal(format!("order {} left processing on its way", order.value.id))),
+        };
+        let changes = order_changes(&order, valid.clone())
+            .schedule(JobKind::PruneOrder { order: valid.id }, valid.expires.after(settings.limits.keep_ended_orders));
+        match signed.release(self, changes).await {
+            Ok(_released) => Ok(valid),
+            Err(error) => {
+                tracing::error!(order.id = %order.value.id, %error, "a signature was not stored; its job settles it");
+                Ok(order.value)
+            }
+        }
+    }
+
+    /// A certificate that this account's order led to, with its chain. `None` if it is unknown,
+    /// another account's, or not issued.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn certificate(
+        &self,
+        account: chancery_acme::id::AccountId,
+        id: CertificateId,
+    ) -> Result<Option<IssuedChain>, Failure> {
+        let Some(found) = self.store().certificate(id).await? else {
+            return Ok(None);
+        };
+        if found.value.account != Some(account) {
+            return Ok(None);
+        }
+        self.issued_chain(&found.value).await
+    }
+}
+
+/// What an order says whose certificate will never come.
+pub(crate) fn settled_problem() -> Problem {
+    Problem::new(
+        ProblemType::ServerInternal,
+        "issuance was interrupted and the order is given up, so that it can never lead to two certificates; place a new order",
+    )
+}

@@ -1,0 +1,411 @@
+//! The one path to a signature, used by every door: a row of types, each made only from the one before.
+//!
+//! [`Permitted`] (policy was asked here) → [`Linted`] → [`Recorded`] (commit 1: the intent is durable)
+//! → [`Signed`] (outside any commit; checked) → [`Released`] (commit 2; what a door can hand out).
+//! From `Recorded` on a crash leaves evidence, and the settlement job owes an end to it.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use chancery_acme::{
+    account::Account,
+    id::{CertificateId, OrderId},
+};
+use chancery_pki::{
+    NameSet, PublicKey, SerialNumber, Timestamp, Validity,
+    certificate,
+    chain::{Chain, IssuerRefusal, IssuingCertificate},
+    lint,
+    profile::{self, Profile, ProfileRejection, ValidityRejection},
+    tbs::{LeafRequest, Tbs},
+};
+use chancery_policy::{Decision, Outcome, Requester};
+
+use crate::{
+    changes::{Change, Changes, Committed, Put},
+    failure::Failure,
+    leaves,
+    office::Office,
+    ports::{CommitError, NotApplied, Purpose, SignerError, ToBeSigned},
+    records::{
+        CertificateRecord, CertificateState, IdempotencyKey, JobKind, LeafRef, Retention, Version, Versioned,
+    },
+    settings::{Authority, Settings},
+};
+
+/// How often a busy signer is asked again, and how long between.
+const BUSY_SIGNER_ATTEMPTS: u32 = 50;
+const BUSY_SIGNER_PAUSE: Duration = Duration::from_millis(100);
+/// How often a commit for which the store was too busy is sent again.
+const BUSY_STORE_ATTEMPTS: u32 = 50;
+const BUSY_STORE_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a door asks for, with its own proof of who asks.
+pub(crate) struct IssueRequest<'a> {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) profile: Arc<Profile>,
+    pub(crate) requester: Requester,
+    pub(crate) names: &'a NameSet,
+    pub(crate) key: &'a PublicKey,
+    pub(crate) not_before: Option<Timestamp>,
+    pub(crate) not_after: Option<Timestamp>,
+    pub(crate) must_staple: bool,
+}
+
+/// Why nothing is issued: the requester's side.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum IssueRejection {
+    /// Policy says no.
+    #[error("{}", .0.explain())]
+    Policy(Box<Decision>),
+    /// The profile does not make such a certificate.
+    #[error(transparent)]
+    Profile(ProfileRejection),
+    /// The key is on the block list.
+    #[error("this key is on the block list; make a new one")]
+    BlockedKey,
+    /// The validity cannot be granted.
+    #[error(transparent)]
+    Validity(ValidityRejection),
+    /// The issuing certificate itself does not allow it.
+    #[error(transparent)]
+    Issuer(IssuerRefusal),
+}
+
+/// Why nothing is issued.
+#[derive(Debug, Clone)]
+pub(crate) enum PermitError {
+    Rejected(IssueRejection),
+    Failed(Failure),
+}
+
+/// A request that policy, profile and issuer allow. Made by [`Permitted::ask`] alone.
+pub(crate) struct Permitted {
+    authority: Arc<Authority>,
+    issuer: Arc<IssuingCertificate>,
+    chain: u16,
+    profile: Arc<Profile>,
+    requester: Requester,
+    names: NameSet,
+    key: PublicKey,
+    validity: Validity,
+    must_staple: bool,
+    decision: Decision,
+    at: Timestamp,
+}
+
+impl Permitted {
+    /// Asks policy, profile and issuing certificate, all facts known.
+    pub(crate) fn ask(settings: &Settings, request: IssueRequest<'_>, now: Timestamp) -> Result<Self, PermitError> {
+        use IssueRejection as R;
+        let reject = |rejection| Err(PermitError::Rejected(rejection));
+        let IssueRequest { authority, profile, requester, names, key, not_before, not_after, must_staple } = request;
+        let Some((chain, issuer)) = authority.current(now).map(|(chain, issuer)| (chain, Arc::clone(issuer))) else {
+            return Err(PermitError::Failed(Failure::Unavailable(format!(
+                "no issuing certificate of authority {} is valid now",
+                authority.id
+            ))));
+        };
+        let fits = profile
+            .check_names(names)
+            .and_then(|()| profile.check_key(key))
+            .and_then(|()| profile.check_must_staple(must_staple));
+        if let Err(rejection) = fits {
+            return reject(R::Profile(rejection));
+        }
+        if settings.block_list.check(key).is_err() {
+            return reject(R::BlockedKey);
+        }
+        let granted = match profile.validity(now, (not_before, not_after), issuer.validity().not_after()) {
+            Ok(granted) => granted,
+            Err(rejection) => return reject(R::Validity(rejection)),
+        };
+        let lifetime = chancery_pki::Lifetime::from_seconds(granted.validity.lifetime_seconds()).ok();
+        let decision = settings.policy.evaluate(&chancery_policy::Request {
+            requester: &requester,
+            names,
+            profile: profile.name(),
+            key: Some(key.kind()),
+            lifetime,
+            now,
+        });
+        match decision.outcome {
+            Outcome::Allow => {}
+            // All facts are there; what is still undecided is not allowed.
+            Outcome::Deny | Outcome::Hold | Outcome::Undecided => return reject(R::Policy(Box::new(decision))),
+        }
+        if let Err(refusal) = issuer.permits(names, &profile, now) {
+            return reject(R::Issuer(refusal));
+        }
+        Ok(Self {
+            names: names.clone(),
+            key: key.clone(),
+            validity: granted.validity,
+            authority,
+            issuer,
+            chain,
+            profile,
+            requester,
+            must_staple,
+            decision,
+            at: now,
+        })
+    }
+
+    /// Builds the TBS from order, profile and key alone, and lints it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Internal`]: what a lint finds in what we built is our fault.
+    pub(crate) fn lint(self, serial: SerialNumber) -> Result<Linted, Failure> {
+        let crl_shard = self.profile.crl_shard(serial);
+        let request = LeafRequest {
+            names: &self.names,
+            profile: &self.profile,
+            key: &self.key,
+            validity: self.validity,
+            serial,
+            must_staple: self.must_staple,
+            crl_shard,
+        };
+        let tbs = Tbs::build(&request, &self.issuer, self.authority.algorithm)
+            .map_err(|error| Failure::Internal(format!("the certificate could not be built: {error}")))?;
+        let findings = lint::lint(&tbs, &request, &self.issuer);
+        if let Some(finding) = findings.first() {
+            return Err(Failure::Internal(format!("lint refused what we built for {}: {finding}", self.names)));
+        }
+        Ok(Linted { serial, crl_shard, tbs, permitted: self })
+    }
+}
+
+/// A certificate that lints let pass, unsigned. Made by [`Permitted::lint`] alone.
+pub(crate) struct Linted {
+    permitted: Permitted,
+    serial: SerialNumber,
+    crl_shard: Option<u16>,
+    tbs: Tbs,
+}
+
+/// What belongs to the record of an intent beside the certificate itself.
+pub(crate) struct IntentContext<'a> {
+    /// The door's own changes: the order, the account.
+    pub(crate) changes: Changes,
+    pub(crate) account: Option<&'a Account>,
+    /// The account enters the ledger with its first intent.
+    pub(crate) account_is_new: bool,
+    pub(crate) order: Option<OrderId>,
+    pub(crate) idempotency: Option<(&'a IdempotencyKey, [u8; 32], u32)>,
+    pub(crate) settle_at: Timestamp,
+}
+
+impl Linted {
+    /// The certificate's identity: its serial number.
+    pub(crate) fn certificate_id(&self) -> CertificateId {
+        certificate_id(self.serial)
+    }
+
+    fn record_value(&self, context: &IntentContext<'_>) -> CertificateRecord {
+        let permitted = &self.permitted;
+        CertificateRecord {
+            id: self.certificate_id(),
+            authority: permitted.authority.id.clone(),
+            serial: self.serial,
+            names: permitted.names.clone(),
+            key: permitted.key.digest(),
+            validity: permitted.validity,
+            profile: permitted.profile.name().to_owned(),
+            requester: permitted.requester.to_string(),
+            account: context.account.map(|account| account.id),
+            order: context.order,
+            chain: permitted.chain,
+            crl_shard: self.crl_shard,
+            retention: match permitted.profile.retention() {
+                profile::Retention::Full => Retention::Full,
+                profile::Retention::Light => Retention::Light,
+            },
+            state: CertificateState::Intended { intent: LeafRef::InThisCommit(0) },
+            revocation: None,
+            recorded: permitted.at,
+        }
+    }
+
+    /// Commit 1: the intent, its record and its settlement job become durable together.
+    pub(crate) async fn record(self, office: &Office, context: IntentContext<'_>) -> Result<Recorded, CommitError> {
+        let record = self.record_value(&context);
+        let leaf = leaves::intent(&leaves::IntentFacts {
+            record: &record,
+            tbs: self.tbs.der(),
+            profile: &self.permitted.profile,
+            requester: &self.permitted.requester,
+            decision: &self.permitted.decision,
+            account: context.account,
+            account_is_new: context.account_is_new,
+            idempotency: context.idempotency,
+        });
+        let mut changes = context.changes;
+        // INVARIANT: the record says that its intent is leaf 0 of this commit.
+        changes.leaves.insert(0, leaf);
+        let changes = changes
+            .with(Change::Certificate(Put::new(record.clone())))
+            .schedule(JobKind::Settle { certificate: record.id }, context.settle_at);
+        let Committed { version, first_leaf } = commit_patiently(office, changes).await?;
+        let record = CertificateRecord { state: CertificateState::Intended { intent: LeafRef::At(first_leaf) }, ..record };
+        Ok(Recorded { linted: self, record: Versioned { value: record, version }, intent: first_leaf })
+    }
+}
+
+/// A linted certificate whose intent is durable. Made by [`Linted::record`] alone.
+pub(crate) struct Recorded {
+    linted: Linted,
+    record: Versioned<CertificateRecord>,
+    intent: u64,
+}
+
+/// A signature was not had, or is not what it should be. What was recorded is settled by its job.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum SigningError {
+    #[error(transparent)]
+    Signer(SignerError),
+    #[error("what came back from the signer is not what was recorded: {0}")]
+    Differs(String),
+}
+
+impl Recorded {
+    /// The version under which commit 1 wrote its records.
+    pub(crate) const fn version(&self) -> Version {
+        self.record.version
+    }
+
+    /// Signs once; what comes back is checked against what was recorded. A signer that is busy
+    /// or unavailable has not signed and is asked again for a while; an unknown outcome is final.
+    pub(crate) async fn sign(self, office: &Office) -> Result<Signed, SigningError> {
+        let authority = &self.linted.permitted.authority;
+        let what = ToBeSigned::new(Purpose::Certificate, authority.algorithm, self.linted.tbs.der().to_vec());
+        let mut attempt = 0;
+        let signature = loop {
+            match office.ports().signer.sign(&authority.key, &what).await {
+                Ok(signature) => break signature,
+                Err(SignerError::Busy | SignerError::Unavailable(_)) if attempt < BUSY_SIGNER_ATTEMPTS => {
+                    attempt += 1;
+                    tokio::time::sleep(BUSY_SIGNER_PAUSE).await;
+                }
+                Err(error) => return Err(SigningError::Signer(error)),
+            }
+        };
+        let Linted { permitted, serial, crl_shard, tbs } = &self.linted;
+        let der = tbs.assemble(&signature).map_err(|error| SigningError::Differs(error.to_string()))?;
+        let request = LeafRequest {
+            names: &permitted.names,
+            profile: &permitted.profile,
+            key: &permitted.key,
+            validity: permitted.validity,
+            serial: *serial,
+            must_staple: permitted.must_staple,
+            crl_shard: *crl_shard,
+        };
+        certificate::verify_issued(&der, tbs, &request, &permitted.issuer)
+            .map_err(|error| SigningError::Differs(error.to_string()))?;
+        Ok(Signed { recorded: self, signature, der })
+    }
+}
+
+/// A signed certificate that was read back and compared. Made by [`Recorded::sign`] alone.
+pub(crate) struct Signed {
+    recorded: Recorded,
+    signature: Vec<u8>,
+    der: Vec<u8>,
+}
+
+impl Signed {
+    /// Commit 2: the signature and the state that speaks of it become durable together. `with`
+    /// holds the door's own changes, such as the order's being valid.
+    pub(crate) async fn release(self, office: &Office, with: Changes) -> Result<Released, CommitError> {
+        let Recorded { linted, record, intent } = self.recorded;
+        let id = record.value.id;
+        let at = office.now();
+        let signature_leaf = leaves::signature(id, intent, &self.signature, sha256(&self.der), at);
+        let mut changes = with;
+        changes.leaves.insert(0, signature_leaf);
+        let issued = CertificateRecord {
+            state: CertificateState::Issued { intent: LeafRef::At(intent), signature: LeafRef::InThisCommit(0) },
+            ..record.value.clone()
+        };
+        let changes = changes
+            .with(Change::Certificate(Put::over(&record, issued.clone())))
+            .with(Change::Finish(JobKind::Settle { certificate: id }))
+            // What is signed already must not be lost for want of space.
+            .urgently();
+        let committed = commit_patiently(office, changes).await?;
+        let record = CertificateRecord {
+            state: CertificateState::Issued { intent: LeafRef::At(intent), signature: LeafRef::At(committed.first_leaf) },
+            ..issued
+        };
+        let permitted = linted.permitted;
+        let issuers = issuers_of(&permitted.authority, record.chain);
+        tracing::info!(
+            certificate.serial = %record.serial,
+            certificate.names = %record.names,
+            requester = %record.requester,
+            profile = %record.profile,
+            rule = permitted.decision.rule().unwrap_or_default(),
+            ledger.intent = intent,
+            "issued"
+        );
+        Ok(Released { record, chain: IssuedChain { certificate: self.der, issuers } })
+    }
+}
+
+/// A durable certificate: the only thing that a door can hand out. Made by [`Signed::release`] alone.
+pub(crate) struct Released {
+    pub(crate) record: CertificateRecord,
+    pub(crate) chain: IssuedChain,
+}
+
+/// A certificate with the certificates above it, up to but without the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuedChain {
+    /// The certificate in DER.
+    pub certificate: Vec<u8>,
+    /// Its issuers in DER, nearest first.
+    pub issuers: Vec<Vec<u8>>,
+}
+
+impl IssuedChain {
+    /// As `application/pem-certificate-chain` (RFC 8555 §7.4.2, RFC 8555 §9.1).
+    #[must_use]
+    pub fn pem(&self) -> String {
+        certificate::to_pem(std::iter::once(&self.certificate).chain(&self.issuers).map(Vec::as_slice))
+    }
+}
+
+/// The certificates above one that this authority issued.
+pub(crate) fn issuers_of(authority: &Authority, chain: u16) -> Vec<Vec<u8>> {
+    authority
+        .chains
+        .get(usize::from(chain))
+        .or_else(|| authority.chains.first())
+        .map(|chain| Chain::der(chain))
+        .unwrap_or_default()
+}
+
+/// A certificate's identity is its serial number.
+pub(crate) fn certificate_id(serial: SerialNumber) -> CertificateId {
+    CertificateId::from_random(serial.to_u128().to_be_bytes())
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    out
+}
+
+/// Commits; where the store was too busy and kept nothing, sends the same again for a while.
+async fn commit_patiently(office: &Office, changes: Changes) -> Result<Committed, CommitError> {
+    for _ in 0..BUSY_STORE_ATTEMPTS {
+        match office.commit(changes.clone()).await {
+            Err(CommitError::NotApplied(NotApplied::Busy)) => tokio::time::sleep(BUSY_STORE_PAUSE).await,
+            outcome => return outcome,
+        }
+    }
+    office.commit(changes).await
+}

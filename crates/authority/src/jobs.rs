@@ -1,0 +1,251 @@
+//! What is owed and when: settlement, lost validations, pruning, checkpoints. Stored, so that a
+//! kill loses none; the loop that runs them lives in the server.
+
+use std::time::Duration;
+
+use chancery_acme::{
+    id::{AccountId, CertificateId, OrderId},
+    order::OrderState,
+};
+use chancery_pki::Timestamp;
+
+use crate::{
+    changes::{Change, Changes, Claim, Counter, Put},
+    failure::Failure,
+    finalize_order::settled_problem,
+    leaves,
+    office::{ATTEMPTS, Office},
+    ports::{CertificateQuery, CommitError},
+    records::{CertificateRecord, CertificateState, IdempotencyOutcome, Job, JobKind, Retention},
+    register_account::order_changes,
+};
+
+/// Longest pause before a job that failed is tried again.
+const RETRY_MAX: Duration = Duration::from_secs(600);
+/// How often expired certificates' records are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// Most records dropped in one commit.
+const PRUNE_BATCH: usize = 200;
+
+impl Office {
+    /// Jobs that are due, the longest due first.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn due_jobs(&self, limit: usize) -> Result<Vec<Job>, Failure> {
+        Ok(self.store().due_jobs(self.now(), limit).await?)
+    }
+
+    /// Owes a job from `due` on; one of the same kind is moved.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn schedule(&self, kind: JobKind, due: Timestamp) -> Result<(), Failure> {
+        Ok(self.commit(Changes::new().schedule(kind, due)).await.map(drop)?)
+    }
+
+    /// Puts a job that failed off, the longer the more often it did.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn put_off(&self, job: &Job) -> Result<(), Failure> {
+        let pause = Duration::from_secs(1 << job.attempt.min(10)).min(RETRY_MAX);
+        let again = Job { due: self.now().after(pause), attempt: job.attempt.saturating_add(1), ..job.clone() };
+        Ok(self.commit(Changes::new().with(Change::Schedule(again))).await.map(drop)?)
+    }
+
+    /// Does what a job owes, and finishes or moves it. The server's own TLS renewal is the server's to do.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]: the job is still owed; see [`Self::put_off`].
+    pub async fn run_job(&self, job: &Job) -> Result<(), Failure> {
+        match &job.kind {
+            JobKind::Validate { authorization } => self.run_validation(*authorization, job.attempt).await,
+            JobKind::Settle { certificate } => self.settle(*certificate).await,
+            JobKind::PruneOrder { order } => self.prune_order(*order).await,
+            JobKind::PruneAccount { account } => self.prune_account(*account).await,
+            JobKind::PruneCertificates => self.prune_certificates().await,
+            JobKind::Checkpoint => self.sign_checkpoint().await,
+            JobKind::RenewOwnTls => Ok(()),
+        }
+    }
+
+    /// Ends an issuance that has no durable signature: its serial stays as possibly issued, so that
+    /// it can be revoked, and its order becomes invalid (durability, rule 13).
+    async fn settle(&self, id: CertificateId) -> Result<(), Failure> {
+        let done = Change::Finish(JobKind::Settle { certificate: id });
+        for _ in 0..ATTEMPTS {
+            let Some(loaded) = self.store().certificate(id).await? else {
+                return self.commit(Changes::new().with(done).urgently()).await.map(drop).map_err(Into::into);
+            };
+            let CertificateState::Intended { intent } = loaded.value.state else {
+                return self.commit(Changes::new().with(done).urgently()).await.map(drop).map_err(Into::into);
+            };
+            let mut changes = Changes::new();
+            if let Some(order) = loaded.value.order
+                && let Some(order) = self.store().order(order).await?
+                && matches!(order.value.state, OrderState::Processing { certificate } if certificate == id)
+            {
+                changes = order_changes(&order, order.value.clone().failed(settled_problem()));
+            }
+            if let Some(key) = leaves::idempotency_key(&self.leaf_at(intent).await?)
+                && let Some(outcome) = self.store().idempotency(&key).await?
+                && outcome.value.outcome == (IdempotencyOutcome::Pending { certificate: id })
+            {
+                let mut abandoned = outcome.value.clone();
+                abandoned.outcome = IdempotencyOutcome::Abandoned { certificate: id };
+                changes = changes.with(Change::Idempotency(Put::over(&outcome, abandoned)));
+            }
+            let settled = CertificateRecord { state: CertificateState::PossiblyIssued { intent }, ..loaded.value.clone() };
+            let changes = changes
+                .with(Change::Certificate(Put::over(&loaded, settled)))
+                .leaf(leaves::abandoned(&loaded.value, self.now())?)
+                .with(done.clone())
+                .urgently();
+            match self.commit(changes).await {
+                Ok(_) => {
+                    tracing::warn!(certificate.serial = %loaded.value.serial, certificate.names = %loaded.value.names,
+                        "an issuance was interrupted and is settled: the certificate may exist and can be revoked");
+                    return Ok(());
+                }
+                Err(CommitError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Failure::Busy)
+    }
+
+    /// Drops what an order no longer needs: at first its authorizations once they have expired,
+    /// then, for an order that led to a certificate, the order at the certificate's end.
+    async fn prune_order(&self, id: OrderId) -> Result<(), Failure> {
+        let kind = JobKind::PruneOrder { order: id };
+        for _ in 0..ATTEMPTS {
+            let Some(loaded) = self.store().order(id).await? else {
+                return self.commit(Changes::new().with(Change::Finish(kind))).await.map(drop).map_err(Into::into);
+            };
+            let now = self.now();
+            let authorizations = self.authorizations_of(&loaded.value).await?;
+            let mut changes = Changes::new();
+            let keep_until = match &loaded.value.state {
+                OrderState::Valid { certificate } => {
+                    let latest = authorizations.iter().map(|found| found.value.expires).max();
+                    if let Some(latest) = latest.filter(|latest| *latest > now) {
+                        Some((latest, false))
+                    } else {
+                        let end = self.store().certificate(*certificate).await?.map(|found| found.value.validity.not_after());
+                        Some((end.filter(|end| *end > now).unwrap_or(now), true))
+                    }
+                }
+                // Its settlement comes first.
+                OrderState::Processing { .. } => Some((now.after(self.settings().limits.settle_after), false)),
+                OrderState::Pending | OrderState::Ready | OrderState::Invalid { .. } => None,
+            };
+            if !matches!(keep_until, Some((_, false))) {
+                for found in &authorizations {
+                    changes = changes
+                        .with(Change::RemoveAuthorization(found.value.id, found.version))
+                        .with(Change::Finish(JobKind::Validate { authorization: found.value.id }));
+                }
+            }
+            changes = match keep_until {
+                Some((until, _)) if until > now => changes.schedule(kind.clone(), until),
+                _ => {
+                    let open = matches!(loaded.value.state, OrderState::Pending | OrderState::Ready);
+                    let changes = changes
+                        .with(Change::RemoveOrder(id, loaded.version))
+                        .with(Change::Release(Claim::OrderCertificate(id)))
+                        .with(Change::Finish(kind.clone()));
+                    if open {
+                        changes.with(Change::Count {
+                            counter: Counter::PendingOrders(loaded.value.account),
+                            by: -1,
+                            limit: None,
+                        })
+                    } else {
+                        changes
+                    }
+                }
+            };
+            match self.commit(changes).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Failure::Busy)
+    }
+
+    /// Drops an account that never was granted a certificate and has no orders any more.
+    async fn prune_account(&self, id: AccountId) -> Result<(), Failure> {
+        let kind = JobKind::PruneAccount { account: id };
+        for _ in 0..ATTEMPTS {
+            let Some(loaded) = self.store().account(id).await? else {
+                return self.commit(Changes::new().with(Change::Finish(kind))).await.map(drop).map_err(Into::into);
+            };
+            let changes = if loaded.value.proven {
+                Changes::new().with(Change::Finish(kind.clone()))
+            } else if self.store().orders_of(id, None, 1).await?.is_empty() {
+                Changes::new()
+                    .with(Change::RemoveAccount(id, loaded.version))
+                    .with(Change::Count { counter: Counter::UnprovenAccounts, by: -1, limit: None })
+                    .with(Change::Finish(kind.clone()))
+            } else {
+                Changes::new().schedule(kind.clone(), self.now().after(self.settings().limits.unproven_account_lifetime))
+            };
+            match self.commit(changes).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Failure::Busy)
+    }
+
+    /// Drops records of certificates whose retention is over; their leaves stay in the ledger.
+    async fn prune_certificates(&self) -> Result<(), Failure> {
+        let limits = self.settings().limits.clone();
+        let now = self.now();
+        let light_until = now.before(limits.keep_expired_light);
+        let full_until = now.before(limits.keep_expired_certificates);
+        let mut after = None;
+        loop {
+            let query = CertificateQuery::Expiring(Timestamp::from_unix_millis(0)..light_until);
+            let page = self.store().certificates(&query, after, PRUNE_BATCH).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            let mut changes = Changes::new();
+            for record in page {
+                let over = match record.retention {
+                    Retention::Light => true,
+                    Retention::Full => record.validity.not_after() < full_until,
+                };
+                if over && let Some(loaded) = self.store().certificate(record.id).await? {
+                    changes = changes.with(Change::RemoveCertificate(record.id, loaded.version));
+                }
+            }
+            if !changes.items.is_empty() {
+                match self.commit(changes).await {
+                    // One that changed meanwhile is dropped by the next run.
+                    Ok(_) | Err(CommitError::Conflict) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        self.schedule(JobKind::PruneCertificates, now.after(PRUNE_EVERY)).await
+    }
+
+    /// Makes sure that the jobs which return for ever are owed. Called once at every start.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn owe_standing_jobs(&self) -> Result<(), Failure> {
+        let now = self.now();
+        let changes = Changes::new().schedule(JobKind::PruneCertificates, now).schedule(JobKind::Checkpoint, now);
+        Ok(self.commit(changes).await.map(drop)?)
+    }
+}

@@ -1,0 +1,206 @@
+//! The ledger's leaves, made from what the use cases know. Their plain structs belong to `ledger`.
+
+use chancery_acme::{account::Account, id::CertificateId};
+use chancery_ledger::{Leaf, leaf};
+use chancery_pki::{Name, Timestamp, profile::Profile, tbs};
+use chancery_policy::{Decision, Outcome, Requester};
+
+use crate::{
+    failure::Failure,
+    issue::sha256,
+    records::{CertificateRecord, IdempotencyKey, LeafRef, Retention, Revocation},
+};
+
+/// Most names that a refusal leaf lists.
+const REFUSAL_NAMES: usize = 20;
+
+/// What an intent leaf is made from.
+pub(crate) struct IntentFacts<'a> {
+    pub(crate) record: &'a CertificateRecord,
+    pub(crate) tbs: &'a [u8],
+    pub(crate) profile: &'a Profile,
+    pub(crate) requester: &'a Requester,
+    pub(crate) decision: &'a Decision,
+    pub(crate) account: Option<&'a Account>,
+    pub(crate) account_is_new: bool,
+    pub(crate) idempotency: Option<(&'a IdempotencyKey, [u8; 32], u32)>,
+}
+
+/// A certificate is about to be signed.
+pub(crate) fn intent(facts: &IntentFacts<'_>) -> Leaf {
+    let record = facts.record;
+    let account_facts = facts.account.filter(|_| facts.account_is_new).map(|account| leaf::AccountFacts {
+        contacts: account.contacts.clone(),
+        created: account.created,
+        directory: account.directory.clone(),
+        eab: account.external.as_ref().map(|external| external.key_id.clone()),
+        spki: account.key.spki().to_vec(),
+    });
+    leaf::Intent {
+        account: record.account.map(|id| id.octets()),
+        account_facts,
+        at: record.recorded,
+        authority: record.authority.to_string(),
+        certificate: record.id.octets(),
+        chain: record.chain.to_string(),
+        crl_shard: record.crl_shard.map(u32::from),
+        decision: decision(facts.decision),
+        door: facts.requester.door.to_string(),
+        idempotency: facts.idempotency.map(|(key, request, attempt)| leaf::Idempotency {
+            attempt,
+            key: idempotency_text(key),
+            request: Some(request),
+        }),
+        order: record.order.map(|id| id.octets()),
+        policy: facts.decision.policy.0,
+        profile: profile_ref(facts.profile),
+        replaces: None,
+        requester: requester(facts.requester),
+        retention: match record.retention {
+            Retention::Full => "full".to_owned(),
+            Retention::Light => "light".to_owned(),
+        },
+        serial: record.serial,
+        tbs: facts.tbs.to_vec(),
+    }
+    .into()
+}
+
+/// A recorded certificate was signed.
+pub(crate) fn signature(id: CertificateId, intent: u64, signature: &[u8], certificate: [u8; 32], at: Timestamp) -> Leaf {
+    leaf::Signature { at, certificate: id.octets(), intent, sha256: certificate, signature: signature.to_vec() }.into()
+}
+
+/// A recorded certificate was given up with an unknown outcome.
+pub(crate) fn abandoned(record: &CertificateRecord, at: Timestamp) -> Result<Leaf, Failure> {
+    let LeafRef::At(intent) = record.state.intent() else {
+        return Err(Failure::Internal("a loaded record names a leaf of an unfinished commit".to_owned()));
+    };
+    Ok(leaf::Abandoned { at, certificate: record.id.octets(), intent, why: "no-signature".to_owned() }.into())
+}
+
+/// Policy refused.
+pub(crate) fn refusal(who: &str, door: &Requester, refused: &Decision, at: Timestamp) -> Leaf {
+    let names: Vec<String> = refused.names.iter().map(|verdict| verdict.name.to_string()).collect();
+    let left_out = names.len().saturating_sub(REFUSAL_NAMES);
+    leaf::Refusal {
+        at,
+        because: refused.because().unwrap_or("no rule allows it").to_owned(),
+        door: door.door.to_string(),
+        names: names.into_iter().take(REFUSAL_NAMES).collect(),
+        names_left_out: u32::try_from(left_out).unwrap_or(u32::MAX),
+        policy: refused.policy.0,
+        requester: leaf::Requester { claims: Vec::new(), summary: who.to_owned() },
+        rule: refused.rule().map(str::to_owned),
+    }
+    .into()
+}
+
+/// What makes two refusals the same within an hour: who and by which rule.
+pub(crate) fn refusal_digest(who: &str, refused: &Decision) -> [u8; 32] {
+    sha256(format!("{who}\n{}", refused.rule().unwrap_or_default()).as_bytes())
+}
+
+/// A certificate was revoked.
+pub(crate) fn revocation(record: &CertificateRecord, revocation: Revocation, by: &str) -> Leaf {
+    leaf::Revocation {
+        at: revocation.at,
+        authority: record.authority.to_string(),
+        by: by.to_owned(),
+        certificate: record.id.octets(),
+        reason: revocation.reason.map(|reason| reason.code()),
+        serial: record.serial,
+    }
+    .into()
+}
+
+/// A policy took effect with these profiles.
+pub(crate) fn policy_activated<'a>(
+    policy: [u8; 32],
+    profiles: impl Iterator<Item = &'a Profile>,
+    by: &str,
+    at: Timestamp,
+) -> Leaf {
+    leaf::PolicyActivated { at, by: by.to_owned(), policy, profiles: profiles.map(profile_ref).collect() }.into()
+}
+
+/// An issuing certificate came into use.
+pub(crate) fn authority_installed(authority: &str, certificate_der: &[u8], key: [u8; 32], at: Timestamp) -> Leaf {
+    leaf::AuthorityInstalled { at, authority: authority.to_owned(), certificate: sha256(certificate_der), key }.into()
+}
+
+/// The certificate that an intent and its signature make.
+pub(crate) fn certificate(id: CertificateId, intent: &Leaf, signature: &Leaf) -> Result<Vec<u8>, Failure> {
+    let (Leaf::Intent(intent), Leaf::Signature(signature)) = (intent, signature) else {
+        return Err(Failure::Internal(format!("the record of certificate {id} names leaves of other kinds")));
+    };
+    if intent.certificate != id.octets() || signature.certificate != id.octets() {
+        return Err(Failure::Internal(format!("the record of certificate {id} names another certificate's leaves")));
+    }
+    let der = tbs::assemble(&intent.tbs, &signature.signature)
+        .map_err(|error| Failure::Internal(format!("certificate {id} cannot be put together: {error}")))?;
+    if sha256(&der) != signature.sha256 {
+        return Err(Failure::Internal(format!("certificate {id} is not the one that was signed")));
+    }
+    Ok(der)
+}
+
+/// The idempotency key that an intent was recorded under.
+pub(crate) fn idempotency_key(intent: &Leaf) -> Option<IdempotencyKey> {
+    let Leaf::Intent(intent) = intent else { return None };
+    let text = &intent.idempotency.as_ref()?.key;
+    let mut parts = text.splitn(3, '\n').map(str::to_owned);
+    Some(IdempotencyKey { door: parts.next()?, credential: parts.next()?, uid: parts.next()? })
+}
+
+fn idempotency_text(key: &IdempotencyKey) -> String {
+    let IdempotencyKey { door, credential, uid } = key;
+    format!("{door}\n{credential}\n{uid}")
+}
+
+fn profile_ref(profile: &Profile) -> leaf::ProfileRef {
+    leaf::ProfileRef { hash: profile.hash().0, name: profile.name().to_owned() }
+}
+
+fn requester(requester: &Requester) -> leaf::Requester {
+    let claims = requester
+        .facts()
+        .map(|fact| leaf::Claim { name: fact.name.to_owned(), proven: fact.proven, value: fact.value.to_owned() })
+        .collect();
+    leaf::Requester { claims, summary: requester.to_string() }
+}
+
+fn decision(decision: &Decision) -> leaf::Decision {
+    leaf::Decision {
+        names: decision
+            .names
+            .iter()
+            .map(|verdict| leaf::NameRule {
+                name: typed_name(&verdict.name),
+                rule: verdict.rule.as_ref().map(ToString::to_string),
+            })
+            .collect(),
+        outcome: match decision.outcome {
+            Outcome::Allow => leaf::Outcome::Allow,
+            // An intent is only ever recorded for what is allowed; a refusal has a leaf of its own.
+            Outcome::Deny | Outcome::Undecided => leaf::Outcome::Deny,
+            Outcome::Hold => leaf::Outcome::Hold,
+        },
+        warnings: decision
+            .warnings
+            .iter()
+            .map(|warning| leaf::Warning {
+                because: warning.because.clone().unwrap_or_default(),
+                rule: warning.rule.to_string(),
+            })
+            .collect(),
+    }
+}
+
+fn typed_name(name: &Name) -> String {
+    match name {
+        Name::Dns(_) | Name::Wildcard(_) => format!("dns:{name}"),
+        Name::Ip(_) => format!("ip:{name}"),
+        Name::Spiffe(_) => name.to_string(),
+    }
+}

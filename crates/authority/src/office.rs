@@ -1,0 +1,238 @@
+//! The office: the ports and the settings in one place, shared by every door.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use chancery_acme::{
+    account::{Account, DirectoryName},
+    authorization::Authorization,
+    id::{AccountId, AuthorizationId, OrderId},
+    order::Order,
+};
+use chancery_pki::{SpkiDigest, Timestamp};
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    changes::{Change, Changes, Committed},
+    failure::Failure,
+    ports::{Clock, CommitError, Entropy, Signer, Store, Validator},
+    records::Versioned,
+    settings::Settings,
+};
+
+/// How often a use case starts again from its load when another request was first.
+pub(crate) const ATTEMPTS: usize = 8;
+
+/// Most refusals remembered as recorded within their hour; past it refusals are counted, not recorded.
+const REFUSALS_REMEMBERED: usize = 4096;
+
+/// The world, as the use cases see it.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Whoever holds the private keys.
+    pub signer: Arc<dyn Signer>,
+    /// Whoever looks whether challenges are fulfilled.
+    pub validator: Arc<dyn Validator>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// The certificate authority. Cheap to clone.
+#[derive(Clone)]
+pub struct Office {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) ports: Ports,
+    settings: ArcSwap<Settings>,
+    jobs_changed: Notify,
+    /// Until when the worker believes that nothing is due, in Unix milliseconds.
+    quiet_until: AtomicI64,
+    validations: Mutex<HashMap<AuthorizationId, watch::Receiver<()>>>,
+    refusals: Mutex<RememberedRefusals>,
+}
+
+#[derive(Default)]
+struct RememberedRefusals {
+    hour: i64,
+    seen: HashSet<[u8; 32]>,
+}
+
+impl Office {
+    /// An office over these ports.
+    #[must_use]
+    pub fn new(ports: Ports, settings: Settings) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                ports,
+                settings: ArcSwap::from_pointee(settings),
+                jobs_changed: Notify::new(),
+                quiet_until: AtomicI64::new(i64::MAX),
+                validations: Mutex::new(HashMap::new()),
+                refusals: Mutex::new(RememberedRefusals::default()),
+            }),
+        }
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        self.inner.settings.load_full()
+    }
+
+    pub(crate) fn put_settings(&self, settings: Settings) {
+        self.inner.settings.store(Arc::new(settings));
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.inner.ports.clock.now()
+    }
+
+    /// The source of chance.
+    #[must_use]
+    pub fn entropy(&self) -> &dyn Entropy {
+        &*self.inner.ports.entropy
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.ports.store
+    }
+
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.inner.ports
+    }
+
+    /// Told whenever a job was scheduled that may be due before the ones known.
+    #[must_use]
+    pub fn jobs_changed(&self) -> &Notify {
+        &self.inner.jobs_changed
+    }
+
+    /// An account of a directory, whatever its status.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the store cannot be read.
+    pub async fn account(&self, directory: &str, id: AccountId) -> Result<Option<Account>, Failure> {
+        let found = self.store().account(id).await?;
+        Ok(found.map(|account| account.value).filter(|account| account.directory == directory))
+    }
+
+    /// The account of a key at a directory, whatever its status.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the store cannot be read.
+    pub async fn account_by_key(&self, directory: &DirectoryName, key: &SpkiDigest) -> Result<Option<Account>, Failure> {
+        Ok(self.store().account_by_key(directory, key).await?.map(|account| account.value))
+    }
+
+    /// An order, unless it is unknown or another account's.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the store cannot be read.
+    pub async fn order(&self, account: AccountId, id: OrderId) -> Result<Option<Order>, Failure> {
+        Ok(self.own_order(account, id).await?.map(|order| order.value))
+    }
+
+    pub(crate) async fn own_order(&self, account: AccountId, id: OrderId) -> Result<Option<Versioned<Order>>, Failure> {
+        Ok(self.store().order(id).await?.filter(|order| order.value.account == account))
+    }
+
+    /// The orders of an account that are not invalid, in the order of their ids.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the store cannot be read.
+    pub async fn orders(&self, account: AccountId, after: Option<OrderId>, limit: usize) -> Result<Vec<OrderId>, Failure> {
+        Ok(self.store().orders_of(account, after, limit).await?)
+    }
+
+    /// An authorization, unless it is unknown or another account's.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the store cannot be read.
+    pub async fn authorization(&self, account: AccountId, id: AuthorizationId) -> Result<Option<Authorization>, Failure> {
+        Ok(self.own_authorization(account, id).await?.map(|authorization| authorization.value))
+    }
+
+    pub(crate) async fn own_authorization(
+        &self,
+        account: AccountId,
+        id: AuthorizationId,
+    ) -> Result<Option<Versioned<Authorization>>, Failure> {
+        Ok(self.store().authorization(id).await?.filter(|found| found.value.account == account))
+    }
+
+    /// All authorizations of an order.
+    pub(crate) async fn authorizations_of(&self, order: &Order) -> Result<Vec<Versioned<Authorization>>, Failure> {
+        let mut all = Vec::with_capacity(order.authorizations.len());
+        for id in &order.authorizations {
+            // One that was pruned has expired with its order.
+            if let Some(found) = self.store().authorization(*id).await? {
+                all.push(found);
+            }
+        }
+        Ok(all)
+    }
+
+    pub(crate) async fn commit(&self, changes: Changes) -> Result<Committed, CommitError> {
+        let earliest = changes
+            .items
+            .iter()
+            .filter_map(|change| match change {
+                Change::Schedule(job) => Some(job.due.unix_millis()),
+                _ => None,
+            })
+            .min();
+        let committed = self.store().commit(changes).await?;
+        if earliest.is_some_and(|due| due < self.inner.quiet_until.load(Ordering::SeqCst)) {
+            self.inner.jobs_changed.notify_one();
+        }
+        Ok(committed)
+    }
+
+    /// When the next job is due. Until then [`Self::jobs_changed`] tells only of jobs due earlier.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the store cannot be read.
+    pub async fn next_due(&self) -> Result<Option<Timestamp>, Failure> {
+        // Whoever schedules while we read tells, whatever the time: no job falls between.
+        self.inner.quiet_until.store(i64::MAX, Ordering::SeqCst);
+        let due = self.store().next_due().await?;
+        self.inner.quiet_until.store(due.map_or(i64::MAX, Timestamp::unix_millis), Ordering::SeqCst);
+        Ok(due)
+    }
+
+    pub(crate) fn validations(&self) -> MutexGuard<'_, HashMap<AuthorizationId, watch::Receiver<()>>> {
+        self.inner.validations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a refusal is the first of its kind within its hour, and so gets a leaf.
+    pub(crate) fn first_refusal(&self, digest: [u8; 32], now: Timestamp) -> bool {
+        let hour = now.unix_seconds() / 3600;
+        let mut refusals = self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.hour != hour {
+            *refusals = RememberedRefusals { hour, seen: HashSet::new() };
+        }
+        refusals.seen.len() < REFUSALS_REMEMBERED && refusals.seen.insert(digest)
+    }
+}

@@ -1,0 +1,254 @@
+//! Placing an order (RFC 8555 §7.4): names, profile and validity are judged here, all at once,
+//! before the client does any work.
+
+use std::sync::Arc;
+
+use chancery_acme::{
+    account::Account,
+    authorization::{Authorization, AuthorizationState},
+    challenge::{Challenge, ChallengeState, Token},
+    id::{AuthorizationId, OrderId},
+    order::{Order, OrderState, ProfileName},
+};
+use chancery_pki::{
+    Name, NameSet, Timestamp,
+    chain::IssuerRefusal,
+    profile::{Profile, ProfileRejection, ValidityRejection},
+};
+use chancery_policy::{Decision, Outcome, Requester};
+
+use crate::{
+    changes::{Change, Changes, Counter, Put},
+    failure::{Failure, Refusal},
+    leaves,
+    office::{ATTEMPTS, Office},
+    ports::CommitError,
+    records::JobKind,
+    settings::{Directory, Settings},
+};
+
+/// What a newOrder request asks for.
+#[derive(Debug, Clone)]
+pub struct PlaceOrder {
+    /// The names.
+    pub names: NameSet,
+    /// The `notBefore` wanted.
+    pub not_before: Option<Timestamp>,
+    /// The `notAfter` wanted.
+    pub not_after: Option<Timestamp>,
+    /// The profile wanted; `None` takes the directory's default.
+    pub profile: Option<ProfileName>,
+}
+
+/// Why an order is not taken.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PlaceOrderRejection {
+    /// Policy says no.
+    #[error("{}", .0.explain())]
+    Policy(Box<Decision>),
+    /// No such profile at this directory.
+    #[error("this directory has no profile named \"{profile}\"; it has {known}", known = known.join(", "))]
+    UnknownProfile {
+        /// What was asked for.
+        profile: String,
+        /// What there is.
+        known: Vec<ProfileName>,
+    },
+    /// The validity that was asked for cannot be granted.
+    #[error(transparent)]
+    Validity(ValidityRejection),
+    /// No challenge type of this directory can show control of these names.
+    #[error("no challenge type of this directory suits {}", names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Unsolvable {
+        /// The names.
+        names: Vec<Name>,
+    },
+    /// The profile makes no certificates with such names.
+    #[error(transparent)]
+    Profile(ProfileRejection),
+    /// The issuing certificate itself does not allow these names.
+    #[error(transparent)]
+    Issuer(IssuerRefusal),
+    /// Too many open orders.
+    #[error("this account has {limit} open orders; finish some, or wait until they expire")]
+    TooManyPending {
+        /// The limit.
+        limit: u64,
+    },
+}
+
+impl Office {
+    /// Places an order; its authorizations come with it.
+    ///
+    /// # Errors
+    ///
+    /// A [`PlaceOrderRejection`], all names judged at once, or [`Failure`].
+    pub async fn place_order(&self, account: &Account, request: PlaceOrder) -> Result<Order, Refusal<PlaceOrderRejection>> {
+        use PlaceOrderRejection as R;
+        let settings = self.settings();
+        let directory = directory_of(&settings, account)?;
+        let profile = profile_for(&settings, &directory, request.profile.as_deref())?;
+        let now = self.now();
+
+        let authority = settings
+            .authority(&directory.authority)
+            .ok_or_else(|| Failure::Internal(format!("no authority named {}", directory.authority)))?;
+        let (_, issuer) = authority.current(now).ok_or_else(|| {
+            Failure::Unavailable(format!("no issuing certificate of authority {} is valid now", authority.id))
+        })?;
+        profile.check_names(&request.names).map_err(|rejection| Refusal::Rejected(R::Profile(rejection)))?;
+        profile
+            .validity(now, (request.not_before, request.not_after), issuer.validity().not_after())
+            .map_err(|rejection| Refusal::Rejected(R::Validity(rejection)))?;
+        let requester = acme_requester(account);
+        let decision = settings.policy.evaluate(&chancery_policy::Request {
+            requester: &requester,
+            names: &request.names,
+            profile: profile.name(),
+            key: None,
+            lifetime: None,
+            now,
+        });
+        match decision.outcome {
+            // What is undecided now is decided at finalize, once the key is known.
+            Outcome::Allow | Outcome::Undecided => {}
+            Outcome::Deny | Outcome::Hold => {
+                self.record_refusal(account, &requester, &decision, now).await;
+                return Err(Refusal::Rejected(R::Policy(Box::new(decision))));
+            }
+        }
+        issuer.permits(&request.names, &profile, now).map_err(|refusal| Refusal::Rejected(R::Issuer(refusal)))?;
+        let unsolvable: Vec<Name> = request
+            .names
+            .iter()
+            .filter(|name| {
+                !directory.challenges.iter().any(|kind| kind.suits(name) && self.ports().validator.may_validate(name, *kind))
+            })
+            .cloned()
+            .collect();
+        if !unsolvable.is_empty() {
+            return Err(Refusal::Rejected(R::Unsolvable { names: unsolvable }));
+        }
+
+        let order = self.order_and_authorizations(account, &directory, &profile, request, now);
+        let limit = settings.limits.pending_orders_per_account;
+        let (order, authorizations) = order;
+        let mut changes = Changes::new()
+            .with(Change::Order(Put::new(order.clone())))
+            .with(Change::Count { counter: Counter::PendingOrders(account.id), by: 1, limit: Some(limit) })
+            .schedule(JobKind::PruneOrder { order: order.id }, order.expires.after(settings.limits.keep_ended_orders));
+        for authorization in authorizations {
+            changes = changes.with(Change::Authorization(Put::new(authorization)));
+        }
+        for _ in 0..ATTEMPTS {
+            match self.commit(changes.clone()).await {
+                Ok(_) => return Ok(order),
+                Err(CommitError::Conflict) => {}
+                Err(CommitError::Limit { .. }) => return Err(Refusal::Rejected(R::TooManyPending { limit })),
+                Err(error) => return Err(Failure::from(error).into()),
+            }
+        }
+        Err(Failure::Busy.into())
+    }
+
+    fn order_and_authorizations(
+        &self,
+        account: &Account,
+        directory: &Directory,
+        profile: &Profile,
+        request: PlaceOrder,
+        now: Timestamp,
+    ) -> (Order, Vec<Authorization>) {
+        let id = OrderId::from_random(self.entropy().octets16());
+        let expires = now.after(directory.order_lifetime).whole_seconds();
+        let authorizations: Vec<Authorization> = request
+            .names
+            .iter()
+            .map(|name| Authorization {
+                id: AuthorizationId::from_random(self.entropy().octets16()),
+                account: account.id,
+                order: id,
+                name: name.clone(),
+                state: AuthorizationState::Pending,
+                expires,
+                challenges: directory
+                    .challenges
+                    .iter()
+                    .filter(|kind| kind.suits(name))
+                    .map(|kind| Challenge {
+                        kind: *kind,
+                        token: Token::from_random(self.entropy().octets16()),
+                        state: ChallengeState::Pending,
+                    })
+                    .collect(),
+            })
+            .collect();
+        let order = Order {
+            id,
+            account: account.id,
+            directory: directory.name.clone(),
+            names: request.names,
+            profile: profile.name().to_owned(),
+            not_before: request.not_before,
+            not_after: request.not_after,
+            authorizations: authorizations.iter().map(|authorization| authorization.id).collect(),
+            state: OrderState::Pending,
+            created: now,
+            expires,
+        };
+        (order, authorizations)
+    }
+
+    /// The first refusal of its kind within its hour gets a leaf; strangers share one, so that
+    /// they cannot grow the ledger. That a refusal could not be recorded does not undo it.
+    pub(crate) async fn record_refusal(&self, account: &Account, requester: &Requester, decision: &Decision, now: Timestamp) {
+        let who = if account.proven {
+            requester.to_string()
+        } else {
+            format!("accounts without any certificate at directory {}", account.directory)
+        };
+        if !self.first_refusal(leaves::refusal_digest(&who, decision), now) {
+            return;
+        }
+        let changes = Changes::new().leaf(leaves::refusal(&who, requester, decision, now));
+        if let Err(error) = self.commit(changes).await {
+            tracing::warn!(%error, "a refusal was not recorded in the ledger");
+        }
+    }
+}
+
+/// The directory that an account registered at.
+pub(crate) fn directory_of(settings: &Settings, account: &Account) -> Result<Arc<Directory>, Failure> {
+    settings
+        .directories
+        .get(&account.directory)
+        .cloned()
+        .ok_or_else(|| Failure::Unavailable(format!("the directory {} is no longer offered", account.directory)))
+}
+
+fn profile_for(
+    settings: &Settings,
+    directory: &Directory,
+    asked: Option<&str>,
+) -> Result<Arc<Profile>, Refusal<PlaceOrderRejection>> {
+    let name = match asked {
+        None => directory.profiles.first(),
+        Some(asked) => directory.profiles.iter().find(|name| *name == asked),
+    };
+    name.and_then(|name| settings.profiles.get(name)).cloned().ok_or_else(|| {
+        Refusal::Rejected(PlaceOrderRejection::UnknownProfile {
+            profile: asked.unwrap_or_default().chars().take(64).flat_map(char::escape_debug).collect(),
+            known: directory.profiles.clone(),
+        })
+    })
+}
+
+/// Who an ACME account is to policy.
+pub(crate) fn acme_requester(account: &Account) -> Requester {
+    Requester::acme(
+        &account.directory,
+        &account.id.to_string(),
+        account.external.as_ref().map(|external| external.key_id.as_str()),
+    )
+}
+

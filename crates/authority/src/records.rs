@@ -1,0 +1,321 @@
+//! What the store keeps beside the ACME resources: certificates, jobs, idempotency outcomes.
+
+use std::{fmt, str::FromStr};
+
+use chancery_acme::{
+    id::{AccountId, AuthorizationId, CertificateId, OrderId},
+    order::ProfileName,
+};
+use chancery_pki::{NameSet, SerialNumber, SpkiDigest, Timestamp, Validity};
+
+/// The name of an authority, as the configuration gives it: letters, digits and hyphens.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AuthorityId(Box<str>);
+
+/// The text cannot name an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an authority's name has 1 to 63 lower-case letters, digits and inner hyphens")]
+pub struct NotAnAuthorityId;
+
+impl AuthorityId {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AuthorityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for AuthorityId {
+    type Err = NotAnAuthorityId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAuthorityId> {
+        let plain = text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+        if text.is_empty() || text.len() > 63 || !plain || text.starts_with('-') || text.ends_with('-') {
+            return Err(NotAnAuthorityId);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// A value with the version under which the store holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned<T> {
+    /// The value.
+    pub value: T,
+    /// Its version; a put must name it.
+    pub version: Version,
+}
+
+/// The version of a stored value: the sequence of the commit that wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub u64);
+
+/// A leaf of the ledger, from the view of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LeafRef {
+    /// The leaf at this index of the tree. Loaded records hold nothing else.
+    At(u64),
+    /// The n-th leaf of the [`Changes`](crate::changes::Changes) that carry this record; the store resolves it.
+    InThisCommit(usize),
+}
+
+/// How long and how fully a certificate's record is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Retention {
+    /// A full record, searchable by every index.
+    Full,
+    /// A light record: found by serial, key and requester, dropped soon after its end.
+    Light,
+}
+
+/// One line of the inventory. The certificate's bytes stand in the ledger, once: the TBS in the
+/// intent leaf, the signature in the signature leaf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateRecord {
+    /// Its identity; the 128 bits of its serial number.
+    pub id: CertificateId,
+    /// Who issued it.
+    pub authority: AuthorityId,
+    /// Its serial number.
+    pub serial: SerialNumber,
+    /// What it names.
+    pub names: NameSet,
+    /// Its key.
+    pub key: SpkiDigest,
+    /// From when to when it holds.
+    pub validity: Validity,
+    /// The profile it was made by.
+    pub profile: ProfileName,
+    /// Who asked for it, as policy saw it, in one line.
+    pub requester: String,
+    /// The account that asked for it, at the ACME door.
+    pub account: Option<AccountId>,
+    /// The order it fulfils, at the ACME door.
+    pub order: Option<OrderId>,
+    /// Which of the authority's chains goes with it.
+    pub chain: u16,
+    /// The CRL shard its CRL URL names, if it names one; fixed when it is issued.
+    pub crl_shard: Option<u16>,
+    /// How long its record is kept.
+    pub retention: Retention,
+    /// How far its issuance got.
+    pub state: CertificateState,
+    /// Its revocation, if it is revoked.
+    pub revocation: Option<Revocation>,
+    /// When its intent was recorded.
+    pub recorded: Timestamp,
+}
+
+/// How far an issuance got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateState {
+    /// The intent is durable; a signature may exist or not.
+    Intended {
+        /// The intent leaf.
+        intent: LeafRef,
+    },
+    /// Signed, checked, durable.
+    Issued {
+        /// The intent leaf.
+        intent: LeafRef,
+        /// The signature leaf.
+        signature: LeafRef,
+    },
+    /// Given up with an unknown outcome: a signature may exist, so it can be revoked.
+    PossiblyIssued {
+        /// The intent leaf.
+        intent: LeafRef,
+    },
+}
+
+impl CertificateState {
+    /// The word that commands and exports show.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Intended { .. } => "intended",
+            Self::Issued { .. } => "issued",
+            Self::PossiblyIssued { .. } => "possibly issued",
+        }
+    }
+
+    /// The intent leaf.
+    #[must_use]
+    pub const fn intent(&self) -> LeafRef {
+        match self {
+            Self::Intended { intent } | Self::Issued { intent, .. } | Self::PossiblyIssued { intent } => *intent,
+        }
+    }
+}
+
+/// That a certificate is revoked (RFC 5280 §5.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revocation {
+    /// Since when.
+    pub at: Timestamp,
+    /// Why, if it was said.
+    pub reason: Option<RevocationReason>,
+}
+
+/// Why a certificate is revoked (RFC 5280 §5.3.1): those that a subscriber may give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RevocationReason {
+    /// 0
+    Unspecified,
+    /// 1
+    KeyCompromise,
+    /// 3
+    AffiliationChanged,
+    /// 4
+    Superseded,
+    /// 5
+    CessationOfOperation,
+    /// 9
+    PrivilegeWithdrawn,
+}
+
+impl RevocationReason {
+    /// Those that are permitted.
+    pub const ALL: [Self; 6] = [
+        Self::Unspecified,
+        Self::KeyCompromise,
+        Self::AffiliationChanged,
+        Self::Superseded,
+        Self::CessationOfOperation,
+        Self::PrivilegeWithdrawn,
+    ];
+
+    /// The CRLReason code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Unspecified => 0,
+            Self::KeyCompromise => 1,
+            Self::AffiliationChanged => 3,
+            Self::Superseded => 4,
+            Self::CessationOfOperation => 5,
+            Self::PrivilegeWithdrawn => 9,
+        }
+    }
+
+    /// The name in RFC 5280.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::KeyCompromise => "keyCompromise",
+            Self::AffiliationChanged => "affiliationChanged",
+            Self::Superseded => "superseded",
+            Self::CessationOfOperation => "cessationOfOperation",
+            Self::PrivilegeWithdrawn => "privilegeWithdrawn",
+        }
+    }
+
+    /// From its code, if it is one of the permitted.
+    #[must_use]
+    pub fn from_code(code: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| u64::from(reason.code()) == code)
+    }
+}
+
+/// A job: work that is owed, with the time from which it is due. One job per key; scheduling
+/// again moves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// What is owed; also its identity.
+    pub kind: JobKind,
+    /// When it is due.
+    pub due: Timestamp,
+    /// How often it was tried.
+    pub attempt: u32,
+}
+
+/// What may be owed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum JobKind {
+    /// Look whether a challenge is fulfilled, and decide.
+    Validate {
+        /// The authorization whose challenge is `processing`.
+        authorization: AuthorizationId,
+    },
+    /// Settle an issuance whose signature never became durable.
+    Settle {
+        /// The certificate.
+        certificate: CertificateId,
+    },
+    /// Drop an order that ended, with its authorizations and its place in the account's count.
+    PruneOrder {
+        /// The order.
+        order: OrderId,
+    },
+    /// Drop an account that never was granted a certificate.
+    PruneAccount {
+        /// The account.
+        account: AccountId,
+    },
+    /// Drop the records of certificates whose retention is over.
+    PruneCertificates,
+    /// Sign a checkpoint of the ledger.
+    Checkpoint,
+    /// Renew the server's own TLS certificate.
+    RenewOwnTls,
+}
+
+/// Under which key a request may be repeated without harm.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdempotencyKey {
+    /// The door.
+    pub door: String,
+    /// The credential, or the cluster that it speaks for.
+    pub credential: String,
+    /// The requester's own identifier of the request (a UID).
+    pub uid: String,
+}
+
+/// What became of a request that may be repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyRecord {
+    /// The key.
+    pub key: IdempotencyKey,
+    /// SHA-256 of the request: the same key with another request is refused.
+    pub request: [u8; 32],
+    /// Which attempt this is, counted from 1.
+    pub attempt: u32,
+    /// What became of it.
+    pub outcome: IdempotencyOutcome,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdempotencyOutcome {
+    /// The intent is recorded; not settled yet.
+    Pending {
+        /// The certificate on its way.
+        certificate: CertificateId,
+    },
+    /// A certificate was issued.
+    Issued {
+        /// Which.
+        certificate: CertificateId,
+    },
+    /// It was refused.
+    Refused {
+        /// By which rule.
+        rule: String,
+    },
+    /// It waits for an approval.
+    Held,
+    /// It was given up with an unknown outcome; the next try gets a new serial.
+    Abandoned {
+        /// The serial that may exist.
+        certificate: CertificateId,
+    },
+}

@@ -1,0 +1,281 @@
+//! Accounts: registering, changing, ending them (RFC 8555 §7.3).
+
+use chancery_acme::{
+    account::{Account, AccountStatus, DirectoryName},
+    id::AccountId,
+    order::{Order, OrderState},
+    problem::{Problem, ProblemType},
+};
+use chancery_pki::PublicKey;
+
+use crate::{
+    changes::{Change, Changes, Counter, Put},
+    failure::{Failure, Refusal},
+    office::{ATTEMPTS, Office},
+    ports::CommitError,
+    records::{JobKind, Versioned},
+};
+
+/// Most contacts of one account.
+const CONTACTS_MAX: usize = 10;
+/// Longest contact URL, in octets (RFC 5321 §4.5.3.1 allows addresses of 254).
+const CONTACT_LENGTH_MAX: usize = 320;
+
+/// What a newAccount request asks for.
+#[derive(Debug, Clone)]
+pub struct RegisterAccount {
+    /// At which directory.
+    pub directory: DirectoryName,
+    /// The key that signed the request.
+    pub key: PublicKey,
+    /// Contact URLs as they were sent.
+    pub contacts: Vec<String>,
+    /// Whether the terms of service were agreed to.
+    pub terms_agreed: bool,
+    /// Whether only an existing account is wanted.
+    pub only_existing: bool,
+}
+
+/// What a newAccount request led to.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// The account.
+    pub account: Account,
+    /// Whether it was made just now.
+    pub created: bool,
+}
+
+/// Why an account is not made or not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterRejection {
+    /// No such directory.
+    #[error("there is no ACME directory named {directory}")]
+    UnknownDirectory {
+        /// The name asked for.
+        directory: DirectoryName,
+    },
+    /// Only an existing one was wanted, and there is none.
+    #[error("no account has this key; register one without onlyReturnExisting")]
+    DoesNotExist,
+    /// The terms were not agreed to.
+    #[error("agree to the terms of service at {url} by sending termsOfServiceAgreed: true")]
+    TermsNotAgreed {
+        /// Where they stand.
+        url: String,
+    },
+    /// A contact with another scheme than mailto.
+    #[error("the contact \"{contact}\" is no mailto: URL, and only those are supported")]
+    UnsupportedContact {
+        /// The contact.
+        contact: String,
+    },
+    /// A contact that is no single mail address.
+    #[error("the contact \"{contact}\" is not usable: {why}")]
+    InvalidContact {
+        /// The contact.
+        contact: String,
+        /// Which rule it breaks.
+        why: &'static str,
+    },
+    /// Too many contacts.
+    #[error("{count} contacts are more than the {max} that an account may have", max = CONTACTS_MAX)]
+    TooManyContacts {
+        /// How many were sent.
+        count: usize,
+    },
+    /// The account of this key is deactivated.
+    #[error("the account of this key is deactivated; register with a new key")]
+    Deactivated,
+    /// The key is on the block list.
+    #[error("this key is on the block list; make a new one")]
+    BlockedKey,
+    /// Too many accounts without any certificate.
+    #[error("{limit} accounts without any certificate are registered, and no more are taken until some are used or pruned")]
+    TooManyUnproven {
+        /// The limit.
+        limit: u64,
+    },
+}
+
+impl Office {
+    /// Finds or makes the account of a key (RFC 8555 §7.3, §7.3.1).
+    ///
+    /// # Errors
+    ///
+    /// A [`RegisterRejection`], or [`Failure`].
+    pub async fn register_account(&self, request: RegisterAccount) -> Result<Registered, Refusal<RegisterRejection>> {
+        use RegisterRejection as R;
+        let settings = self.settings();
+        let Some(directory) = settings.directories.get(&request.directory) else {
+            return Err(Refusal::Rejected(R::UnknownDirectory { directory: request.directory }));
+        };
+        for _ in 0..ATTEMPTS {
+            if let Some(found) = self.account_by_key(&request.directory, &request.key.digest()).await? {
+                return match found.status {
+                    AccountStatus::Valid => Ok(Registered { account: found, created: false }),
+                    AccountStatus::Deactivated { .. } | AccountStatus::Revoked { .. } => Err(Refusal::Rejected(R::Deactivated)),
+                };
+            }
+            if request.only_existing {
+                return Err(Refusal::Rejected(R::DoesNotExist));
+            }
+            if settings.block_list.check(&request.key).is_err() {
+                return Err(Refusal::Rejected(R::BlockedKey));
+            }
+            let contacts = check_contacts(&request.contacts).map_err(Refusal::Rejected)?;
+            if let (Some(url), false) = (&directory.terms_of_service, request.terms_agreed) {
+                return Err(Refusal::Rejected(R::TermsNotAgreed { url: url.clone() }));
+            }
+            let now = self.now();
+            let account = Account {
+                id: AccountId::from_random(self.entropy().octets16()),
+                directory: request.directory.clone(),
+                key: request.key.clone(),
+                contacts,
+                status: AccountStatus::Valid,
+                terms_agreed: (directory.terms_of_service.is_some() && request.terms_agreed).then_some(now),
+                created: now,
+                proven: false,
+                external: None,
+            };
+            let limit = settings.limits.unproven_accounts;
+            let changes = Changes::new()
+                .with(Change::Account(Put::new(account.clone())))
+                .with(Change::Count { counter: Counter::UnprovenAccounts, by: 1, limit: Some(limit) })
+                .schedule(
+                    JobKind::PruneAccount { account: account.id },
+                    now.after(settings.limits.unproven_account_lifetime),
+                );
+            match self.commit(changes).await {
+                Ok(_) => return Ok(Registered { account, created: true }),
+                Err(CommitError::Conflict) => {} // somebody registered the same key: find it
+                Err(CommitError::Limit { .. }) => return Err(Refusal::Rejected(R::TooManyUnproven { limit })),
+                Err(error) => return Err(Failure::from(error).into()),
+            }
+        }
+        Err(Failure::Busy.into())
+    }
+
+    /// Changes an account's contacts (RFC 8555 §7.3.2); `None` leaves them.
+    ///
+    /// # Errors
+    ///
+    /// A [`RegisterRejection`] about contacts, or [`Failure`].
+    pub async fn update_account(&self, id: AccountId, contacts: Option<Vec<String>>) -> Result<Account, Refusal<RegisterRejection>> {
+        let contacts = contacts.map(|contacts| check_contacts(&contacts)).transpose().map_err(Refusal::Rejected)?;
+        for _ in 0..ATTEMPTS {
+            let Some(loaded) = self.store().account(id).await? else {
+                return Err(Refusal::Rejected(RegisterRejection::DoesNotExist));
+            };
+            let Some(contacts) = &contacts else {
+                return Ok(loaded.value);
+            };
+            if loaded.value.status != AccountStatus::Valid {
+                return Err(Refusal::Rejected(RegisterRejection::Deactivated));
+            }
+            let account = Account { contacts: contacts.clone(), ..loaded.value.clone() };
+            match self.commit(Changes::new().with(Change::Account(Put::over(&loaded, account.clone())))).await {
+                Ok(_) => return Ok(account),
+                Err(CommitError::Conflict) => {}
+                Err(error) => return Err(Failure::from(error).into()),
+            }
+        }
+        Err(Failure::Busy.into())
+    }
+
+    /// Ends an account at its holder's wish (RFC 8555 §7.3.6): its open orders become invalid,
+    /// its certificates stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn deactivate_account(&self, id: AccountId) -> Result<Account, Failure> {
+        for _ in 0..ATTEMPTS {
+            let Some(loaded) = self.store().account(id).await? else {
+                return Err(Failure::Internal(format!("account {id} is gone")));
+            };
+            let account = match loaded.value.status {
+                AccountStatus::Valid => Account { status: AccountStatus::Deactivated { at: self.now() }, ..loaded.value.clone() },
+                AccountStatus::Deactivated { .. } | AccountStatus::Revoked { .. } => return Ok(loaded.value),
+            };
+            match self.commit(Changes::new().with(Change::Account(Put::over(&loaded, account.clone())))).await {
+                Ok(_) => {
+                    self.cancel_open_orders(id).await?;
+                    return Ok(account);
+                }
+                Err(CommitError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Failure::Busy)
+    }
+
+    /// Open orders of an account that ended become invalid. The account's end is durable already,
+    /// and it alone stops every further request; this makes the orders say so too.
+    async fn cancel_open_orders(&self, account: AccountId) -> Result<(), Failure> {
+        let mut after = None;
+        loop {
+            let page = self.store().orders_of(account, after, 100).await?;
+            let Some(last) = page.last().copied() else {
+                return Ok(());
+            };
+            for id in page {
+                let Some(loaded) = self.store().order(id).await? else { continue };
+                if matches!(loaded.value.state, OrderState::Pending | OrderState::Ready) {
+                    let error = Problem::new(ProblemType::Unauthorized, "the account was deactivated");
+                    let failed = loaded.value.clone().failed(error);
+                    match self.commit(order_changes(&loaded, failed)).await {
+                        Ok(_) | Err(CommitError::Conflict) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+            after = Some(last);
+        }
+    }
+}
+
+/// The changes that move an order, its place in the account's count of open orders included.
+pub(crate) fn order_changes(loaded: &Versioned<Order>, after: Order) -> Changes {
+    let open = |order: &Order| matches!(order.state, OrderState::Pending | OrderState::Ready | OrderState::Processing { .. });
+    let closes = open(&loaded.value) && !open(&after);
+    let account = after.account;
+    let changes = Changes::new().with(Change::Order(Put::over(loaded, after)));
+    if closes {
+        changes.with(Change::Count { counter: Counter::PendingOrders(account), by: -1, limit: None })
+    } else {
+        changes
+    }
+}
+
+/// Contacts are `mailto:` URLs with one address and no header fields (RFC 8555 §7.3, RFC 6068).
+fn check_contacts(contacts: &[String]) -> Result<Vec<String>, RegisterRejection> {
+    use RegisterRejection as R;
+    if contacts.len() > CONTACTS_MAX {
+        return Err(R::TooManyContacts { count: contacts.len() });
+    }
+    for contact in contacts {
+        let shown: String = contact.chars().take(80).flat_map(char::escape_debug).collect();
+        let invalid = |why| Err(R::InvalidContact { contact: shown.clone(), why });
+        let Some(address) = contact.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("mailto:")).and(contact.get(7..)) else {
+            return Err(R::UnsupportedContact { contact: shown });
+        };
+        if contact.len() > CONTACT_LENGTH_MAX {
+            return invalid("it is too long");
+        }
+        if address.contains('?') {
+            return invalid("header fields are not allowed");
+        }
+        if address.contains(',') || address.to_ascii_lowercase().contains("%2c") {
+            return invalid("one contact holds one address; send several contacts");
+        }
+        if !address.is_ascii() || address.chars().any(|c| c.is_ascii_control() || c == ' ') {
+            return invalid("an address holds printable ASCII alone");
+        }
+        match address.rsplit_once('@') {
+            Some((local, domain)) if !local.is_empty() && domain.parse::<chancery_pki::DnsName>().is_ok() => {}
+            _ => return invalid("an address has a local part, an @ and a domain"),
+        }
+    }
+    Ok(contacts.to_vec())
+}

@@ -1,0 +1,149 @@
+//! What the configuration decides, checked: authorities, directories, profiles, policy, limits.
+//!
+//! A reload replaces it as one value; a request works with the one it began with.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chancery_acme::{account::DirectoryName, challenge::ChallengeKind, order::ProfileName};
+use chancery_pki::{
+    Timestamp,
+    chain::{Chain, IssuingCertificate},
+    key::{BlockList, SignatureAlgorithm},
+    profile::Profile,
+};
+use chancery_policy::Policy;
+
+use crate::{checkpoint::LedgerSettings, ports::KeyId, records::AuthorityId};
+
+/// Everything the configuration decides about issuance.
+#[derive(Debug)]
+pub struct Settings {
+    /// The issuing authorities.
+    pub authorities: Vec<Arc<Authority>>,
+    /// The ACME directories.
+    pub directories: BTreeMap<DirectoryName, Arc<Directory>>,
+    /// The certificate profiles.
+    pub profiles: BTreeMap<ProfileName, Arc<Profile>>,
+    /// Who may have which names.
+    pub policy: Arc<Policy>,
+    /// Keys that are never certified and never sign a request.
+    pub block_list: Arc<BlockList>,
+    /// The profile of the server's own TLS certificate, and the authority that issues it.
+    pub own_tls: Option<OwnTls>,
+    /// By what the ledger's checkpoints are signed.
+    pub ledger: Option<LedgerSettings>,
+    /// How much, how long.
+    pub limits: Limits,
+}
+
+/// By what the server's own TLS certificate is issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnTls {
+    /// The profile.
+    pub profile: ProfileName,
+    /// The authority.
+    pub authority: AuthorityId,
+}
+
+/// An issuing authority: one key, under one or several certificates, each with its chains.
+#[derive(Debug)]
+pub struct Authority {
+    /// Its name.
+    pub id: AuthorityId,
+    /// Its key at the signer.
+    pub key: KeyId,
+    /// How it signs.
+    pub algorithm: SignatureAlgorithm,
+    /// Its certificates: renewals and cross-signed ones of the same key. The first that holds issues.
+    pub certificates: Vec<Arc<IssuingCertificate>>,
+    /// The chains that go with what it issues; the first is the default one.
+    pub chains: Vec<Arc<Chain>>,
+}
+
+/// An ACME directory of this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Its name in URLs.
+    pub name: DirectoryName,
+    /// Who issues.
+    pub authority: AuthorityId,
+    /// The challenge types that are offered.
+    pub challenges: Vec<ChallengeKind>,
+    /// The profiles that may be asked for; the first is the default.
+    pub profiles: Vec<ProfileName>,
+    /// The URL of the terms of service, which must then be agreed to.
+    pub terms_of_service: Option<String>,
+    /// The URL of a page about this directory.
+    pub website: Option<String>,
+    /// What CAA records may name.
+    pub caa_identities: Vec<String>,
+    /// How long an order may stay open.
+    pub order_lifetime: Duration,
+    /// How long a valid authorization holds.
+    pub authorization_lifetime: Duration,
+}
+
+/// How much, how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Most open orders of one account.
+    pub pending_orders_per_account: u64,
+    /// Most accounts without any certificate, in all.
+    pub unproven_accounts: u64,
+    /// How long an account without any certificate is kept.
+    pub unproven_account_lifetime: Duration,
+    /// How long a validation may take in all.
+    pub validation_time: Duration,
+    /// How long an answer may wait for work that is under way.
+    pub answer_wait: Duration,
+    /// When an issuance without a durable signature is settled.
+    pub settle_after: Duration,
+    /// How long an order that ended without a certificate can still be read.
+    pub keep_ended_orders: Duration,
+    /// How long a certificate's record is kept after its end.
+    pub keep_expired_certificates: Duration,
+    /// The same for light records.
+    pub keep_expired_light: Duration,
+    /// How long before an issuer's end the alarm is raised.
+    pub issuer_alarm: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const DAY: u64 = 86_400;
+        Self {
+            pending_orders_per_account: 300,
+            unproven_accounts: 100_000,
+            unproven_account_lifetime: Duration::from_secs(7 * DAY),
+            validation_time: Duration::from_secs(30),
+            answer_wait: Duration::from_secs(5),
+            settle_after: Duration::from_secs(60),
+            keep_ended_orders: Duration::from_secs(DAY),
+            keep_expired_certificates: Duration::from_secs(365 * DAY),
+            keep_expired_light: Duration::from_secs(DAY),
+            issuer_alarm: Duration::from_secs(180 * DAY),
+        }
+    }
+}
+
+impl Settings {
+    /// The authority of this name.
+    #[must_use]
+    pub fn authority(&self, id: &AuthorityId) -> Option<&Arc<Authority>> {
+        self.authorities.iter().find(|authority| authority.id == *id)
+    }
+}
+
+impl Authority {
+    /// The certificate that issues at `now`: the first that holds, with its place in the list.
+    #[must_use]
+    pub fn current(&self, now: Timestamp) -> Option<(u16, &Arc<IssuingCertificate>)> {
+        (0u16..).zip(&self.certificates).find(|(_, certificate)| certificate.validity().contains(now))
+    }
+
+    /// The latest end among its certificates.
+    #[must_use]
+    pub fn ends(&self) -> Option<Timestamp> {
+        self.certificates.iter().map(|certificate| certificate.validity().not_after()).max()
+    }
+}

@@ -1,0 +1,167 @@
+# Shared by deploy/try and tests/run: progress for people, the cache outside the clone, what must be installed.
+# shellcheck shell=bash
+
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+  c_ok=$'\e[32m' c_bad=$'\e[31m' c_dim=$'\e[2m' c_bold=$'\e[1m' c_off=$'\e[0m'
+else
+  c_ok='' c_bad='' c_dim='' c_bold='' c_off=''
+fi
+
+started=$(date +%s.%N)
+elapsed() { # elapsed SINCE: seconds with one decimal
+  awk -v a="$1" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f s", b - a }'
+}
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%sfailed:%s %s\n' "$c_bad" "$c_off" "$*" >&2; exit 1; }
+
+# step TITLE COMMAND...: one line with a mark, the time it took, and on failure the end of what it printed.
+# What a long step is doing is shown under it on a terminal, and every 30 s as a plain line elsewhere.
+step() {
+  local title=$1 log rc begin pid waited=0 last
+  shift
+  begin=$(date +%s.%N)
+  log=$(mktemp "${TMPDIR:-/tmp}/chancery-step.XXXXXX")
+  "$@" >"$log" 2>&1 &
+  pid=$!
+  while kill -0 "$pid" 2>/dev/null; do
+    sleep 0.2
+    waited=$((waited + 1))
+    last=$(tail -c 400 "$log" | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | cut -c1-90)
+    if [ -t 1 ]; then
+      printf '\r\e[K  … %s %s%s%s' "$title" "$c_dim" "$last" "$c_off"
+    elif [ $((waited % 150)) -eq 0 ]; then
+      printf '  … %s (%s): %s\n' "$title" "$(elapsed "$begin")" "$last"
+    fi
+  done
+  rc=0
+  wait "$pid" || rc=$?
+  [ -t 1 ] && printf '\r\e[K'
+  if [ "$rc" -eq 0 ]; then
+    printf '  %s✓%s %s %s(%s)%s\n' "$c_ok" "$c_off" "$title" "$c_dim" "$(elapsed "$begin")" "$c_off"
+  else
+    printf '  %s✗ %s%s (exit code %s after %s)\n' "$c_bad" "$title" "$c_off" "$rc" "$(elapsed "$begin")"
+    tail -n "${STEP_TAIL:-60}" "$log" | sed 's/^/      /'
+  fi
+  step_log=$log
+  return "$rc"
+}
+
+# The cache holds only what third parties made, keyed by what decides its content, and written by rename.
+cache=${CHANCERY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/chancery}
+
+digest() { sha256sum | cut -c1-16; }
+
+# need COMMAND PACKAGE WHY: what has to be installed into the system, collected.
+missing_packages=()
+need() {
+  command -v "$1" >/dev/null 2>&1 && return
+  say "  needed: $2 ($3)"
+  missing_packages+=("$2")
+}
+
+need_file() {
+  [ -e "$1" ] && return
+  say "  needed: $2 ($3)"
+  missing_packages+=("$2")
+}
+
+install_missing() {
+  [ "${#missing_packages[@]}" -eq 0 ] && return
+  command -v apt-get >/dev/null 2>&1 \
+    || die "this machine has no apt-get; install these by hand and run again: ${missing_packages[*]}"
+  local sudo=''
+  [ "$(id -u)" -eq 0 ] || sudo=sudo
+  step "install ${missing_packages[*]} with apt-get" \
+    sh -c "$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends ${missing_packages[*]}" \
+    || die "apt-get could not install ${missing_packages[*]}"
+  missing_packages=()
+}
+
+# What building needs, and what both commands use.
+need_build_tools() {
+  need cargo rustup "Rust 1.95 or newer; rustup installs it"
+  need cc gcc "aws-lc and josekit are compiled from C"
+  need pkg-config pkg-config "finds OpenSSL for josekit"
+  need openssl openssl "the independent oracle that verifies certificates"
+  pkg-config --exists openssl 2>/dev/null || need_file /nonexistent/openssl.pc libssl-dev "josekit verifies ACME signatures with OpenSSL"
+  install_missing
+  local have
+  have=$(cargo --version | awk '{print $2}')
+  [ "$(printf '1.95.0\n%s\n' "$have" | sort -V | head -n 1)" = 1.95.0 ] \
+    || die "Rust 1.95 or newer is needed, this is $have; rustup update stable installs it"
+}
+
+# Compiled dependencies come from the cache into the clone's own target folder as hard links; our own crates never do.
+deps_key() { { cat "$root/Cargo.lock" "$root/Cargo.toml"; rustc -vV; echo v1; } | digest; }
+own_crates='chancery'
+
+restore_deps() {
+  local from
+  from=$cache/deps-$(deps_key)
+  [ -d "$root/target/debug" ] && return 0
+  [ -d "$from" ] || return 0
+  mkdir -p "$root/target"
+  rm -rf "$root/target/debug.partial"
+  # Hard links where both lie on one file system, copies elsewhere.
+  cp -al "$from/debug" "$root/target/debug.partial" 2>/dev/null \
+    || { rm -rf "$root/target/debug.partial"; cp -a "$from/debug" "$root/target/debug.partial"; }
+  mv "$root/target/debug.partial" "$root/target/debug"
+  say "  compiled dependencies taken from $from"
+}
+
+save_deps() {
+  local to tmp
+  to=$cache/deps-$(deps_key)
+  [ -d "$to" ] && [ -z "${1:-}" ] && return 0
+  mkdir -p "$cache"
+  tmp=$(mktemp -d "$cache/deps.partial.XXXXXX")
+  mkdir -p "$tmp/debug"
+  local part
+  for part in build deps .fingerprint; do
+    [ -d "$root/target/debug/$part" ] || continue
+    mkdir -p "$tmp/debug/$part"
+    find "$root/target/debug/$part" -mindepth 1 -maxdepth 1 ! -name "*$own_crates*" ! -name 'architecture*' \
+      ! -name 'conformance*' ! -name 'interop*' ! -name 'faults*' -print0 \
+      | xargs -0 -r cp -al -t "$tmp/debug/$part" 2>/dev/null \
+      || find "$root/target/debug/$part" -mindepth 1 -maxdepth 1 ! -name "*$own_crates*" -print0 \
+      | xargs -0 -r cp -a -t "$tmp/debug/$part"
+  done
+  if [ -d "$to" ]; then mv "$to" "$tmp/old"; fi
+  mkdir "$tmp/new" && mv "$tmp/debug" "$tmp/new/debug" && mv -T "$tmp/new" "$to" 2>/dev/null
+  rm -rf "$tmp"
+  return 0
+}
+
+build_chancery() {
+  (cd "$root" && cargo build --locked -p chancery-server)
+}
+
+# certbot in an environment of its own in the cache; $certbot then runs it.
+certbot_version=5.8.0
+provide_certbot() {
+  need_file "$(python3 -c 'import ensurepip; print(ensurepip.__file__)' 2>/dev/null || echo /nonexistent)" python3-venv \
+    "certbot gets a Python environment of its own, outside the system"
+  install_missing
+  certbot_env=$cache/certbot-$({ echo "$certbot_version"; python3 -VV; } | digest)
+  if [ ! -x "$certbot_env/run" ]; then
+    mkdir -p "$cache"
+    local tmp
+    tmp=$(mktemp -d "$cache/certbot.partial.XXXXXX")
+    step "install certbot $certbot_version into $certbot_env (nothing goes into the system)" \
+      sh -c "python3 -m venv '$tmp/env' && '$tmp/env/bin/pip' install -q --disable-pip-version-check certbot==$certbot_version" \
+      || die "certbot could not be installed by pip"
+    # A moved environment keeps working through its interpreter; its scripts would not.
+    cat >"$tmp/run" <<'RUN'
+#!/bin/sh
+exec "$(dirname "$0")/env/bin/python" -c 'import sys; from certbot.main import main; sys.exit(main())' "$@"
+RUN
+    chmod +x "$tmp/run"
+    chmod 755 "$tmp"
+    mv -T "$tmp" "$certbot_env" 2>/dev/null || rm -rf "$tmp"
+  fi
+  certbot=$certbot_env/run
+}
+
+# A port on loopback that is free now.
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }

@@ -1,0 +1,267 @@
+//! Full ACME flows by our own client (http-01 through a real listener), and what they cost the server.
+//!
+//! A flow is five signed POSTs (newOrder, authorization, challenge, finalize, certificate) on a
+//! kept-alive connection, one account a worker. Where the server answers `processing` the flow
+//! polls, and the polls are counted.
+#![expect(clippy::print_stdout, reason = "the report is this program's output")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use chancery_harness::{
+    Result,
+    client::{Answer, Client, Target, authorizations, b64, challenge, csr_with, trust},
+    responder::Responder,
+};
+use clap::Parser;
+use serde_json::{Value, json};
+
+/// How long a flow may poll before it counts as failed.
+const POLL_FOR: Duration = Duration::from_secs(60);
+/// The pause between two polls where the server names none.
+const POLL_PAUSE: Duration = Duration::from_millis(10);
+
+#[derive(Parser)]
+struct Arguments {
+    /// The directory's URL.
+    #[arg(long)]
+    directory: String,
+    /// The PEM file with the root that the server's certificate comes from.
+    #[arg(long)]
+    ca: PathBuf,
+    /// `host:port` to connect to; by default what the directory's URL says.
+    #[arg(long)]
+    address: Option<String>,
+    /// The port at which the responder must listen, as the server's validator is configured.
+    #[arg(long)]
+    http01_port: u16,
+    /// Flows at once.
+    #[arg(long, default_value_t = 8)]
+    concurrency: usize,
+    /// Certificates to obtain.
+    #[arg(long, default_value_t = 400)]
+    certs: usize,
+    /// Certificates before the measuring begins.
+    #[arg(long, default_value_t = 32)]
+    warmup: usize,
+    /// Names are `n….SUFFIX`.
+    #[arg(long, default_value = "load.test")]
+    suffix: String,
+    /// The server's process, whose CPU time and memory are read.
+    #[arg(long)]
+    server_pid: u32,
+    /// The server's data folder, whose size is read.
+    #[arg(long)]
+    data: PathBuf,
+    /// One line of JSON instead of a table row.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a server process has used so far.
+#[derive(Clone, Copy)]
+struct Usage {
+    cpu_ms: f64,
+    written: u64,
+}
+
+fn usage(pid: u32) -> Result<Usage> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after_name = stat.rsplit_once(')').ok_or("unreadable stat")?.1;
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+    // utime and stime are fields 14 and 15 of proc_pid_stat(5); two stand before the closing parenthesis.
+    let per_second = rustix::param::clock_ticks_per_second();
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let written =
+        io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).and_then(|text| text.trim().parse().ok());
+    #[expect(clippy::cast_precision_loss, reason = "a hundred ticks a second")]
+    let cpu_ms = (ticks(11) + ticks(12)) * 1000.0 / per_second as f64;
+    Ok(Usage { cpu_ms, written: written.unwrap_or_default() })
+}
+
+fn memory_mib(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|text| text.split_whitespace().next());
+    Ok(kib.and_then(|text| text.parse::<f64>().ok()).unwrap_or_default() / 1024.0)
+}
+
+fn folder_bytes(path: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => folder_bytes(&entry.path()),
+            Ok(metadata) => std::os::unix::fs::MetadataExt::blocks(&metadata) * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// What one worker saw.
+#[derive(Default)]
+struct Seen {
+    latencies_us: Vec<u64>,
+    polls: usize,
+    failures: Vec<String>,
+}
+
+struct Shared {
+    responder: Responder,
+    suffix: String,
+    next: AtomicUsize,
+    until: AtomicUsize,
+}
+
+async fn poll(client: &mut Client, url: &str, mut answer: Answer, done: &[&str], polls: &mut usize) -> Result<Answer> {
+    let begin = Instant::now();
+    loop {
+        let status = answer.text("status")?;
+        if done.contains(&status.as_str()) {
+            return Ok(answer);
+        }
+        if (status != "pending" && status != "processing") || begin.elapsed() > POLL_FOR {
+            return Err(format!("{url} is {status}: {}", String::from_utf8_lossy(&answer.body)).into());
+        }
+        *polls += 1;
+        tokio::time::sleep(POLL_PAUSE).await;
+        answer = client.read(url).await?.expect_status(200)?;
+    }
+}
+
+async fn flow(client: &mut Client, shared: &Shared, name: &str, key: &rcgen::KeyPair, polls: &mut usize) -> Result<()> {
+    let order = client.new_order(&[name]).await?.expect_status(201)?;
+    let order_url = order.location()?;
+    let order_json = order.json();
+    for url in authorizations(&order_json) {
+        let authorization = client.read(&url).await?.expect_status(200)?.json();
+        let (challenge_url, token) = challenge(&authorization, "http-01")?;
+        shared.responder.put(&token, client.key_authorization(&token));
+        let answer = client.post(&challenge_url, &json!({})).await?.expect_status(200)?;
+        poll(client, &challenge_url, answer, &["valid"], polls).await?;
+        shared.responder.remove(&token);
+    }
+    let finalize = order_json.get("finalize").and_then(Value::as_str).ok_or("no finalize URL")?.to_owned();
+    let csr = csr_with(key, &[name])?;
+    let answer = client.post(&finalize, &json!({ "csr": b64(csr) })).await?.expect_status(200)?;
+    let valid = poll(client, &order_url, answer, &["valid"], polls).await?;
+    let certificate = client.read(&valid.text("certificate")?).await?.expect_status(200)?;
+    if !certificate.body.starts_with(b"-----BEGIN CERTIFICATE-----") {
+        return Err("no certificate came".into());
+    }
+    Ok(())
+}
+
+async fn worker(target: Target, shared: Arc<Shared>) -> Result<Seen> {
+    let mut client = Client::connect(target).await?;
+    client.register().await?;
+    let key = rcgen::KeyPair::generate()?;
+    let mut seen = Seen::default();
+    loop {
+        let number = shared.next.fetch_add(1, Ordering::Relaxed);
+        if number >= shared.until.load(Ordering::Relaxed) {
+            return Ok(seen);
+        }
+        let name = format!("n{number}-{}.{}", std::process::id(), shared.suffix);
+        let begin = Instant::now();
+        match flow(&mut client, &shared, &name, &key, &mut seen.polls).await {
+            Ok(()) => seen.latencies_us.push(u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX)),
+            Err(error) => seen.failures.push(error.to_string()),
+        }
+    }
+}
+
+async fn run(target: &Target, shared: &Arc<Shared>, concurrency: usize, certs: usize) -> Result<Seen> {
+    let from = shared.next.load(Ordering::Relaxed);
+    shared.until.store(from + certs, Ordering::Relaxed);
+    let workers: Vec<_> = (0..concurrency).map(|_| tokio::spawn(worker(target.clone(), Arc::clone(shared)))).collect();
+    let mut all = Seen::default();
+    for worker in workers {
+        let seen = worker.await??;
+        all.latencies_us.extend(seen.latencies_us);
+        all.polls += seen.polls;
+        all.failures.extend(seen.failures);
+    }
+    shared.next.store(from + certs, Ordering::Relaxed);
+    all.latencies_us.sort_unstable();
+    Ok(all)
+}
+
+fn percentile_ms(sorted_us: &[u64], percent: usize) -> f64 {
+    let at = (sorted_us.len() * percent / 100).min(sorted_us.len().saturating_sub(1));
+    #[expect(clippy::cast_precision_loss, reason = "latencies in microseconds")]
+    let us = sorted_us.get(at).copied().unwrap_or_default() as f64;
+    us / 1000.0
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let host = arguments.directory.split('/').nth(2).ok_or("the directory is no URL")?.to_owned();
+    let target = Target {
+        address: arguments.address.clone().unwrap_or_else(|| host.clone()),
+        host: host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host).to_owned(),
+        directory: arguments.directory.clone(),
+        tls: trust(&fs::read(&arguments.ca)?)?,
+    };
+    let responder = Responder::start_on(arguments.http01_port).await?;
+    let shared = Arc::new(Shared {
+        responder,
+        suffix: arguments.suffix.clone(),
+        next: AtomicUsize::new(0),
+        until: AtomicUsize::new(0),
+    });
+    if arguments.warmup > 0 {
+        let warm = run(&target, &shared, arguments.concurrency, arguments.warmup).await?;
+        if let Some(failure) = warm.failures.first() {
+            return Err(format!("the first flows failed already: {failure}").into());
+        }
+    }
+    let before = usage(arguments.server_pid)?;
+    let bytes_before = folder_bytes(&arguments.data);
+    let own_before = usage(std::process::id())?;
+    let begin = Instant::now();
+    let seen = run(&target, &shared, arguments.concurrency, arguments.certs).await?;
+    let wall = begin.elapsed().as_secs_f64();
+    let after = usage(arguments.server_pid)?;
+    let own_after = usage(std::process::id())?;
+    let done = seen.latencies_us.len();
+    #[expect(clippy::cast_precision_loss, reason = "counts of certificates and bytes")]
+    let report = json!({
+        "concurrency": arguments.concurrency,
+        "certificates": done,
+        "failures": seen.failures.len(),
+        "cpu_ms_per_certificate": round((after.cpu_ms - before.cpu_ms) / done as f64),
+        "client_cpu_ms_per_certificate": round((own_after.cpu_ms - own_before.cpu_ms) / done as f64),
+        "certificates_per_second": round(done as f64 / wall),
+        "p50_ms": round(percentile_ms(&seen.latencies_us, 50)),
+        "p99_ms": round(percentile_ms(&seen.latencies_us, 99)),
+        "polls_per_certificate": round(seen.polls as f64 / done as f64),
+        "written_kib_per_certificate": round((after.written - before.written) as f64 / 1024.0 / done as f64),
+        "disk_kib_per_certificate": round(folder_bytes(&arguments.data).saturating_sub(bytes_before) as f64 / 1024.0 / done as f64),
+        "memory_mib": round(memory_mib(arguments.server_pid)?),
+    });
+    if arguments.json {
+        println!("{report}");
+    } else {
+        println!("{report:#}");
+    }
+    match seen.failures.first() {
+        None => Ok(()),
+        Some(first) => {
+            Err(format!("{} of {} flows failed, the first: {first}", seen.failures.len(), arguments.certs).into())
+        }
+    }
+}
+
+fn round(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
