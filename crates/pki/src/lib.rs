@@ -3,11 +3,19 @@
 //! Pure: no clock, no randomness, no files, no sockets. What comes out of this crate has been
 //! checked; what goes into a certificate comes from order, profile and the CSR's public key alone.
 
+pub mod ceremony;
+pub mod certificate;
+pub mod chain;
 pub mod csr;
+pub mod distinguished_name;
 pub mod key;
+pub mod lint;
 pub mod name;
+pub mod profile;
 pub mod serial;
+pub mod tbs;
 pub mod time;
+mod tlv;
 
 pub use csr::{Csr, CsrRejection};
 pub use key::{KeyKind, KeyRejection, PublicKey, SignatureAlgorithm, SpkiDigest};

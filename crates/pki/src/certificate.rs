@@ -1,0 +1,272 @@
+//! Certificates as they come back: read by a parser that did not build them, and compared with what was meant.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use x509_parser::{
+    extensions::{GeneralName, ParsedExtension},
+    prelude::{FromDer, X509Certificate},
+};
+
+use crate::{
+    chain::IssuingCertificate,
+    key::{PublicKey, SignatureAlgorithm},
+    name::{Name, NameSet},
+    serial::SerialNumber,
+    tbs::{LeafRequest, Tbs},
+    time::{Timestamp, Validity},
+};
+
+/// Characters of a PEM line (RFC 7468 §2).
+const PEM_LINE: usize = 64;
+
+/// Why bytes are no certificate that we can read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateFault {
+    /// Not one certificate in DER.
+    #[error("not a certificate in DER: {0}")]
+    Unreadable(String),
+    /// It names something that no name of ours can be.
+    #[error("it holds a name that is none of DNS, IP address or SPIFFE ID: {0}")]
+    Name(String),
+}
+
+/// How what came back differs from what was meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Difference {
+    /// It cannot be read.
+    #[error(transparent)]
+    Fault(#[from] CertificateFault),
+    /// A part differs.
+    #[error("its {0} differs from what was recorded")]
+    Part(&'static str),
+    /// The signature does not verify.
+    #[error("its signature does not verify with the issuer's key")]
+    Signature,
+}
+
+/// A certificate that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    der: Vec<u8>,
+    tbs: Vec<u8>,
+    serial: Vec<u8>,
+    issuer: Vec<u8>,
+    subject: Vec<u8>,
+    spki: Vec<u8>,
+    validity: Validity,
+    names: Vec<Name>,
+    is_ca: bool,
+    authority_key_identifier: Option<Vec<u8>>,
+    signature: Vec<u8>,
+    algorithm: Option<SignatureAlgorithm>,
+}
+
+impl Certificate {
+    /// Reads a certificate.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateFault`].
+    pub fn from_der(der: &[u8]) -> Result<Self, CertificateFault> {
+        let unreadable = CertificateFault::Unreadable;
+        let (rest, parsed) = X509Certificate::from_der(der).map_err(|error| unreadable(error.to_string()))?;
+        if !rest.is_empty() {
+            return Err(unreadable(format!("{} octets behind it", rest.len())));
+        }
+        let tbs = &parsed.tbs_certificate;
+        let seconds = |time: x509_parser::time::ASN1Time| Timestamp::from_unix_seconds(time.timestamp());
+        let validity = Validity::new(seconds(tbs.validity.not_before), seconds(tbs.validity.not_after))
+            .map_err(|error| unreadable(error.to_string()))?;
+        let mut names = Vec::new();
+        let mut is_ca = false;
+        let mut authority_key_identifier = None;
+        for extension in parsed.extensions() {
+            match extension.parsed_extension() {
+                ParsedExtension::SubjectAlternativeName(san) => {
+                    for name in &san.general_names {
+                        names.push(read_name(name)?);
+                    }
+                }
+                ParsedExtension::BasicConstraints(basic) => is_ca = basic.ca,
+                ParsedExtension::AuthorityKeyIdentifier(id) => {
+                    authority_key_identifier = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+                }
+                _ => {}
+            }
+        }
+        // Outside and inside must name the same algorithm (RFC 5280 §4.1.1.2).
+        let same = parsed.signature_algorithm == tbs.signature;
+        let algorithm = same.then(|| algorithm_of(tbs.as_ref())).flatten();
+        Ok(Self {
+            der: der.to_vec(),
+            tbs: tbs.as_ref().to_vec(),
+            serial: tbs.raw_serial().to_vec(),
+            issuer: tbs.issuer.as_raw().to_vec(),
+            subject: tbs.subject.as_raw().to_vec(),
+            spki: tbs.subject_pki.raw.to_vec(),
+            validity,
+            names,
+            is_ca,
+            authority_key_identifier,
+            signature: parsed.signature_value.data.to_vec(),
+            algorithm,
+        })
+    }
+
+    /// The whole certificate in DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The serial number, if it could be one of ours.
+    #[must_use]
+    pub fn serial_number(&self) -> Option<SerialNumber> {
+        SerialNumber::from_der_content(&self.serial)
+    }
+
+    /// The issuer's Name in DER.
+    #[must_use]
+    pub fn issuer(&self) -> &[u8] {
+        &self.issuer
+    }
+
+    /// The subject's Name in DER.
+    #[must_use]
+    pub fn subject(&self) -> &[u8] {
+        &self.subject
+    }
+
+    /// The SubjectPublicKeyInfo in DER.
+    #[must_use]
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// From when to when it holds.
+    #[must_use]
+    pub const fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// The names of its subjectAltName.
+    #[must_use]
+    pub fn names(&self) -> &[Name] {
+        &self.names
+    }
+
+    /// Whether it is a CA's.
+    #[must_use]
+    pub const fn is_ca(&self) -> bool {
+        self.is_ca
+    }
+
+    /// The key identifier of its issuer, as it names it.
+    #[must_use]
+    pub fn authority_key_identifier(&self) -> Option<&[u8]> {
+        self.authority_key_identifier.as_deref()
+    }
+
+    /// Whether this key signed it.
+    #[must_use]
+    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
+        self.algorithm.is_some_and(|algorithm| key.verify(algorithm, &self.tbs, &self.signature).is_ok())
+    }
+}
+
+fn algorithm_of(tbs: &[u8]) -> Option<SignatureAlgorithm> {
+    let fields = crate::tlv::Tlv::read_all(tbs)?.children()?;
+    SignatureAlgorithm::from_algorithm_identifier_der(fields.get(2)?.raw)
+}
+
+fn read_name(name: &GeneralName<'_>) -> Result<Name, CertificateFault> {
+    let refused = |shown: String| CertificateFault::Name(shown);
+    match name {
+        GeneralName::DNSName(text) => Name::dns(text).map_err(|error| refused(error.to_string())),
+        GeneralName::URI(text) => {
+            text.parse().map(Name::Spiffe).map_err(|error: crate::NameRejection| refused(error.to_string()))
+        }
+        GeneralName::IPAddress(octets) => {
+            if let Ok(v4) = <[u8; 4]>::try_from(*octets) {
+                return Ok(Name::Ip(IpAddr::V4(Ipv4Addr::from(v4))));
+            }
+            let v6: [u8; 16] = (*octets).try_into().map_err(|_| refused("an IP address of odd length".to_owned()))?;
+            Ok(Name::Ip(IpAddr::V6(Ipv6Addr::from(v6))))
+        }
+        _ => Err(refused("another kind of name".to_owned())),
+    }
+}
+
+/// Reads what was signed with another parser than the builder, and compares it with what was
+/// recorded, part by part; the signature is verified with the issuer's key.
+///
+/// # Errors
+///
+/// The first [`Difference`].
+pub fn verify_issued(
+    der: &[u8],
+    tbs: &Tbs,
+    request: &LeafRequest<'_>,
+    issuer: &IssuingCertificate,
+) -> Result<(), Difference> {
+    let read = Certificate::from_der(der)?;
+    let part = |same: bool, what: &'static str| if same { Ok(()) } else { Err(Difference::Part(what)) };
+    part(read.tbs == tbs.der(), "TBSCertificate")?;
+    part(read.serial_number() == Some(request.serial), "serial number")?;
+    part(read.issuer == issuer.subject(), "issuer")?;
+    part(read.authority_key_identifier.as_deref() == Some(&issuer.key_identifier()), "authority key identifier")?;
+    part(read.spki == request.key.spki(), "public key")?;
+    part(read.validity == request.validity, "validity")?;
+    part(!read.is_ca, "basic constraints")?;
+    let names = NameSet::new(read.names.iter().cloned()).ok();
+    part(names.as_ref() == Some(request.names) && read.names.len() == request.names.len(), "set of names")?;
+    if read.is_signed_by(issuer.key()) { Ok(()) } else { Err(Difference::Signature) }
+}
+
+/// Certificates as PEM (RFC 7468), one after the other, nothing between, lines ended by LF.
+#[must_use]
+pub fn to_pem<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut pem = String::new();
+    for der in certificates {
+        pem.push_str(&pem_block("CERTIFICATE", der));
+    }
+    pem
+}
+
+/// One PEM block (RFC 7468 §3).
+#[must_use]
+pub fn pem_block(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(PEM_LINE));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = after;
+    }
+    pem.push_str("-----END ");
+    pem.push_str(label);
+    pem.push_str("-----\n");
+    pem
+}
+
+/// The certificates of a PEM text, in order.
+///
+/// # Errors
+///
+/// [`CertificateFault::Unreadable`] for text that is no PEM, and where there is no certificate in it.
+pub fn from_pem(text: &[u8]) -> Result<Vec<Vec<u8>>, CertificateFault> {
+    let mut found = Vec::new();
+    for block in x509_parser::pem::Pem::iter_from_buffer(text) {
+        let block = block.map_err(|error| CertificateFault::Unreadable(error.to_string()))?;
+        if block.label == "CERTIFICATE" {
+            found.push(block.contents);
+        }
+    }
+    if found.is_empty() {
+        return Err(CertificateFault::Unreadable("there is no CERTIFICATE block in it".to_owned()));
+    }
+    Ok(found)
+}

@@ -1,0 +1,534 @@
+//! A profile as it is written down, and the checks that make a [`Profile`](super::Profile) of it.
+
+use std::{fmt::Write as _, net::IpAddr, time::Duration};
+
+use super::{ExtendedKeyUsage, KeyUsage, NameKind, ObjectIdentifier, first_repeated};
+use crate::{
+    distinguished_name::{Attribute, AttributeKind},
+    key::KeyKind,
+    name::DnsName,
+    time::Lifetime,
+};
+
+/// Longest name of a profile, in octets.
+const NAME_MAX: usize = 64;
+/// Longest URL, in octets.
+const URL_MAX: usize = 1024;
+/// Most items in any list of a profile.
+const LIST_MAX: usize = 16;
+/// Furthest that a certificate may begin before now.
+const BACKDATE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// One day, in seconds.
+const DAY: u64 = 86_400;
+/// One hour, in seconds.
+const HOUR: u64 = 3_600;
+
+/// `anyExtendedKeyUsage` (RFC 5280 §4.2.1.12).
+pub(crate) const ANY_EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
+/// `id-kp-OCSPSigning` (RFC 6960 §4.2.2.2): whoever has it speaks for the CA.
+pub(crate) const OCSP_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.9");
+/// `anyPolicy` (RFC 5280 §4.2.1.4).
+pub(crate) const ANY_POLICY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.32.0");
+
+/// What the subject of a certificate is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubjectPolicy {
+    /// Nothing: the names are in the SAN, which is critical then.
+    Empty,
+    /// The first DNS name as common name, if it has at most 64 octets; else nothing.
+    CommonNameFromFirstDnsName,
+    /// These attributes, in this order, in every certificate.
+    Fixed(Vec<Attribute>),
+}
+
+/// How much is kept about the certificates of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Retention {
+    /// The whole record, for audits.
+    Full,
+    /// A light record: mesh certificates, many and short-lived.
+    Light,
+}
+
+impl Retention {
+    /// As configuration writes it.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Light => "light",
+        }
+    }
+}
+
+/// Where CRLs are found (RFC 5280 §4.2.1.13).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrlLocation {
+    /// The URL, with [`Self::PLACEHOLDER`] where the shard's number goes.
+    pub url: String,
+    /// How many shards there are; at least one.
+    pub shards: u16,
+}
+
+impl CrlLocation {
+    /// Stands for the shard's number.
+    pub const PLACEHOLDER: &'static str = "{shard}";
+}
+
+/// A profile as it is written down: not checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileSpec {
+    /// Its name, in lower case.
+    pub name: String,
+    /// What is given where nothing is asked for.
+    pub lifetime: Lifetime,
+    /// The longest life, counted from notBefore.
+    pub lifetime_max: Lifetime,
+    /// The shortest life, counted from notBefore.
+    pub lifetime_min: Lifetime,
+    /// How far before now a certificate begins.
+    pub backdate: Duration,
+    /// The kinds of key that it takes.
+    pub key_kinds: Vec<KeyKind>,
+    /// The kinds of name that it issues.
+    pub name_kinds: Vec<NameKind>,
+    /// The key usages; each is given to the keys that it fits.
+    pub key_usages: Vec<KeyUsage>,
+    /// The extended key usages.
+    pub extended_key_usages: Vec<ExtendedKeyUsage>,
+    /// The subject.
+    pub subject: SubjectPolicy,
+    /// The certificate policies.
+    pub policies: Vec<ObjectIdentifier>,
+    /// Where the issuer's certificate is found.
+    pub ca_issuers: Vec<String>,
+    /// Where OCSP is answered.
+    pub ocsp: Vec<String>,
+    /// Where CRLs are found.
+    pub crl: Option<CrlLocation>,
+    /// Whether a request may ask for must-staple.
+    pub must_staple: bool,
+    /// How much is kept.
+    pub retention: Retention,
+}
+
+impl ProfileSpec {
+    /// The default profile: TLS servers, 90 days.
+    ///
+    /// The longest life is 90 days and one hour, so that a client that asks for an end 90 days
+    /// from its own now (cert-manager does) gets it although its clock and ours differ and the
+    /// certificate begins a little before now.
+    #[must_use]
+    pub fn server() -> Self {
+        let seconds = |seconds| Lifetime::from_seconds(seconds).expect("between one second and 136 years");
+        Self {
+            name: "server".to_owned(),
+            lifetime: seconds(90 * DAY),
+            lifetime_max: seconds(90 * DAY + HOUR),
+            lifetime_min: seconds(HOUR),
+            backdate: Duration::from_secs(HOUR),
+            key_kinds: vec![
+                KeyKind::Rsa2048,
+                KeyKind::Rsa3072,
+                KeyKind::Rsa4096,
+                KeyKind::P256,
+                KeyKind::P384,
+                KeyKind::Ed25519,
+            ],
+            name_kinds: vec![NameKind::Dns, NameKind::Wildcard, NameKind::Ip],
+            key_usages: vec![KeyUsage::DigitalSignature, KeyUsage::KeyEncipherment],
+            extended_key_usages: vec![ExtendedKeyUsage::ServerAuth],
+            subject: SubjectPolicy::Empty,
+            policies: Vec::new(),
+            ca_issuers: Vec::new(),
+            ocsp: Vec::new(),
+            crl: None,
+            must_staple: false,
+            retention: Retention::Full,
+        }
+    }
+}
+
+/// What is wrong with a profile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileError {
+    /// The name cannot be a profile's.
+    #[error(
+        "a profile's name has 1 to 64 lower-case letters, digits, dots, hyphens and underscores, unlike \"{name}\""
+    )]
+    Name {
+        /// The name, unprintable characters escaped.
+        name: String,
+    },
+    /// The lives are in the wrong order.
+    #[error("lifetime_min {min}, lifetime {given}, lifetime_max {max}: each must be at most the next")]
+    Lifetimes {
+        /// The shortest.
+        min: Lifetime,
+        /// The default.
+        given: Lifetime,
+        /// The longest.
+        max: Lifetime,
+    },
+    /// A certificate would begin too long ago, or be over before it is given.
+    #[error("backdate is whole seconds, at most a day, and no longer than lifetime_min; it is {seconds} s")]
+    Backdate {
+        /// What was given, in seconds.
+        seconds: u64,
+    },
+    /// A list that must say something is empty.
+    #[error("{list} is empty")]
+    EmptyList {
+        /// Which list.
+        list: &'static str,
+    },
+    /// A list is longer than any certificate needs.
+    #[error("{list} has {count} items, more than {LIST_MAX}")]
+    LongList {
+        /// Which list.
+        list: &'static str,
+        /// How many items.
+        count: usize,
+    },
+    /// Something is there twice.
+    #[error("{list} has {item} twice")]
+    Repeated {
+        /// Which list.
+        list: &'static str,
+        /// What is repeated.
+        item: String,
+    },
+    /// A key of an allowed kind would have no usage at all.
+    #[error("keys of kind {kind:?} would have no key usage: none of key_usages fits them")]
+    NoUsage {
+        /// The kind of key.
+        kind: KeyKind,
+    },
+    /// An extended key usage that no end entity may have.
+    #[error("extended key usage {usage} is not for certificates of this authority: {why}")]
+    ExtendedKeyUsage {
+        /// Which one.
+        usage: ExtendedKeyUsage,
+        /// Why not.
+        why: &'static str,
+    },
+    /// `anyPolicy` is for CAs.
+    #[error("anyPolicy (2.5.29.32.0) says nothing in an end entity's certificate")]
+    AnyPolicy,
+    /// A fixed common name that reads as a host.
+    #[error("the fixed common name \"{value}\" reads as a host name or address; every certificate would claim it")]
+    HostAsCommonName {
+        /// The common name.
+        value: String,
+    },
+    /// A URL that cannot stand in a certificate.
+    #[error("{list}: \"{url}\" is no http:// URL for a certificate: {why}")]
+    Url {
+        /// Which list.
+        list: &'static str,
+        /// The URL, unprintable characters escaped.
+        url: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// Shards and placeholder do not go together.
+    #[error("crl: {shards} shards and {placeholders} times {{shard}} in the URL; several shards need it once")]
+    Shards {
+        /// How many shards.
+        shards: u16,
+        /// How many placeholders.
+        placeholders: usize,
+    },
+}
+
+/// Checks `spec` and brings the lists whose order says nothing into order.
+pub(super) fn check(spec: &mut ProfileSpec) -> Result<(), ProfileError> {
+    use ProfileError as E;
+    let name_char = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-_".contains(&c);
+    if spec.name.is_empty() || spec.name.len() > NAME_MAX || !spec.name.bytes().all(name_char) {
+        return Err(E::Name { name: spec.name.escape_debug().collect() });
+    }
+    let (min, given, max) = (spec.lifetime_min, spec.lifetime, spec.lifetime_max);
+    if min > given || given > max {
+        return Err(E::Lifetimes { min, given, max });
+    }
+    let backdate = spec.backdate;
+    if backdate > BACKDATE_MAX || backdate > min.duration() || backdate.subsec_nanos() != 0 {
+        return Err(E::Backdate { seconds: backdate.as_secs() });
+    }
+    check_list("key_kinds", &spec.key_kinds, 1, |kind| format!("{kind:?}"))?;
+    check_list("name_kinds", &spec.name_kinds, 1, NameKind::to_string)?;
+    check_list("key_usages", &spec.key_usages, 1, |usage| usage.code().to_owned())?;
+    check_list("extended_key_usages", &spec.extended_key_usages, 1, ExtendedKeyUsage::to_string)?;
+    check_list("policies", &spec.policies, 0, ObjectIdentifier::to_string)?;
+    check_list("ca_issuers", &spec.ca_issuers, 0, String::clone)?;
+    check_list("ocsp", &spec.ocsp, 0, String::clone)?;
+    spec.key_kinds.sort_unstable();
+    spec.name_kinds.sort_unstable();
+    spec.key_usages.sort_unstable();
+    for kind in &spec.key_kinds {
+        if !spec.key_usages.iter().any(|usage| usage.fits(*kind)) {
+            return Err(E::NoUsage { kind: *kind });
+        }
+    }
+    for usage in &mut spec.extended_key_usages {
+        *usage = ExtendedKeyUsage::from_oid(usage.oid());
+        let why = match usage.oid() {
+            ANY_EXTENDED_KEY_USAGE => "it stands for every usage there is",
+            OCSP_SIGNING => "whoever has it answers OCSP for the authority",
+            _ => continue,
+        };
+        return Err(E::ExtendedKeyUsage { usage: *usage, why });
+    }
+    if spec.policies.contains(&ANY_POLICY) {
+        return Err(E::AnyPolicy);
+    }
+    if let SubjectPolicy::Fixed(attributes) = &spec.subject {
+        check_subject(attributes)?;
+    }
+    for url in &spec.ca_issuers {
+        check_url("ca_issuers", url)?;
+    }
+    for url in &spec.ocsp {
+        check_url("ocsp", url)?;
+    }
+    if let Some(CrlLocation { url, shards }) = &spec.crl {
+        let placeholders = url.matches(CrlLocation::PLACEHOLDER).count();
+        if *shards == 0 || placeholders > 1 || (*shards > 1 && placeholders == 0) {
+            return Err(E::Shards { shards: *shards, placeholders });
+        }
+        check_url("crl", &url.replace(CrlLocation::PLACEHOLDER, "0"))?;
+    }
+    Ok(())
+}
+
+fn check_list<T: Ord + Clone>(
+    list: &'static str,
+    items: &[T],
+    least: usize,
+    show: impl Fn(&T) -> String,
+) -> Result<(), ProfileError> {
+    if items.len() < least {
+        return Err(ProfileError::EmptyList { list });
+    }
+    if items.len() > LIST_MAX {
+        return Err(ProfileError::LongList { list, count: items.len() });
+    }
+    match first_repeated(items) {
+        Some(item) => Err(ProfileError::Repeated { list, item: show(&item) }),
+        None => Ok(()),
+    }
+}
+
+fn check_subject(attributes: &[Attribute]) -> Result<(), ProfileError> {
+    if attributes.is_empty() {
+        return Err(ProfileError::EmptyList { list: "subject" });
+    }
+    if attributes.len() > LIST_MAX {
+        return Err(ProfileError::LongList { list: "subject", count: attributes.len() });
+    }
+    for attribute in attributes.iter().filter(|attribute| attribute.kind() == AttributeKind::CommonName) {
+        if reads_as_host(attribute.value()) {
+            return Err(ProfileError::HostAsCommonName { value: attribute.value().to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether clients that look at the common name could take it for a host name or an address.
+pub(crate) fn reads_as_host(common_name: &str) -> bool {
+    let host = common_name.strip_prefix("*.").unwrap_or(common_name);
+    host.parse::<IpAddr>().is_ok() || (host.contains('.') && host.parse::<DnsName>().is_ok())
+}
+
+/// What is wrong with a URL in a certificate; plain http, since fetching it must not need a
+/// certificate (RFC 5280 §8).
+pub(crate) fn url_fault(url: &str) -> Option<&'static str> {
+    let Some(rest) = url.strip_prefix("http://") else {
+        return Some("it begins with http://");
+    };
+    if url.len() > URL_MAX {
+        return Some("it has more than 1024 octets");
+    }
+    if !url.bytes().all(|c| c.is_ascii_graphic()) || url.contains(['"', '<', '>', '\\', '^', '`', '{', '|', '}']) {
+        return Some("it holds a character that a URL cannot (RFC 3986 §2)");
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.is_empty() || authority.starts_with(':') {
+        return Some("it has no host");
+    }
+    if authority.contains('@') || url.contains('#') {
+        return Some("it holds a user or a fragment");
+    }
+    None
+}
+
+fn check_url(list: &'static str, url: &str) -> Result<(), ProfileError> {
+    match url_fault(url) {
+        Some(why) => Err(ProfileError::Url { list, url: url.escape_debug().collect(), why }),
+        None => Ok(()),
+    }
+}
+
+/// One line a field, in the order of the type: what [`Profile::hash`](super::Profile::hash) hashes.
+pub(super) fn render(spec: &ProfileSpec) -> String {
+    let ProfileSpec {
+        name,
+        lifetime,
+        lifetime_max,
+        lifetime_min,
+        backdate,
+        key_kinds,
+        name_kinds,
+        key_usages,
+        extended_key_usages,
+        subject,
+        policies,
+        ca_issuers,
+        ocsp,
+        crl,
+        must_staple,
+        retention,
+    } = spec;
+    let mut text = String::from("chancery profile v1\n");
+    let mut line = |key: &str, value: &dyn std::fmt::Display| {
+        writeln!(text, "{key} {value}").expect("writing to a string does not fail");
+    };
+    line("name", name);
+    line("lifetime", &lifetime.seconds());
+    line("lifetime_max", &lifetime_max.seconds());
+    line("lifetime_min", &lifetime_min.seconds());
+    line("backdate", &backdate.as_secs());
+    for kind in key_kinds {
+        line("key_kind", &format_args!("{kind:?}"));
+    }
+    for kind in name_kinds {
+        line("name_kind", kind);
+    }
+    for usage in key_usages {
+        line("key_usage", &usage.code());
+    }
+    for usage in extended_key_usages {
+        line("extended_key_usage", &usage.oid());
+    }
+    match subject {
+        SubjectPolicy::Empty => line("subject", &"empty"),
+        SubjectPolicy::CommonNameFromFirstDnsName => line("subject", &"common-name-from-first-dns-name"),
+        SubjectPolicy::Fixed(attributes) => {
+            for attribute in attributes {
+                line("subject", &format_args!("{} {}", attribute.kind().key(), attribute.value()));
+            }
+        }
+    }
+    for policy in policies {
+        line("policy", policy);
+    }
+    for url in ca_issuers {
+        line("ca_issuers", url);
+    }
+    for url in ocsp {
+        line("ocsp", url);
+    }
+    if let Some(CrlLocation { url, shards }) = crl {
+        line("crl", &format_args!("{shards} {url}"));
+    }
+    line("must_staple", must_staple);
+    line("retention", &retention.code());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Profile;
+
+    fn with(change: impl FnOnce(&mut ProfileSpec)) -> Result<Profile, ProfileError> {
+        let mut spec = ProfileSpec::server();
+        change(&mut spec);
+        Profile::new(spec)
+    }
+
+    #[test]
+    fn the_default_profile_is_sound() {
+        let profile = with(|_| ()).expect("sound");
+        assert_eq!((profile.name(), profile.lifetime().to_string()), ("server", "90d".to_owned()));
+        assert_eq!(profile.key_usages(KeyKind::P256).collect::<Vec<_>>(), [KeyUsage::DigitalSignature]);
+        assert_eq!(profile.key_usages(KeyKind::Rsa2048).count(), 2, "keyEncipherment is for RSA");
+    }
+
+    #[test]
+    fn a_profile_that_no_certificate_could_have_is_refused() {
+        use ProfileError as E;
+        let oid = |text: &str| text.parse::<ObjectIdentifier>().expect("an OID");
+        let life = |seconds| Lifetime::from_seconds(seconds).expect("in range");
+        assert!(matches!(with(|s| s.name = "A b".into()), Err(E::Name { .. })));
+        assert!(matches!(with(|s| s.lifetime = life(91 * DAY)), Err(E::Lifetimes { .. })));
+        assert!(matches!(with(|s| s.lifetime_min = life(99 * DAY)), Err(E::Lifetimes { .. })));
+        assert!(matches!(with(|s| s.backdate = Duration::from_secs(DAY + 1)), Err(E::Backdate { .. })));
+        assert!(matches!(with(|s| s.lifetime_min = life(60)), Err(E::Backdate { .. })));
+        assert!(matches!(with(|s| s.key_kinds.clear()), Err(E::EmptyList { list: "key_kinds" })));
+        assert!(matches!(with(|s| s.key_kinds.push(KeyKind::P256)), Err(E::Repeated { .. })));
+        assert!(matches!(with(|s| s.key_usages = vec![KeyUsage::KeyEncipherment]), Err(E::NoUsage { .. })));
+        let any = ExtendedKeyUsage::Other(ANY_EXTENDED_KEY_USAGE);
+        assert!(matches!(with(|s| s.extended_key_usages.push(any)), Err(E::ExtendedKeyUsage { .. })));
+        let ocsp = ExtendedKeyUsage::Other(OCSP_SIGNING);
+        assert!(matches!(with(|s| s.extended_key_usages.push(ocsp)), Err(E::ExtendedKeyUsage { .. })));
+        assert!(matches!(with(|s| s.policies = vec![ANY_POLICY]), Err(E::AnyPolicy)));
+        assert!(matches!(with(|s| s.policies = vec![oid("1.2.3"); 2]), Err(E::Repeated { .. })));
+        assert!(matches!(
+            with(|s| s.policies = (0..17).map(|n| oid(&format!("1.2.{n}"))).collect()),
+            Err(E::LongList { .. })
+        ));
+    }
+
+    #[test]
+    fn a_fixed_common_name_that_reads_as_a_host_is_refused() {
+        let fixed = |value: &str| {
+            let attribute = Attribute::new(AttributeKind::CommonName, value).expect("valid");
+            with(|s| s.subject = SubjectPolicy::Fixed(vec![attribute]))
+        };
+        for host in ["www.example.com", "*.example.com", "10.0.0.1", "2001:db8::1", "WWW.example.com"] {
+            assert!(matches!(fixed(host), Err(ProfileError::HostAsCommonName { .. })), "{host} was taken");
+        }
+        assert!(fixed("mesh workload").is_ok());
+    }
+
+    #[test]
+    fn urls_in_certificates_are_plain_http() {
+        for url in ["https://a/", "http://", "http://u@a/", "http://a/#b", "http://a b/", "http://a/\u{e4}", "ldap://a"]
+        {
+            assert!(matches!(with(|s| s.ocsp = vec![url.into()]), Err(ProfileError::Url { .. })), "{url} was taken");
+        }
+        assert!(with(|s| s.ocsp = vec!["http://ocsp.example:8080/a?b=c".into()]).is_ok());
+    }
+
+    #[test]
+    fn several_shards_need_their_place_in_the_url() {
+        let crl = |url: &str, shards| with(|s| s.crl = Some(CrlLocation { url: url.into(), shards }));
+        assert!(matches!(crl("http://a/crl", 2), Err(ProfileError::Shards { .. })));
+        assert!(matches!(crl("http://a/{shard}", 0), Err(ProfileError::Shards { .. })));
+        assert!(matches!(crl("http://a/{shard}/{shard}", 2), Err(ProfileError::Shards { .. })));
+        let profile = crl("http://a/{shard}.crl", 16).expect("sound");
+        assert_eq!(profile.crl_url(15).as_deref(), Some("http://a/15.crl"));
+        assert_eq!(profile.crl_url(16), None);
+        assert!(crl("http://a/crl", 1).is_ok());
+    }
+
+    #[test]
+    fn the_hash_depends_on_what_the_profile_says_and_not_on_how_it_was_written() {
+        let plain = with(|_| ()).expect("sound").hash();
+        assert_eq!(with(|s| s.key_kinds.reverse()).expect("sound").hash(), plain);
+        let changes: [fn(&mut ProfileSpec); 7] = [
+            |s| s.name = "other".into(),
+            |s| s.must_staple = true,
+            |s| s.retention = Retention::Light,
+            |s| s.ocsp = vec!["http://a/".into()],
+            |s| s.ca_issuers = vec!["http://a/".into()],
+            |s| s.subject = SubjectPolicy::CommonNameFromFirstDnsName,
+            |s| s.backdate = Duration::ZERO,
+        ];
+        for change in changes {
+            assert_ne!(with(change).expect("sound").hash(), plain);
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The part of a certificate that is signed (RFC 5280 §4.1), built from order, profile and the
+//! requester's public key alone.
+//!
+//! rcgen encodes the extensions; it is an encoder here and no guard (it would take names, serials
+//! and validities that no certificate may have). The issuer's name and key identifier are copied
+//! from its certificate byte for byte, the public key from the CSR: rcgen would encode them anew,
+//! and reads the kind of key off the CSR's signature.
+
+use std::cell::RefCell;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rcgen::{
+    CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName as RcgenName, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SigningKey,
+};
+use time::OffsetDateTime;
+
+use crate::{
+    chain::IssuingCertificate,
+    distinguished_name::DistinguishedName,
+    key::{PublicKey, SignatureAlgorithm},
+    name::{Name, NameSet},
+    profile::{ExtendedKeyUsage, KeyUsage, Profile},
+    serial::SerialNumber,
+    time::{Timestamp, Validity},
+    tlv::{self, Tlv, tag},
+};
+
+/// Octets of a key identifier: a truncated SHA-256 of the key (RFC 7093 §2, method 1).
+const KEY_IDENTIFIER_OCTETS: usize = 20;
+
+const AUTHORITY_KEY_IDENTIFIER: &[u64] = &[2, 5, 29, 35];
+const CERTIFICATE_POLICIES: &[u64] = &[2, 5, 29, 32];
+const AUTHORITY_INFORMATION_ACCESS: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 1, 1];
+/// RFC 7633 §6.
+const TLS_FEATURE: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 1, 24];
+/// `id-ad-ocsp` and `id-ad-caIssuers` (RFC 5280 §4.2.2.1), content octets.
+const OCSP: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 48, 1];
+const CA_ISSUERS: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 48, 2];
+/// `SEQUENCE { INTEGER 5 }`: status_request (RFC 7633 §4.1).
+const STATUS_REQUEST: &[u8] = &[0x30, 3, 2, 1, 5];
+
+/// What a certificate is made from, beside its issuer.
+#[derive(Debug, Clone, Copy)]
+pub struct LeafRequest<'a> {
+    /// Its names.
+    pub names: &'a NameSet,
+    /// What it looks like.
+    pub profile: &'a Profile,
+    /// Its key.
+    pub key: &'a PublicKey,
+    /// From when to when it holds.
+    pub validity: Validity,
+    /// Its serial number.
+    pub serial: SerialNumber,
+    /// Whether it says that its server staples (RFC 7633).
+    pub must_staple: bool,
+    /// The CRL shard whose URL it names.
+    pub crl_shard: Option<u16>,
+}
+
+/// Why no TBSCertificate was built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TbsError {
+    /// The encoder refused it.
+    #[error("the encoder refused it: {0}")]
+    Encoder(String),
+    /// What the encoder wrote cannot be read.
+    #[error("what the encoder wrote cannot be read")]
+    Unreadable,
+    /// Stored bytes that are no TBSCertificate.
+    #[error("these bytes are no TBSCertificate")]
+    NotATbs,
+}
+
+/// A TBSCertificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tbs {
+    der: Vec<u8>,
+}
+
+impl Tbs {
+    /// Builds one.
+    ///
+    /// # Errors
+    ///
+    /// [`TbsError`]: a fault of ours, since everything in a [`LeafRequest`] was checked before.
+    pub fn build(
+        request: &LeafRequest<'_>,
+        issuer: &IssuingCertificate,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<Self, TbsError> {
+        let subject = request.profile.subject(request.names);
+        let params = params_of(request, issuer, &subject)?;
+        let encoded = encode(&params)?;
+        let with = Replaced {
+            algorithm: algorithm.algorithm_identifier_der(),
+            issuer: issuer.subject(),
+            subject: subject.der(),
+            spki: request.key.spki(),
+        };
+        Ok(Self { der: replace(&encoded, &with).ok_or(TbsError::Unreadable)? })
+    }
+
+    /// The bytes that are signed.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The certificate that these bytes and a signature make.
+    ///
+    /// # Errors
+    ///
+    /// [`TbsError::NotATbs`] cannot happen for bytes that [`Self::build`] made.
+    pub fn assemble(&self, signature: &[u8]) -> Result<Vec<u8>, TbsError> {
+        assemble(&self.der, signature)
+    }
+}
+
+/// The certificate that TBS bytes and a signature make; the algorithm stands in the TBS (RFC 5280 §4.1.1.2).
+///
+/// # Errors
+///
+/// [`TbsError::NotATbs`].
+pub fn assemble(tbs: &[u8], signature: &[u8]) -> Result<Vec<u8>, TbsError> {
+    let fields = Tlv::read_all(tbs).filter(|all| all.tag == tag::SEQUENCE).and_then(|all| all.children());
+    let fields = fields.ok_or(TbsError::NotATbs)?;
+    let algorithm = fields.get(2).filter(|field| field.tag == tag::SEQUENCE).ok_or(TbsError::NotATbs)?;
+    let mut bits = Vec::with_capacity(signature.len() + 1);
+    bits.push(0);
+    bits.extend_from_slice(signature);
+    let bits = tlv::write(tag::BIT_STRING, &bits);
+    Ok(tlv::write_all(tag::SEQUENCE, [tbs, algorithm.raw, &bits]))
+}
+
+/// The key identifier of a key (RFC 7093 §2, method 1): the leftmost 160 bits of the SHA-256 of the BIT STRING.
+#[must_use]
+pub fn key_identifier(key: &PublicKey) -> Vec<u8> {
+    let mut octets = digest(&SHA256, key.subject_public_key()).as_ref().to_vec();
+    octets.truncate(KEY_IDENTIFIER_OCTETS);
+    octets
+}
+
+fn params_of(
+    request: &LeafRequest<'_>,
+    issuer: &IssuingCertificate,
+    subject: &DistinguishedName,
+) -> Result<CertificateParams, TbsError> {
+    let encoder = |error: rcgen::Error| TbsError::Encoder(error.to_string());
+    let profile = request.profile;
+    let mut params = CertificateParams::default();
+    params.serial_number = Some(rcgen::SerialNumber::from_slice(&request.serial.der_content()));
+    params.not_before = instant(request.validity.not_before())?;
+    params.not_after = instant(request.validity.not_after())?;
+    // A subject that is not empty stands here only so that rcgen marks the names critical or not
+    // (RFC 5280 §4.2.1.6); its bytes are replaced.
+    params.distinguished_name = RcgenName::new();
+    if !subject.is_empty() {
+        params.distinguished_name.push(DnType::CommonName, "replaced");
+    }
+    params.subject_alt_names = request.names.iter().map(san).collect::<Result<_, _>>().map_err(encoder)?;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_identifier_method = KeyIdMethod::PreSpecified(key_identifier(request.key));
+    params.key_usages = profile.key_usages(request.key.kind()).map(key_usage).collect();
+    params.extended_key_usages = profile.extended_key_usages().iter().map(extended_key_usage).collect();
+    if let Some(url) = request.crl_shard.and_then(|shard| profile.crl_url(shard)) {
+        params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![url] }];
+    }
+    params.custom_extensions = custom_extensions(request, issuer);
+    Ok(params)
+}
+
+fn san(name: &Name) -> Result<SanType, rcgen::Error> {
+    Ok(match name {
+        Name::Dns(_) | Name::Wildcard(_) => SanType::DnsName(name.to_string().try_into()?),
+        Name::Ip(address) => SanType::IpAddress(*address),
+        Name::Spiffe(id) => SanType::URI(id.as_str().to_owned().try_into()?),
+    })
+}
+
+const fn key_usage(usage: KeyUsage) -> KeyUsagePurpose {
+    match usage {
+        KeyUsage::DigitalSignature => KeyUsagePurpose::DigitalSignature,
+        KeyUsage::KeyEncipherment => KeyUsagePurpose::KeyEncipherment,
+        KeyUsage::KeyAgreement => KeyUsagePurpose::KeyAgreement,
+    }
+}
+
+fn extended_key_usage(usage: &ExtendedKeyUsage) -> rcgen::ExtendedKeyUsagePurpose {
+    rcgen::ExtendedKeyUsagePurpose::Other(usage.oid().arcs().map(u64::from).collect())
+}
+
+fn custom_extensions(request: &LeafRequest<'_>, issuer: &IssuingCertificate) -> Vec<CustomExtension> {
+    let profile = request.profile;
+    let key_identifier = tlv::write(tag::context(0), &issuer.key_identifier());
+    let mut extensions =
+        vec![CustomExtension::from_oid_content(AUTHORITY_KEY_IDENTIFIER, tlv::write(tag::SEQUENCE, &key_identifier))];
+    if !profile.policies().is_empty() {
+        let policies: Vec<Vec<u8>> = profile
+            .policies()
+            .iter()
+            .map(|policy| tlv::write(tag::SEQUENCE, &tlv::write(tag::OBJECT_IDENTIFIER, policy.as_bytes())))
+            .collect();
+        let all = tlv::write_all(tag::SEQUENCE, policies.iter().map(Vec::as_slice));
+        extensions.push(CustomExtension::from_oid_content(CERTIFICATE_POLICIES, all));
+    }
+    let access: Vec<Vec<u8>> = profile
+        .ocsp()
+        .iter()
+        .map(|url| access_description(OCSP, url))
+        .chain(profile.ca_issuers().iter().map(|url| access_description(CA_ISSUERS, url)))
+        .collect();
+    if !access.is_empty() {
+        let all = tlv::write_all(tag::SEQUENCE, access.iter().map(Vec::as_slice));
+        extensions.push(CustomExtension::from_oid_content(AUTHORITY_INFORMATION_ACCESS, all));
+    }
+    if request.must_staple {
+        extensions.push(CustomExtension::from_oid_content(TLS_FEATURE, STATUS_REQUEST.to_vec()));
+    }
+    extensions
+}
+
+fn access_description(method: &[u8], url: &str) -> Vec<u8> {
+    let method = tlv::write(tag::OBJECT_IDENTIFIER, method);
+    // uniformResourceIdentifier [6] IA5String
+    let location = tlv::write(tag::context(6), url.as_bytes());
+    tlv::write_all(tag::SEQUENCE, [method.as_slice(), location.as_slice()])
+}
+
+fn instant(at: Timestamp) -> Result<OffsetDateTime, TbsError> {
+    OffsetDateTime::from_unix_timestamp(at.unix_seconds()).map_err(|error| TbsError::Encoder(error.to_string()))
+}
+
+/// A key that keeps what it is asked to sign.
+struct RecordingKey(RefCell<Vec<u8>>);
+
+impl PublicKeyData for RecordingKey {
+    fn der_bytes(&self) -> &[u8] {
+        &[]
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl SigningKey for RecordingKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.0.replace(message.to_vec());
+        Ok(Vec::new())
+    }
+}
+
+fn encode(params: &CertificateParams) -> Result<Vec<u8>, TbsError> {
+    let mut issuer_params = CertificateParams::default();
+    issuer_params.distinguished_name = RcgenName::new();
+    let issuer = Issuer::new(issuer_params, RecordingKey(RefCell::default()));
+    params.signed_by(issuer.key(), &issuer).map_err(|error| TbsError::Encoder(error.to_string()))?;
+    Ok(issuer.key().0.take())
+}
+
+struct Replaced<'a> {
+    algorithm: &'a [u8],
+    issuer: &'a [u8],
+    subject: &'a [u8],
+    spki: &'a [u8],
+}
+
+/// Puts the copied parts in place of what the encoder wrote.
+fn replace(tbs: &[u8], with: &Replaced<'_>) -> Option<Vec<u8>> {
+    let fields = Tlv::read_all(tbs)?.children()?;
+    let [version, serial, _algorithm, _issuer, validity, _subject, _spki, extensions] = fields.as_slice() else {
+        return None;
+    };
+    Some(tlv::write_all(
+        tag::SEQUENCE,
+        [version.raw, serial.raw, with.algorithm, with.issuer, validity.raw, with.subject, with.spki, extensions.raw],
+    ))
+}
