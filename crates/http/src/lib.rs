@@ -1,1 +1,3 @@
 //! axum: ACME, the JSON API, health and metrics.
+
+pub mod acme;

@@ -1,0 +1,7 @@
+//! ACME (RFC 8555) over HTTP.
+
+mod jws;
+mod nonce;
+#[cfg(test)]
+mod testing;
+mod verify;
