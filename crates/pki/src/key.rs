@@ -3,7 +3,7 @@
 //! A [`PublicKey`] that exists has one encoding only, so that "the same key" is "the same octets":
 //! one account per key, block lists and RFC 7638 thumbprints cannot be evaded by writing a key in
 //! another way. It is of a size and form that we accept, lies on its curve, and shows none of the
-//! weaknesses that can be told from the public half ([`weakness`]). Keys that are known to others
+//! weaknesses that can be told from the public half. Keys that are known to others
 //! are the business of a configured [`BlockList`].
 
 mod block_list;
