@@ -143,3 +143,52 @@ impl<'a> Iterator for Entries<'a> {
         Some(Ok(found))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_stands_behind_its_length_in_two_octets() {
+        assert_eq!(encode(&[b"abc".as_slice(), b""]), Ok(b"\x00\x03abc\x00\x00".to_vec()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_byte() {
+        assert_eq!(decode(b""), Err(BundleError::Empty));
+        assert_eq!(decode(b"\x00\x01a\x00"), Err(BundleError::LengthCut { offset: 3, entry: 1 }));
+        assert_eq!(
+            decode(b"\x00\x01a\x01\x00bc"),
+            Err(BundleError::EntryCut { offset: 3, entry: 1, length: 256, left: 2 })
+        );
+        let full = encode(&[b"x"; 256]).expect("fits");
+        assert_eq!(decode(&full).map(|entries| entries.len()), Ok(256));
+        assert_eq!(decode(&[full, vec![0]].concat()), Err(BundleError::TooMany { offset: 768 }));
+    }
+
+    #[test]
+    fn a_bundle_has_at_most_256_entries_of_at_most_65535_bytes() {
+        assert_eq!(encode::<&[u8]>(&[]), Err(PackError::Count { count: 0 }));
+        assert_eq!(encode(&[b"x"; 257]), Err(PackError::Count { count: 257 }));
+        assert_eq!(encode(&[vec![0; 65_536]]), Err(PackError::EntryTooLarge { entry: 0, size: 65_536 }));
+        assert!(encode(&[vec![0; 65_535]]).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn a_bundle_reads_back(entries in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..=256)) {
+            let bytes = encode(&entries).expect("fits");
+            let read: Vec<Vec<u8>> = decode(&bytes).expect("our own").into_iter().map(<[u8]>::to_vec).collect();
+            prop_assert_eq!(read, entries);
+        }
+
+        #[test]
+        fn whatever_decodes_is_spelled_as_it_would_be_encoded(bytes in prop::collection::vec(0u8..4, 0..60)) {
+            if let Ok(entries) = decode(&bytes) {
+                prop_assert_eq!(encode(&entries), Ok(bytes.clone()));
+            }
+        }
+    }
+}

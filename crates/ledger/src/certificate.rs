@@ -116,3 +116,55 @@ fn header_length(length: usize) -> usize {
     push_header(&mut header, 0, length);
     header.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tree::sha256;
+
+    // Made and taken apart by OpenSSL 3.0: `req -x509 -set_serial 0x9f3c…`, `asn1parse -strparse`.
+    const TBS: &str = "MIIBHKADAgECAhEAnzwqd4HgS1Wm0cD/7hI0VjAKBggqhkjOPQQDAjASMRAwDgYDVQQDDAdGaXh0dXJlMB4XDTI2MTEyNTExMTcyNVoXDTI2MTIyNTExMTcyNVowEjEQMA4GA1UEAwwHRml4dHVyZTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABCvNfN/6aGp+lWoaItnKFAAJafwuKfXyuduKadpveKNRVPuzwMkZHo7jBVAKrK24t7rh68tgAh77HU7Yte+ZC72jUzBRMB0GA1UdDgQWBBSESN5O2pMfSDnM+jmwZFjGGq0nRTAfBgNVHSMEGDAWgBSESN5O2pMfSDnM+jmwZFjGGq0nRTAPBgNVHRMBAf8EBTADAQH/";
+    const SIGNATURE: &str =
+        "MEQCIHvgl+9B4IL0V9LImbvGsVPJKMPfvGROF5yevXhJ+ECmAiAQD3yujP64cmOi21Hm8HuiIN5lCFMVk2elZVSMiUoPYw==";
+    const CERTIFICATE_SHA256: &str = "6055b37029b9b7788d309f4c8a968c1007a3733aa06b503d2e6cdbe8569433e2";
+
+    fn fixture(text: &str) -> Vec<u8> {
+        STANDARD.decode(text).expect("a fixture")
+    }
+
+    #[test]
+    fn tbs_and_signature_give_the_certificate_that_openssl_made() {
+        let certificate = assemble(&fixture(TBS), &fixture(SIGNATURE)).expect("a real TBS");
+        assert_eq!(hex::encode(sha256(&[&certificate]).as_slice()), CERTIFICATE_SHA256);
+    }
+
+    #[test]
+    fn the_serial_is_read_from_the_tbs() {
+        let serial = serial(&fixture(TBS)).expect("a real TBS").expect("128 bits");
+        assert_eq!(serial.to_string(), "9f3c2a7781e04b55a6d1c0ffee123456");
+    }
+
+    #[test]
+    fn a_tbs_that_is_cut_or_has_a_tail_is_refused() {
+        let tbs = fixture(TBS);
+        for length in 0..tbs.len() {
+            assert_eq!(assemble(&tbs[..length], b"x"), Err(NotATbs), "{length} bytes");
+        }
+        assert_eq!(assemble(&[tbs, vec![0]].concat(), b"x"), Err(NotATbs));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>, at: prop::sample::Index, octet: u8) {
+            let _ = assemble(&bytes, &bytes);
+            let _ = serial(&bytes);
+            let mut tbs = fixture(TBS);
+            let at = at.index(tbs.len());
+            tbs[at] = octet;
+            let _ = assemble(&tbs, b"x");
+        }
+    }
+}

@@ -186,3 +186,104 @@ impl fmt::Display for SignedCheckpoint {
         self.note.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    // Key, signature and key id made by OpenSSL 3.0 (`pkeyutl -sign -rawin`, `dgst -sha256`).
+    const KEY: &str = "ledger.example.com+af650322+AVnDTj3WwYN6nwYG8m5mSMa1+P0BKlGICCZ2yMdwG1FN";
+    const CHECKPOINT: &str = "ledger.example.com\n3\nLXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=\n\n— ledger.example.com r2UDIuES9bVmZrBT8oQfNoZimnDDFMX5N1SiPsdjaDJ1/vS/KnJj9ld4mW9DormY3PLGdmDM0xPlHwXMgSccYwstNgs=\n";
+
+    fn signer() -> (Ed25519KeyPair, VerifierKey) {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("a seed");
+        let public = pair.public_key().as_ref().try_into().expect("32 octets");
+        (pair, VerifierKey::new("ledger.example.com", public).expect("a name"))
+    }
+
+    #[test]
+    fn a_checkpoint_that_openssl_signed_verifies() {
+        let signed = SignedCheckpoint::parse(CHECKPOINT.as_bytes()).expect("well formed");
+        let checkpoint = signed.verify(&KEY.parse().expect("a key")).expect("signed by it");
+        assert_eq!((checkpoint.origin(), checkpoint.size()), ("ledger.example.com", 3));
+        assert_eq!(checkpoint.root().to_string(), "LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=");
+        assert_eq!(signed.to_string(), CHECKPOINT);
+        assert!(CHECKPOINT.starts_with(&format!("{}\n", checkpoint.body())));
+    }
+
+    #[test]
+    fn a_signature_made_elsewhere_is_joined_and_a_wrong_one_is_not() {
+        let (pair, key) = signer();
+        let checkpoint = Checkpoint::new("ledger.example.com", 0, Hash::of_nothing()).expect("an origin");
+        let signature = pair.sign(checkpoint.body().as_bytes());
+        let signed = checkpoint.clone().attach(&key, signature.as_ref()).expect("its own");
+        let read = SignedCheckpoint::parse(signed.to_string().as_bytes()).expect("our own");
+        assert_eq!(read.verify(&key), Ok(&checkpoint));
+        assert_eq!(read, signed);
+        let other = pair.sign(b"something else");
+        assert!(checkpoint.attach(&key, other.as_ref()).is_err());
+    }
+
+    #[test]
+    fn another_key_of_the_same_name_did_not_sign_it() {
+        let signed = SignedCheckpoint::parse(CHECKPOINT.as_bytes()).expect("well formed");
+        assert!(matches!(signed.verify(&signer().1), Err(NotVerified::NotSigned { .. })));
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_is_refused() {
+        let root = "LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=";
+        let parse = |body: &str| Checkpoint::parse_body(body).map(|_| ());
+        assert_eq!(parse(&format!("o\n3\n{root}\n")), Ok(()));
+        assert_eq!(parse(&format!("o\n3\n{root}\nextension\n")), Ok(()));
+        assert_eq!(parse("o\n3\n"), Err(CheckpointError::Lines));
+        assert_eq!(parse(&format!("\n3\n{root}\n")), Err(CheckpointError::Lines));
+        assert_eq!(parse(&format!("o\n3\n{root}\n\n")), Err(CheckpointError::Lines));
+        for size in ["03", "+3", "-3", "3 ", "18446744073709551616", "three"] {
+            assert!(matches!(parse(&format!("o\n{size}\n{root}\n")), Err(CheckpointError::Size(_))), "{size}");
+        }
+        for root in
+            ["LXEW", "LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE", "LXEWQrcmsEQBYnyp-6wy9chTD7GQPMTbAiWHF5IaSIE="]
+        {
+            assert!(matches!(parse(&format!("o\n3\n{root}\n")), Err(CheckpointError::Root(_))), "{root}");
+        }
+        for origin in ["", "two\nlines", "tab\t"] {
+            assert!(
+                matches!(Checkpoint::new(origin, 0, Hash::of_nothing()), Err(CheckpointError::Origin)),
+                "{origin:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn extension_lines_are_kept_because_they_are_signed() {
+        let (pair, key) = signer();
+        let body = "ledger.example.com\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\nan extension\n";
+        let note = Note::signed(body.to_owned(), &key, pair.sign(body.as_bytes()).as_ref()).expect("its own");
+        let read = SignedCheckpoint::parse(note.to_string().as_bytes()).expect("well formed");
+        let checkpoint = read.verify(&key).expect("signed");
+        assert_eq!(checkpoint.extensions(), ["an extension"]);
+        assert_eq!(checkpoint.body(), body);
+        assert_eq!(checkpoint.root(), Hash::of_nothing());
+    }
+
+    proptest! {
+        #[test]
+        fn a_checkpoint_changed_anywhere_is_not_verified(at: prop::sample::Index, flip in 1u8..) {
+            let mut changed = CHECKPOINT.as_bytes().to_vec();
+            let at = at.index(changed.len());
+            changed[at] ^= flip;
+            if let Ok(read) = SignedCheckpoint::parse(&changed) {
+                prop_assert!(read.verify(&KEY.parse().expect("a key")).is_err());
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
+            let _ = SignedCheckpoint::parse(&bytes);
+        }
+    }
+}

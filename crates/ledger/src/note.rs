@@ -313,3 +313,109 @@ impl NoteSignature {
 fn is_key_name(name: &str) -> bool {
     !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+')
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    // The example that golang.org/x/mod/sumdb/note publishes in its documentation and tests.
+    const KEY: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+    const TEXT: &str =
+        "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
+    const LINE: &str =
+        "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
+
+    fn key() -> VerifierKey {
+        KEY.parse().expect("the published key")
+    }
+
+    fn note(text: &str, lines: &[&str]) -> Vec<u8> {
+        format!("{text}\n{}", lines.concat()).into_bytes()
+    }
+
+    #[test]
+    fn the_published_note_verifies_with_the_published_key() {
+        let note = note(TEXT, &[LINE]);
+        let read = Note::parse(&note).expect("well formed");
+        assert_eq!(read.verify(&key()), Ok(TEXT));
+        assert_eq!(read.to_string().into_bytes(), note);
+        assert_eq!(read.signers().collect::<Vec<_>>(), [("PeterNeumann", 0xc74f_20a3)]);
+    }
+
+    #[test]
+    fn a_verifier_key_reads_back_and_its_hash_is_checked() {
+        assert_eq!(key().to_string(), KEY);
+        for (wrong, error) in [
+            (KEY.replace("c74f20a3", "c74f20a4"), "hash"),
+            (KEY.replace("c74f20a3", "C74F20A3"), "hash"),
+            (KEY.replace("Peter", "Pete"), "hash"),
+            (KEY.replace("PeterNeumann", ""), "cannot name"),
+            (KEY.replace("PeterNeumann", "Peter Neumann"), "cannot name"),
+            (KEY.replace("+AR", "+ZR"), "signature type 0x65"),
+            (KEY.replace("10TW", "10T"), "not base64"),
+            ("PeterNeumann+c74f20a3+AQ==".to_owned(), "32 octets"),
+            ("PeterNeumann+c74f20a3+".to_owned(), "32 octets"),
+            ("PeterNeumann".to_owned(), "name+hash+key"),
+        ] {
+            let said = wrong.parse::<VerifierKey>().expect_err(&wrong).to_string();
+            assert!(said.contains(error), "{wrong}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_changed_text_is_not_verified() {
+        let changed = Note::parse(&note(&TEXT.replace("your", "my"), &[LINE])).expect("well formed");
+        assert!(matches!(changed.verify(&key()), Err(NotVerified::WrongSignature { .. })));
+    }
+
+    #[test]
+    fn signatures_of_unknown_keys_are_passed_over() {
+        let other = LINE.replace("PeterNeumann", "EnochRoot");
+        let read = Note::parse(&note(TEXT, &[&other, LINE])).expect("well formed");
+        assert_eq!(read.verify(&key()), Ok(TEXT));
+        let only_other = Note::parse(&note(TEXT, &[&other])).expect("well formed");
+        assert!(matches!(only_other.verify(&key()), Err(NotVerified::NotSigned { .. })));
+    }
+
+    #[test]
+    fn one_wrong_signature_of_a_known_key_spoils_the_note() {
+        let wrong = LINE.replace("nAM=", "nAI=");
+        let read = Note::parse(&note(TEXT, &[LINE, &wrong])).expect("well formed");
+        assert!(matches!(read.verify(&key()), Err(NotVerified::WrongSignature { .. })));
+    }
+
+    #[test]
+    fn a_text_may_have_blank_lines_of_its_own() {
+        let text = "one\n\ntwo\n";
+        let read = Note::parse(&note(text, &[LINE])).expect("well formed");
+        assert_eq!(read.unverified_text(), text);
+    }
+
+    #[test]
+    fn malformed_notes_are_refused_with_their_place() {
+        assert_eq!(Note::parse(TEXT.as_bytes()), Err(NoteError::NoBlankLine));
+        assert_eq!(Note::parse(&note(TEXT, &[])), Err(NoteError::Signatures(0)));
+        assert_eq!(Note::parse(&note(TEXT, &[LINE.trim_end()])), Err(NoteError::SignatureLine { line: 4 }));
+        assert_eq!(Note::parse(&note(TEXT, &[LINE, "- Peter AAAAAAAA\n"])), Err(NoteError::SignatureLine { line: 5 }));
+        assert_eq!(Note::parse(&note("a\tb\n", &[LINE])), Err(NoteError::Characters { offset: 1 }));
+        assert_eq!(Note::parse(b"ab\xff\n\n"), Err(NoteError::Characters { offset: 2 }));
+        assert_eq!(Note::parse(&note(TEXT, &[LINE; 65])), Err(NoteError::Signatures(65)));
+        assert_eq!(Note::parse(&vec![b'a'; 300_000]), Err(NoteError::TooLarge(300_000)));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic_and_never_verify(bytes: Vec<u8>, at: prop::sample::Index, flip in 1u8..) {
+            let _ = Note::parse(&bytes);
+            let _ = String::from_utf8_lossy(&bytes).parse::<VerifierKey>();
+            let mut changed = note(TEXT, &[LINE]);
+            let at = at.index(changed.len());
+            changed[at] ^= flip;
+            if let Ok(read) = Note::parse(&changed) {
+                prop_assert!(read.verify(&key()).is_err());
+            }
+        }
+    }
+}

@@ -284,3 +284,164 @@ fn decimal<T: FromStr>(text: &str) -> Option<T> {
     let plain = text.bytes().all(|digit| digit.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if plain { text.parse().ok() } else { None }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, convert::Infallible};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tree::{consistency_proof, inclusion_proof, root_at, verify_consistency, verify_inclusion};
+
+    fn leaf(number: u64) -> Hash {
+        Hash::of_leaf(&number.to_be_bytes())
+    }
+
+    /// All tiles of a tree of `size` leaves, from the definition in C2SP tlog-tiles: MTH(D[...]).
+    fn tiles(size: u64) -> HashMap<Tile, Vec<Hash>> {
+        let mut tiles = HashMap::new();
+        let mut row: Vec<Hash> = (0..size).map(leaf).collect();
+        for level in 0.. {
+            if row.is_empty() {
+                break;
+            }
+            for (index, hashes) in row.chunks(256).enumerate() {
+                let width = u16::try_from(hashes.len()).expect("a chunk of 256");
+                tiles.insert(Tile::new(Layer::Hashes(level), index as u64, width).expect("in range"), hashes.to_vec());
+            }
+            row = row.chunks_exact(256).map(root_of).collect();
+        }
+        tiles
+    }
+
+    fn tiled(size: u64) -> impl Nodes<Error = TiledError<Infallible>> {
+        let tiles = tiles(size);
+        Tiled::new(size, move |tile| Ok(tiles[&tile].clone()))
+    }
+
+    #[test]
+    fn paths_are_those_of_the_specification() {
+        let path = |layer, index, width| Tile::new(layer, index, width).expect("in range").to_string();
+        assert_eq!(path(Layer::Hashes(0), 1_234_067, 256), "tile/0/x001/x234/067");
+        assert_eq!(path(Layer::Entries, 1_234_067, 8), "tile/entries/x001/x234/067.p/8");
+        assert_eq!(path(Layer::Entries, 0, 256), "tile/entries/000");
+        assert_eq!(path(Layer::Hashes(2), 999, 1), "tile/2/999.p/1");
+        assert_eq!(path(Layer::Hashes(1), 1000, 255), "tile/1/x001/000.p/255");
+    }
+
+    #[test]
+    fn a_tree_of_seventy_thousand_has_the_tiles_that_the_specification_counts() {
+        let widths = |level| {
+            let mut full = 0;
+            let mut partial = None;
+            for tile in grown(0, 70_000).filter(|tile| tile.layer() == Layer::Hashes(level)) {
+                if tile.is_full() { full += 1 } else { partial = Some(tile.width()) }
+            }
+            (full, partial)
+        };
+        assert_eq!(widths(0), (273, Some(112)));
+        assert_eq!(widths(1), (1, Some(17)));
+        assert_eq!(widths(2), (0, Some(1)));
+        assert_eq!(widths(3), (0, None));
+        let of_256: Vec<String> = grown(0, 256).map(|tile| tile.to_string()).collect();
+        assert_eq!(of_256, ["tile/0/000", "tile/1/000.p/1"]);
+    }
+
+    #[test]
+    fn growing_step_by_step_writes_the_same_tiles_as_growing_at_once() {
+        let mut written: HashMap<(Layer, u64), u16> = HashMap::new();
+        let steps = [0, 1, 255, 256, 257, 600, 600, 66_000, 70_000];
+        for pair in steps.windows(2) {
+            for tile in grown(pair[0], pair[1]) {
+                written.insert((tile.layer(), tile.index()), tile.width());
+            }
+        }
+        let at_once: HashMap<(Layer, u64), u16> =
+            grown(0, 70_000).map(|tile| ((tile.layer(), tile.index()), tile.width())).collect();
+        assert_eq!(written, at_once);
+    }
+
+    #[test]
+    fn proofs_over_tiles_verify_in_a_tree_of_three_levels() {
+        let size = 66_311;
+        let nodes = tiled(size);
+        let mut frontier = Frontier::default();
+        let mut roots = HashMap::new();
+        for number in 0..size {
+            frontier.append(leaf(number));
+            roots.insert(number + 1, frontier.root());
+        }
+        let root = frontier.root();
+        assert_eq!(root_at(&nodes, size).expect("all tiles are there"), root);
+        for index in [0, 1, 255, 256, 65_535, 65_536, 66_303, 66_310] {
+            let path = inclusion_proof(&nodes, index, size).expect("all tiles are there");
+            assert!(verify_inclusion(&leaf(index), index, size, &path, &root), "leaf {index}");
+        }
+        for old in [1, 2, 255, 256, 257, 65_535, 65_536, 65_537, 66_310] {
+            let path = consistency_proof(&nodes, old, size).expect("all tiles are there");
+            assert!(verify_consistency((old, &roots[&old]), (size, &root), &path), "from {old}");
+        }
+    }
+
+    #[test]
+    fn nodes_outside_the_tree_and_short_tiles_are_errors() {
+        let nodes = Tiled::new(300, |_| Ok::<_, Infallible>(vec![leaf(0); 3]));
+        assert!(matches!(nodes.node(0, 300), Err(TiledError::Outside { .. })));
+        assert!(matches!(nodes.node(9, 0), Err(TiledError::Outside { .. })));
+        assert!(matches!(nodes.node(64, 0), Err(TiledError::Outside { .. })));
+        assert!(matches!(nodes.node(63, u64::MAX), Err(TiledError::Outside { .. })));
+        assert!(matches!(nodes.node(0, 4), Err(TiledError::Short(_))));
+        assert!(nodes.node(1, 0).is_ok());
+    }
+
+    #[test]
+    fn a_tile_reads_back_and_another_length_is_refused() {
+        let tile = Tile::new(Layer::Hashes(0), 0, 3).expect("in range");
+        let bytes = encode(&[leaf(0), leaf(1), leaf(2)]);
+        assert_eq!(decode(tile, &bytes), Ok(vec![leaf(0), leaf(1), leaf(2)]));
+        assert_eq!(decode(tile, &bytes[1..]), Err(WrongTileLength { tile, found: 95, expected: 96 }));
+    }
+
+    #[test]
+    fn a_tile_has_one_path_only() {
+        for path in [
+            "tile/0/67",
+            "tile/0/0067",
+            "tile/0/x000/067",
+            "tile/0/x001",
+            "tile/00/067",
+            "tile/8/067",
+            "tile/0/067.p/0",
+            "tile/0/067.p/256",
+            "tile/0/067.p/08",
+            "tile/0/067.p/",
+            "tile/0/",
+            "tile/0/x01/067",
+            "tile/0/001/067",
+            "tile/0/+67",
+            "tile/entries/067/",
+            "/tile/0/067",
+            "tile/0/x999/x999/x999/x999/x999/x999/999",
+            "tile/entry/067",
+        ] {
+            assert_eq!(path.parse::<Tile>(), Err(NotATile), "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_path_reads_back(level in 0u8..=7, entries: bool, index: u64, width in 1u16..=256) {
+            let layer = if entries { Layer::Entries } else { Layer::Hashes(level) };
+            let tile = Tile::new(layer, index, width).expect("in range");
+            prop_assert_eq!(tile.to_string().parse::<Tile>(), Ok(tile));
+        }
+
+        #[test]
+        fn arbitrary_text_is_no_tile_or_its_own_path(text in "(tile/)?(entries|[0-9]{1,2})?/?[x0-9/]{0,20}(.p/[0-9]{0,4})?|.{0,30}") {
+            if let Ok(tile) = text.parse::<Tile>() {
+                prop_assert_eq!(tile.to_string(), text);
+            }
+        }
+    }
+}

@@ -384,3 +384,197 @@ fn subtree<N: Nodes>(nodes: &N, begin: u64, end: u64) -> Result<Hash, ProofError
     let right = subtree(nodes, middle, end)?;
     Ok(Hash::of_node(&left, &right))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use ct_merkle::{ConsistencyProof, InclusionProof, RootHash, mem_backed_tree::MemoryBackedTree};
+    use proptest::prelude::*;
+    use sha2::Sha256;
+
+    use super::*;
+
+    type Oracle = MemoryBackedTree<Sha256, Vec<u8>>;
+
+    fn entry(number: u64) -> Vec<u8> {
+        format!("entry {number}").into_bytes()
+    }
+
+    fn oracle(size: u64) -> Oracle {
+        let mut tree = Oracle::new();
+        for number in 0..size {
+            tree.push(entry(number));
+        }
+        tree
+    }
+
+    fn oracle_root(tree: &Oracle) -> Hash {
+        Hash::from_slice(tree.root().as_bytes()).expect("32 octets")
+    }
+
+    /// Complete subtrees from the leaves themselves.
+    fn nodes() -> impl Nodes<Error = Infallible> {
+        |level: u32, index: u64| {
+            let mut frontier = Frontier::default();
+            for number in index << level..(index + 1) << level {
+                frontier.append(Hash::of_leaf(&entry(number)));
+            }
+            Ok(frontier.root())
+        }
+    }
+
+    fn bytes(path: &[Hash]) -> Vec<u8> {
+        path.iter().flat_map(Hash::octets).collect()
+    }
+
+    fn oracle_head(size: u64, root: Hash) -> RootHash<Sha256> {
+        RootHash::new(root.octets().into(), size)
+    }
+
+    #[test]
+    fn the_root_is_ct_merkles_after_every_append_up_to_six_hundred() {
+        let (mut ours, mut theirs) = (Frontier::default(), Oracle::new());
+        assert_eq!(ours.root(), oracle_root(&theirs));
+        for number in 0..600 {
+            assert_eq!(ours.append(Hash::of_leaf(&entry(number))), number);
+            theirs.push(entry(number));
+            assert_eq!(ours.root(), oracle_root(&theirs), "at {} leaves", number + 1);
+            assert!(ours.peaks.len() <= 10);
+        }
+    }
+
+    #[test]
+    fn a_frontier_kept_and_read_back_goes_on_as_before() {
+        let mut frontier = Frontier::default();
+        for number in 0..100 {
+            let mut copy = Frontier::from_bytes(&frontier.to_bytes()).expect("our own bytes");
+            assert_eq!(copy, frontier);
+            copy.append(Hash::of_leaf(&entry(number)));
+            frontier.append(Hash::of_leaf(&entry(number)));
+            assert_eq!(copy.root(), frontier.root());
+        }
+    }
+
+    #[test]
+    fn a_frontier_with_a_hash_too_few_or_too_many_is_refused() {
+        let mut frontier = Frontier::default();
+        for number in 0..5 {
+            frontier.append(Hash::of_leaf(&entry(number)));
+        }
+        let bytes = frontier.to_bytes();
+        for length in 0..bytes.len() {
+            assert!(Frontier::from_bytes(&bytes[..length]).is_err(), "{length} bytes");
+        }
+        assert!(Frontier::from_bytes(&[bytes, vec![0; 32]].concat()).is_err());
+        assert!(Frontier::from_bytes(&[vec![0xff; 8], vec![0; 64 * 32]].concat()).is_err());
+    }
+
+    #[test]
+    fn inclusion_proofs_are_ct_merkles_and_each_verifies_the_others() {
+        for size in (1..70).chain([127, 128, 129, 200, 255, 256, 257, 300]) {
+            let tree = oracle(size);
+            let root = oracle_root(&tree);
+            for index in 0..size {
+                let path = inclusion_proof(&nodes(), index, size).expect("within the tree");
+                let theirs = tree.prove_inclusion(usize::try_from(index).expect("small"));
+                assert_eq!(bytes(&path), theirs.as_bytes(), "leaf {index} of {size}");
+                let leaf = Hash::of_leaf(&entry(index));
+                assert!(verify_inclusion(&leaf, index, size, &path, &root), "leaf {index} of {size}");
+                oracle_head(size, root)
+                    .verify_inclusion(&entry(index), index, &InclusionProof::from_bytes(bytes(&path)))
+                    .expect("ct-merkle accepts it");
+            }
+        }
+    }
+
+    #[test]
+    fn consistency_proofs_satisfy_ct_merkle_and_its_proofs_satisfy_us() {
+        for new in (1..50).chain([127, 128, 129, 200, 256, 257, 300]) {
+            let tree = oracle(new);
+            let new_root = oracle_root(&tree);
+            for old in 1..new {
+                let old_root = root_at(&nodes(), old).expect("in memory");
+                let path = consistency_proof(&nodes(), old, new).expect("grows");
+                assert!(verify_consistency((old, &old_root), (new, &new_root), &path), "{old} to {new}");
+                oracle_head(new, new_root)
+                    .verify_consistency(
+                        &oracle_head(old, old_root),
+                        &ConsistencyProof::try_from_bytes(bytes(&path)).expect("whole hashes"),
+                    )
+                    .expect("ct-merkle accepts it");
+                let theirs = tree.prove_consistency(usize::try_from(new - old).expect("small"));
+                assert_eq!(theirs.as_bytes(), bytes(&path), "{old} to {new}");
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_no_proof_for_a_leaf_outside_or_backwards_in_time() {
+        assert_eq!(inclusion_proof(&nodes(), 5, 5), Err(ProofError::NoSuchLeaf { index: 5, size: 5 }));
+        assert_eq!(consistency_proof(&nodes(), 6, 5), Err(ProofError::Backwards { old: 6, new: 5 }));
+    }
+
+    #[test]
+    fn every_tree_begins_with_the_empty_one_and_with_itself() {
+        let root = root_at(&nodes(), 9).expect("in memory");
+        let nothing = Hash::of_nothing();
+        assert!(verify_consistency((0, &nothing), (9, &root), &[]));
+        assert!(verify_consistency((9, &root), (9, &root), &[]));
+        assert!(!verify_consistency((0, &root), (9, &root), &[]), "that is not the empty tree's root");
+        assert!(!verify_consistency((9, &nothing), (9, &root), &[]));
+        assert!(!verify_consistency((9, &root), (8, &root), &[]));
+        assert!(!verify_consistency((9, &root), (9, &root), &[root]), "nothing may be left over");
+    }
+
+    proptest! {
+        #[test]
+        fn a_proof_changed_anywhere_proves_nothing(
+            size in 2u64..200, at: prop::sample::Index, other: prop::sample::Index, bit in 0usize..256, how in 0..5
+        ) {
+            let root = root_at(&nodes(), size).expect("in memory");
+            let index = at.index(usize::try_from(size).expect("small")) as u64;
+            let leaf = Hash::of_leaf(&entry(index));
+            let path = inclusion_proof(&nodes(), index, size).expect("within");
+            let (mut changed, mut at, mut changed_leaf) = (path.clone(), index, leaf);
+            match how {
+                0 => {
+                    let mut octets = path[other.index(path.len())].octets();
+                    octets[bit / 8] ^= 1 << (bit % 8);
+                    changed[other.index(path.len())] = Hash::from_octets(octets);
+                }
+                1 => drop(changed.remove(other.index(path.len()))),
+                2 => changed.insert(other.index(path.len() + 1), root),
+                3 => at = (index + 1 + other.index(usize::try_from(size - 1).expect("small")) as u64) % size,
+                _ => changed_leaf = Hash::of_leaf(b"another"),
+            }
+            prop_assert!(!verify_inclusion(&changed_leaf, at, size, &changed, &root));
+        }
+
+        #[test]
+        fn a_changed_past_has_no_consistency_proof(old in 1u64..100, more in 1u64..100, drop_at: prop::sample::Index) {
+            let new = old + more;
+            let (old_root, new_root) = (root_at(&nodes(), old).expect("in memory"), root_at(&nodes(), new).expect("in memory"));
+            let path = consistency_proof(&nodes(), old, new).expect("grows");
+            let other = Hash::of_leaf(b"another");
+            prop_assert!(!verify_consistency((old, &other), (new, &new_root), &path));
+            prop_assert!(!verify_consistency((old, &old_root), (new, &other), &path));
+            let mut short = path.clone();
+            short.remove(drop_at.index(path.len()));
+            prop_assert!(!verify_consistency((old, &old_root), (new, &new_root), &short));
+        }
+
+        #[test]
+        fn no_sizes_and_no_path_make_a_verification_panic(
+            a: u64, b: u64, path in prop::collection::vec(any::<[u8; 32]>(), 0..70), from: Vec<u8>
+        ) {
+            let path: Vec<Hash> = path.into_iter().map(Hash::from_octets).collect();
+            let hash = Hash::of_nothing();
+            let _ = verify_inclusion(&hash, a, b, &path, &hash);
+            let _ = verify_consistency((a, &hash), (b, &hash), &path);
+            if let Ok(mut frontier) = Frontier::from_bytes(&from) {
+                frontier.append(hash);
+            }
+        }
+    }
+}

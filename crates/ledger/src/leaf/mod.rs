@@ -223,3 +223,6 @@ impl Leaf {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

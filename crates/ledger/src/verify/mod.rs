@@ -148,6 +148,8 @@ pub struct Report {
     pub counts: BTreeMap<&'static str, u64>,
     /// The intents that are neither signed nor abandoned yet, in order.
     pub open: Vec<u64>,
+    /// How many records the largest checkpoint that fits covers; nothing seals those after it yet.
+    pub sealed: u64,
     /// The checkpoints that were compared, by label.
     pub checkpoints: Vec<(String, Compared)>,
     /// The restores that the ledger speaks of.
@@ -226,7 +228,7 @@ impl Walker {
         let sound = match Leaf::decode(entry) {
             Ok(leaf) => self.judge(index, leaf),
             Err(error) => {
-                self.holes.push(index..index + 1);
+                self.hole(index..index.saturating_add(1));
                 self.found(Finding::NotALeaf { index, error });
                 None
             }
@@ -248,6 +250,7 @@ impl Walker {
     #[must_use]
     pub fn finish(mut self) -> Report {
         self.settle_mismatches();
+        let sealed = self.fitting().max().unwrap_or(0);
         let checkpoints = self.compare();
         let mut open: Vec<u64> =
             self.open.keys().filter_map(|id| self.certificates.get(id)).map(|certificate| certificate.intent).collect();
@@ -258,6 +261,7 @@ impl Walker {
             root: self.tree.0.as_ref().map(Frontier::root),
             counts: self.counts,
             open,
+            sealed,
             checkpoints,
             restores: self.restores,
             findings: self.findings,
@@ -273,13 +277,13 @@ impl Walker {
     }
 
     fn leave_out(&mut self, to: u64) {
-        self.holes.push(self.next..to);
+        self.hole(self.next..to);
         self.tree.0 = None;
         self.next = to;
     }
 
     fn append(&mut self, hash: Hash) {
-        self.next += 1;
+        self.next = self.next.saturating_add(1);
         let Some(frontier) = &mut self.tree.0 else { return };
         frontier.append(hash);
         for expected in &mut self.expected {
@@ -309,14 +313,17 @@ impl Walker {
         }
     }
 
+    /// Sizes of the checkpoints whose roots the records have.
+    fn fitting(&self) -> impl Iterator<Item = u64> {
+        self.expected
+            .iter()
+            .filter(|expected| expected.reached == Some(expected.checkpoint.root()))
+            .map(|expected| expected.checkpoint.size())
+    }
+
     fn compare(&mut self) -> Vec<(String, Compared)> {
         let whole = self.tree.0.is_some();
-        let unchanged = self
-            .expected
-            .iter()
-            .filter(|at| at.reached == Some(at.checkpoint.root()))
-            .map(|at| at.checkpoint.size())
-            .collect::<Vec<_>>();
+        let unchanged: Vec<u64> = self.fitting().collect();
         let expected = std::mem::take(&mut self.expected);
         let mut compared = Vec::with_capacity(expected.len());
         for Expected { label, checkpoint, reached } in expected {
@@ -355,8 +362,17 @@ impl Walker {
         })
     }
 
+    /// INVARIANT: holes come in order, and those that touch are one.
+    fn hole(&mut self, hole: Range<u64>) {
+        match self.holes.last_mut() {
+            Some(last) if last.end == hole.start => last.end = hole.end,
+            _ => self.holes.push(hole),
+        }
+    }
+
     fn is_hole(&self, index: u64) -> bool {
-        self.holes.iter().any(|hole| hole.contains(&index))
+        let after = self.holes.partition_point(|hole| hole.end <= index);
+        self.holes.get(after).is_some_and(|hole| hole.contains(&index))
     }
 
     /// The leaf, if it breaks no rule.
@@ -527,3 +543,6 @@ fn serial_key(authority: &str, serial: SerialNumber) -> [u8; 16] {
     let [a @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = hash;
     a
 }
+
+#[cfg(test)]
+mod tests;
