@@ -58,7 +58,8 @@ impl Office {
             .own_authorization(account.id, id)
             .await?
             .ok_or(Refusal::Rejected(AnswerChallengeRejection::NotFound))?;
-        let answered = loaded.value.clone().answer(kind, self.now()).map_err(|rejection| Refusal::Rejected(rejection.into()))?;
+        let answered =
+            loaded.value.clone().answer(kind, self.now()).map_err(|rejection| Refusal::Rejected(rejection.into()))?;
         let processing = match answered {
             Answered::Unchanged(authorization) => {
                 let under_way = self.validations().get(&id).cloned();
@@ -70,13 +71,16 @@ impl Office {
             Answered::Validate(processing) => processing,
         };
         let (verdict, under_way) = watch::channel(());
-        {
+        let already = {
             let mut validations = self.validations();
-            if let Some(verdict) = validations.get(&id).cloned() {
-                drop(validations);
-                return Ok(self.after_verdict(account.id, id, verdict, wait).await?);
+            let already = validations.get(&id).cloned();
+            if already.is_none() {
+                validations.insert(id, under_way);
             }
-            validations.insert(id, under_way);
+            already
+        };
+        if let Some(verdict) = already {
+            return Ok(self.after_verdict(account.id, id, verdict, wait).await?);
         }
         let office = self.clone();
         let holder = account.clone();
@@ -162,10 +166,13 @@ impl Office {
                     problem = problem.kind.token(), detail = %problem.detail, "validation failed");
                 Err(problem)
             }
-            Err(ValidationError::Busy) if attempt < BUSY_ATTEMPTS => return self.look_later(authorization, attempt + 1).await,
-            Err(ValidationError::Busy) => {
-                Err(Problem::new(ProblemType::Connection, "the server was too busy to validate this name; place a new order later"))
+            Err(ValidationError::Busy) if attempt < BUSY_ATTEMPTS => {
+                return self.look_later(authorization, attempt + 1).await;
             }
+            Err(ValidationError::Busy) => Err(Problem::new(
+                ProblemType::Connection,
+                "the server was too busy to validate this name; place a new order later",
+            )),
         };
         self.decide(authorization.id, kind, outcome).await
     }
@@ -253,7 +260,8 @@ impl Office {
         if order.authorizations.len() == 1 {
             return Ok(order.clone().follow([changed], now));
         }
-        let mut all: Vec<Authorization> = self.authorizations_of(order).await?.into_iter().map(|found| found.value).collect();
+        let mut all: Vec<Authorization> =
+            self.authorizations_of(order).await?.into_iter().map(|found| found.value).collect();
         if let Some(place) = all.iter_mut().find(|authorization| authorization.id == changed.id) {
             *place = changed.clone();
         }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use chancery_ledger::{Checkpoint, note::VerifierKey};
-use chancery_pki::key::SignatureAlgorithm;
+use chancery_ledger::{Checkpoint, Hash, VerifierKey};
+use chancery_pki::key::{KeyParts, SignatureAlgorithm};
 
 use crate::{
     changes::Changes,
@@ -31,7 +31,10 @@ impl Office {
     pub(crate) async fn sign_checkpoint(&self) -> Result<(), Failure> {
         let settings = self.settings();
         let Some(ledger) = &settings.ledger else {
-            return Ok(self.commit(Changes::new().with(crate::changes::Change::Finish(JobKind::Checkpoint))).await.map(drop)?);
+            return Ok(self
+                .commit(Changes::new().with(crate::changes::Change::Finish(JobKind::Checkpoint)))
+                .await
+                .map(drop)?);
         };
         self.checkpoint_now(ledger).await?;
         self.schedule(JobKind::Checkpoint, self.now().after(ledger.every)).await
@@ -44,24 +47,39 @@ impl Office {
     /// [`Failure`].
     pub async fn checkpoint_now(&self, ledger: &LedgerSettings) -> Result<(), Failure> {
         let head = self.store().tree_head().await?;
-        let checkpoint = Checkpoint { origin: ledger.origin.clone(), size: head.size, root: chancery_ledger::Hash(head.root) };
+        let checkpoint = Checkpoint::new(&ledger.origin, head.size, Hash::from_octets(head.root))
+            .map_err(|error| Failure::Internal(format!("the ledger's head is no checkpoint: {error}")))?;
         let body = checkpoint.body();
         if self.store().checkpoint().await?.is_some_and(|note| note.starts_with(&body)) {
             return Ok(());
         }
+        let verifier = self.ledger_verifier(ledger)?;
+        let what = ToBeSigned::new(Purpose::Checkpoint, SignatureAlgorithm::Ed25519, body.clone().into_bytes());
+        let signature = self.ports().signer.sign(&ledger.key, &what).await?;
+        let note = checkpoint
+            .attach(&verifier, &signature)
+            .map_err(|_| Failure::Internal("the checkpoint's signature does not verify".to_owned()))?;
+        Ok(self.store().keep_checkpoint(head.size, note.to_string()).await?)
+    }
+
+    /// The key by which everybody can verify this ledger's checkpoints.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the ledger's key is not loaded or no Ed25519 key.
+    pub fn ledger_verifier(&self, ledger: &LedgerSettings) -> Result<VerifierKey, Failure> {
         let key = self
             .ports()
             .signer
             .public_key(&ledger.key)
             .ok_or_else(|| Failure::Unavailable("the ledger's key is not loaded".to_owned()))?;
-        let verifier = VerifierKey::of_public_key(&ledger.origin, &key)
-            .map_err(|error| Failure::Internal(format!("the ledger's key cannot sign checkpoints: {error}")))?;
-        let what = ToBeSigned::new(Purpose::Checkpoint, SignatureAlgorithm::Ed25519, body.clone().into_bytes());
-        let signature = self.ports().signer.sign(&ledger.key, &what).await?;
-        let note = verifier
-            .attach(&body, &signature)
-            .map_err(|error| Failure::Internal(format!("the checkpoint's signature does not verify: {error}")))?;
-        Ok(self.store().keep_checkpoint(head.size, note).await?)
+        let KeyParts::Ed25519 { x } = key.parts() else {
+            return Err(Failure::Internal("the ledger's key is no Ed25519 key".to_owned()));
+        };
+        let octets =
+            <[u8; 32]>::try_from(x).map_err(|_| Failure::Internal("the ledger's key is cut short".to_owned()))?;
+        VerifierKey::new(&ledger.origin, octets)
+            .map_err(|error| Failure::Internal(format!("the ledger's origin cannot name a key: {error}")))
     }
 
     /// Puts settings in force: the policy's text is kept under its hash, and a leaf says who
@@ -93,9 +111,15 @@ impl Office {
         let settings = self.settings();
         let mut changes = Changes::new();
         for authority in &settings.authorities {
-            for certificate in &authority.certificates {
-                let key = certificate.public_key().digest().0;
-                changes = changes.leaf(leaves::authority_installed(authority.id.as_str(), certificate.der(), key, self.now()));
+            for chain in &authority.chains {
+                let certificate = chain.issuing();
+                let key = certificate.key().digest().0;
+                changes = changes.leaf(leaves::authority_installed(
+                    authority.id.as_str(),
+                    certificate.der(),
+                    key,
+                    self.now(),
+                ));
             }
         }
         if !changes.leaves.is_empty() {

@@ -12,12 +12,12 @@ use chancery_pki::{SerialNumber, csr::Csr};
 use tokio::time::timeout;
 
 use crate::{
-    changes::{Change, Changes, Claim, Counter, Put},
+    changes::{Change, Claim, Counter, Put},
     failure::{Failure, Refusal},
     issue::{IntentContext, IssueRejection, IssueRequest, IssuedChain, PermitError, Permitted, Recorded},
     office::{ATTEMPTS, Office},
-    ports::CommitError,
     place_order::{acme_requester, directory_of},
+    ports::CommitError,
     records::{JobKind, Versioned},
     register_account::order_changes,
 };
@@ -63,7 +63,9 @@ impl Office {
         let work = tokio::spawn(async move { office.sign_and_release(recorded, order).await });
         match timeout(wait, work).await {
             Ok(Ok(order)) => Ok(order?),
-            Ok(Err(_panicked)) => Err(Failure::Internal(format!("finalizing order {id} ended without a result")).into()),
+            Ok(Err(_panicked)) => {
+                Err(Failure::Internal(format!("finalizing order {id} ended without a result")).into())
+            }
             Err(_elapsed) => Ok(processing),
         }
     }
@@ -127,8 +129,7 @@ impl Office {
             };
             let linted = permitted.lint(serial)?;
 
-            let mut changes = order_changes(&loaded, order.clone())
-                .with(Change::Claim(Claim::OrderCertificate(id)));
+            let mut changes = order_changes(&loaded, order.clone()).with(Change::Claim(Claim::OrderCertificate(id)));
             let account_is_new = !account.proven;
             if account_is_new {
                 let Some(stored) = self.store().account(account.id).await? else {

@@ -55,9 +55,9 @@ impl Office {
             return Ok(None);
         };
         let settings = self.settings();
-        let authority = settings
-            .authority(&record.authority)
-            .ok_or_else(|| Failure::Unavailable(format!("the authority {} is no longer configured", record.authority)))?;
+        let authority = settings.authority(&record.authority).ok_or_else(|| {
+            Failure::Unavailable(format!("the authority {} is no longer configured", record.authority))
+        })?;
         Ok(Some(IssuedChain { certificate, issuers: issuers_of(authority, record.chain) }))
     }
 

@@ -12,9 +12,8 @@ use chancery_acme::{
     id::{CertificateId, OrderId},
 };
 use chancery_pki::{
-    NameSet, PublicKey, SerialNumber, Timestamp, Validity,
-    certificate,
-    chain::{Chain, IssuerRefusal, IssuingCertificate},
+    NameSet, PublicKey, SerialNumber, Timestamp, Validity, certificate,
+    chain::{Chain, IssuerRefusal},
     lint,
     profile::{self, Profile, ProfileRejection, ValidityRejection},
     tbs::{LeafRequest, Tbs},
@@ -27,9 +26,7 @@ use crate::{
     leaves,
     office::Office,
     ports::{CommitError, NotApplied, Purpose, SignerError, ToBeSigned},
-    records::{
-        CertificateRecord, CertificateState, IdempotencyKey, JobKind, LeafRef, Retention, Version, Versioned,
-    },
+    records::{CertificateRecord, CertificateState, IdempotencyKey, JobKind, LeafRef, Retention, Version, Versioned},
     settings::{Authority, Settings},
 };
 
@@ -82,8 +79,9 @@ pub(crate) enum PermitError {
 /// A request that policy, profile and issuer allow. Made by [`Permitted::ask`] alone.
 pub(crate) struct Permitted {
     authority: Arc<Authority>,
-    issuer: Arc<IssuingCertificate>,
-    chain: u16,
+    chain: Arc<Chain>,
+    /// The chain's place among the authority's.
+    place: u16,
     profile: Arc<Profile>,
     requester: Requester,
     names: NameSet,
@@ -100,7 +98,7 @@ impl Permitted {
         use IssueRejection as R;
         let reject = |rejection| Err(PermitError::Rejected(rejection));
         let IssueRequest { authority, profile, requester, names, key, not_before, not_after, must_staple } = request;
-        let Some((chain, issuer)) = authority.current(now).map(|(chain, issuer)| (chain, Arc::clone(issuer))) else {
+        let Some((place, chain)) = authority.current(now).map(|(place, chain)| (place, Arc::clone(chain))) else {
             return Err(PermitError::Failed(Failure::Unavailable(format!(
                 "no issuing certificate of authority {} is valid now",
                 authority.id
@@ -116,11 +114,11 @@ impl Permitted {
         if settings.block_list.check(key).is_err() {
             return reject(R::BlockedKey);
         }
-        let granted = match profile.validity(now, (not_before, not_after), issuer.validity().not_after()) {
-            Ok(granted) => granted,
+        let granted = match profile.validity(now, (not_before, not_after), chain.issuing().validity().not_after()) {
+            Ok(granted) => granted.validity(),
             Err(rejection) => return reject(R::Validity(rejection)),
         };
-        let lifetime = chancery_pki::Lifetime::from_seconds(granted.validity.lifetime_seconds()).ok();
+        let lifetime = chancery_pki::Lifetime::from_seconds(granted.lifetime_seconds()).ok();
         let decision = settings.policy.evaluate(&chancery_policy::Request {
             requester: &requester,
             names,
@@ -134,16 +132,16 @@ impl Permitted {
             // All facts are there; what is still undecided is not allowed.
             Outcome::Deny | Outcome::Hold | Outcome::Undecided => return reject(R::Policy(Box::new(decision))),
         }
-        if let Err(refusal) = issuer.permits(names, &profile, now) {
+        if let Err(refusal) = chain.permits(names, &profile, now) {
             return reject(R::Issuer(refusal));
         }
         Ok(Self {
             names: names.clone(),
             key: key.clone(),
-            validity: granted.validity,
+            validity: granted,
             authority,
-            issuer,
             chain,
+            place,
             profile,
             requester,
             must_staple,
@@ -168,9 +166,9 @@ impl Permitted {
             must_staple: self.must_staple,
             crl_shard,
         };
-        let tbs = Tbs::build(&request, &self.issuer, self.authority.algorithm)
+        let tbs = Tbs::build(&request, self.chain.issuing(), self.authority.algorithm)
             .map_err(|error| Failure::Internal(format!("the certificate could not be built: {error}")))?;
-        let findings = lint::lint(&tbs, &request, &self.issuer);
+        let findings = lint::lint(&tbs, &request, self.chain.issuing());
         if let Some(finding) = findings.first() {
             return Err(Failure::Internal(format!("lint refused what we built for {}: {finding}", self.names)));
         }
@@ -217,7 +215,7 @@ impl Linted {
             requester: permitted.requester.to_string(),
             account: context.account.map(|account| account.id),
             order: context.order,
-            chain: permitted.chain,
+            chain: permitted.place,
             crl_shard: self.crl_shard,
             retention: match permitted.profile.retention() {
                 profile::Retention::Full => Retention::Full,
@@ -249,7 +247,8 @@ impl Linted {
             .with(Change::Certificate(Put::new(record.clone())))
             .schedule(JobKind::Settle { certificate: record.id }, context.settle_at);
         let Committed { version, first_leaf } = commit_patiently(office, changes).await?;
-        let record = CertificateRecord { state: CertificateState::Intended { intent: LeafRef::At(first_leaf) }, ..record };
+        let record =
+            CertificateRecord { state: CertificateState::Intended { intent: LeafRef::At(first_leaf) }, ..record };
         Ok(Recorded { linted: self, record: Versioned { value: record, version }, intent: first_leaf })
     }
 }
@@ -303,7 +302,7 @@ impl Recorded {
             must_staple: permitted.must_staple,
             crl_shard: *crl_shard,
         };
-        certificate::verify_issued(&der, tbs, &request, &permitted.issuer)
+        certificate::verify_issued(&der, tbs, &request, permitted.chain.issuing())
             .map_err(|error| SigningError::Differs(error.to_string()))?;
         Ok(Signed { recorded: self, signature, der })
     }
@@ -337,7 +336,10 @@ impl Signed {
             .urgently();
         let committed = commit_patiently(office, changes).await?;
         let record = CertificateRecord {
-            state: CertificateState::Issued { intent: LeafRef::At(intent), signature: LeafRef::At(committed.first_leaf) },
+            state: CertificateState::Issued {
+                intent: LeafRef::At(intent),
+                signature: LeafRef::At(committed.first_leaf),
+            },
             ..issued
         };
         let permitted = linted.permitted;
@@ -351,13 +353,12 @@ impl Signed {
             ledger.intent = intent,
             "issued"
         );
-        Ok(Released { record, chain: IssuedChain { certificate: self.der, issuers } })
+        Ok(Released { chain: IssuedChain { certificate: self.der, issuers } })
     }
 }
 
 /// A durable certificate: the only thing that a door can hand out. Made by [`Signed::release`] alone.
 pub(crate) struct Released {
-    pub(crate) record: CertificateRecord,
     pub(crate) chain: IssuedChain,
 }
 
@@ -384,7 +385,7 @@ pub(crate) fn issuers_of(authority: &Authority, chain: u16) -> Vec<Vec<u8>> {
         .chains
         .get(usize::from(chain))
         .or_else(|| authority.chains.first())
-        .map(|chain| Chain::der(chain))
+        .map(|chain| chain.certificates().iter().map(|certificate| certificate.der().to_vec()).collect())
         .unwrap_or_default()
 }
 

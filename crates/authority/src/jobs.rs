@@ -100,7 +100,8 @@ impl Office {
                 abandoned.outcome = IdempotencyOutcome::Abandoned { certificate: id };
                 changes = changes.with(Change::Idempotency(Put::over(&outcome, abandoned)));
             }
-            let settled = CertificateRecord { state: CertificateState::PossiblyIssued { intent }, ..loaded.value.clone() };
+            let settled =
+                CertificateRecord { state: CertificateState::PossiblyIssued { intent }, ..loaded.value.clone() };
             let changes = changes
                 .with(Change::Certificate(Put::over(&loaded, settled)))
                 .leaf(leaves::abandoned(&loaded.value, self.now())?)
@@ -136,7 +137,8 @@ impl Office {
                     if let Some(latest) = latest.filter(|latest| *latest > now) {
                         Some((latest, false))
                     } else {
-                        let end = self.store().certificate(*certificate).await?.map(|found| found.value.validity.not_after());
+                        let end =
+                            self.store().certificate(*certificate).await?.map(|found| found.value.validity.not_after());
                         Some((end.filter(|end| *end > now).unwrap_or(now), true))
                     }
                 }
@@ -194,7 +196,8 @@ impl Office {
                     .with(Change::Count { counter: Counter::UnprovenAccounts, by: -1, limit: None })
                     .with(Change::Finish(kind.clone()))
             } else {
-                Changes::new().schedule(kind.clone(), self.now().after(self.settings().limits.unproven_account_lifetime))
+                Changes::new()
+                    .schedule(kind.clone(), self.now().after(self.settings().limits.unproven_account_lifetime))
             };
             match self.commit(changes).await {
                 Ok(_) => return Ok(()),

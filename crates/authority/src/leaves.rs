@@ -8,7 +8,7 @@ use chancery_policy::{Decision, Outcome, Requester};
 use crate::{
     failure::Failure,
     issue::sha256,
-    records::{CertificateRecord, IdempotencyKey, LeafRef, Retention, Revocation},
+    records::{CertificateRecord, IdempotencyKey, LeafRef, Retention, Revocation, RevocationReason},
 };
 
 /// Most names that a refusal leaf lists.
@@ -67,7 +67,13 @@ pub(crate) fn intent(facts: &IntentFacts<'_>) -> Leaf {
 }
 
 /// A recorded certificate was signed.
-pub(crate) fn signature(id: CertificateId, intent: u64, signature: &[u8], certificate: [u8; 32], at: Timestamp) -> Leaf {
+pub(crate) fn signature(
+    id: CertificateId,
+    intent: u64,
+    signature: &[u8],
+    certificate: [u8; 32],
+    at: Timestamp,
+) -> Leaf {
     leaf::Signature { at, certificate: id.octets(), intent, sha256: certificate, signature: signature.to_vec() }.into()
 }
 
@@ -108,7 +114,7 @@ pub(crate) fn revocation(record: &CertificateRecord, revocation: Revocation, by:
         authority: record.authority.to_string(),
         by: by.to_owned(),
         certificate: record.id.octets(),
-        reason: revocation.reason.map(|reason| reason.code()),
+        reason: revocation.reason.map(RevocationReason::code),
         serial: record.serial,
     }
     .into()
@@ -175,10 +181,7 @@ fn decision(decision: &Decision) -> leaf::Decision {
         names: decision
             .names
             .iter()
-            .map(|verdict| leaf::NameRule {
-                name: typed_name(&verdict.name),
-                rule: verdict.rule.as_ref().map(ToString::to_string),
-            })
+            .map(|verdict| leaf::NameRule { name: typed_name(&verdict.name), rule: verdict.rule.clone() })
             .collect(),
         outcome: match decision.outcome {
             Outcome::Allow => leaf::Outcome::Allow,
@@ -191,7 +194,7 @@ fn decision(decision: &Decision) -> leaf::Decision {
             .iter()
             .map(|warning| leaf::Warning {
                 because: warning.because.clone().unwrap_or_default(),
-                rule: warning.rule.to_string(),
+                rule: warning.rule.clone(),
             })
             .collect(),
     }

@@ -1,11 +1,28 @@
 //! What the certificate authority does, one file per use case, and the ports it needs.
 //!
 //! No I/O, no clock, no chance of its own: the store, the signer, the validator, time and entropy
-//! come in through [`ports`].
+//! come in through [`ports`]. [`issue`] is the one path to a signature, used by every door.
 
+pub mod answer_challenge;
+pub mod ceremony;
 pub mod changes;
+pub mod checkpoint;
 pub mod failure;
+pub mod finalize_order;
+pub mod inventory;
+pub mod issue;
+pub mod jobs;
+mod leaves;
+pub mod office;
+pub mod own_tls;
+pub mod place_order;
 pub mod ports;
 pub mod records;
+pub mod register_account;
+pub mod revoke;
+pub mod settings;
+pub mod thumbprint;
 
 pub use failure::{Failure, Refusal};
+pub use office::{Office, Ports};
+pub use settings::{Authority, Directory, Limits, OwnTls, Settings};

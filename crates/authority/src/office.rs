@@ -138,7 +138,11 @@ impl Office {
     /// # Errors
     ///
     /// [`Failure`] if the store cannot be read.
-    pub async fn account_by_key(&self, directory: &DirectoryName, key: &SpkiDigest) -> Result<Option<Account>, Failure> {
+    pub async fn account_by_key(
+        &self,
+        directory: &DirectoryName,
+        key: &SpkiDigest,
+    ) -> Result<Option<Account>, Failure> {
         Ok(self.store().account_by_key(directory, key).await?.map(|account| account.value))
     }
 
@@ -160,7 +164,12 @@ impl Office {
     /// # Errors
     ///
     /// [`Failure`] if the store cannot be read.
-    pub async fn orders(&self, account: AccountId, after: Option<OrderId>, limit: usize) -> Result<Vec<OrderId>, Failure> {
+    pub async fn orders(
+        &self,
+        account: AccountId,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<OrderId>, Failure> {
         Ok(self.store().orders_of(account, after, limit).await?)
     }
 
@@ -169,7 +178,11 @@ impl Office {
     /// # Errors
     ///
     /// [`Failure`] if the store cannot be read.
-    pub async fn authorization(&self, account: AccountId, id: AuthorizationId) -> Result<Option<Authorization>, Failure> {
+    pub async fn authorization(
+        &self,
+        account: AccountId,
+        id: AuthorizationId,
+    ) -> Result<Option<Authorization>, Failure> {
         Ok(self.own_authorization(account, id).await?.map(|authorization| authorization.value))
     }
 

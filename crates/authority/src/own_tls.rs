@@ -20,12 +20,15 @@ impl Office {
     ///
     /// An [`IssueRejection`], or [`Failure`]; then nothing was handed out, and what may have been
     /// signed is settled by its job.
-    pub async fn issue_own_tls(&self, names: &NameSet, key: &PublicKey) -> Result<IssuedChain, Refusal<IssueRejection>> {
+    pub async fn issue_own_tls(
+        &self,
+        names: &NameSet,
+        key: &PublicKey,
+    ) -> Result<IssuedChain, Refusal<IssueRejection>> {
         let settings = self.settings();
-        let own = settings
-            .own_tls
-            .as_ref()
-            .ok_or_else(|| Failure::Unavailable("no profile is configured for the server's own certificate".to_owned()))?;
+        let own = settings.own_tls.as_ref().ok_or_else(|| {
+            Failure::Unavailable("no profile is configured for the server's own certificate".to_owned())
+        })?;
         let authority = settings
             .authority(&own.authority)
             .cloned()

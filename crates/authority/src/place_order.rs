@@ -83,7 +83,11 @@ impl Office {
     /// # Errors
     ///
     /// A [`PlaceOrderRejection`], all names judged at once, or [`Failure`].
-    pub async fn place_order(&self, account: &Account, request: PlaceOrder) -> Result<Order, Refusal<PlaceOrderRejection>> {
+    pub async fn place_order(
+        &self,
+        account: &Account,
+        request: PlaceOrder,
+    ) -> Result<Order, Refusal<PlaceOrderRejection>> {
         use PlaceOrderRejection as R;
         let settings = self.settings();
         let directory = directory_of(&settings, account)?;
@@ -93,12 +97,12 @@ impl Office {
         let authority = settings
             .authority(&directory.authority)
             .ok_or_else(|| Failure::Internal(format!("no authority named {}", directory.authority)))?;
-        let (_, issuer) = authority.current(now).ok_or_else(|| {
+        let (_, chain) = authority.current(now).ok_or_else(|| {
             Failure::Unavailable(format!("no issuing certificate of authority {} is valid now", authority.id))
         })?;
         profile.check_names(&request.names).map_err(|rejection| Refusal::Rejected(R::Profile(rejection)))?;
         profile
-            .validity(now, (request.not_before, request.not_after), issuer.validity().not_after())
+            .validity(now, (request.not_before, request.not_after), chain.issuing().validity().not_after())
             .map_err(|rejection| Refusal::Rejected(R::Validity(rejection)))?;
         let requester = acme_requester(account);
         let decision = settings.policy.evaluate(&chancery_policy::Request {
@@ -117,12 +121,15 @@ impl Office {
                 return Err(Refusal::Rejected(R::Policy(Box::new(decision))));
             }
         }
-        issuer.permits(&request.names, &profile, now).map_err(|refusal| Refusal::Rejected(R::Issuer(refusal)))?;
+        chain.permits(&request.names, &profile, now).map_err(|refusal| Refusal::Rejected(R::Issuer(refusal)))?;
         let unsolvable: Vec<Name> = request
             .names
             .iter()
             .filter(|name| {
-                !directory.challenges.iter().any(|kind| kind.suits(name) && self.ports().validator.may_validate(name, *kind))
+                !directory
+                    .challenges
+                    .iter()
+                    .any(|kind| kind.suits(name) && self.ports().validator.may_validate(name, *kind))
             })
             .cloned()
             .collect();
@@ -201,7 +208,13 @@ impl Office {
 
     /// The first refusal of its kind within its hour gets a leaf; strangers share one, so that
     /// they cannot grow the ledger. That a refusal could not be recorded does not undo it.
-    pub(crate) async fn record_refusal(&self, account: &Account, requester: &Requester, decision: &Decision, now: Timestamp) {
+    pub(crate) async fn record_refusal(
+        &self,
+        account: &Account,
+        requester: &Requester,
+        decision: &Decision,
+        now: Timestamp,
+    ) {
         let who = if account.proven {
             requester.to_string()
         } else {
@@ -251,4 +264,3 @@ pub(crate) fn acme_requester(account: &Account) -> Requester {
         account.external.as_ref().map(|external| external.key_id.as_str()),
     )
 }
-

@@ -90,7 +90,9 @@ pub enum RegisterRejection {
     #[error("this key is on the block list; make a new one")]
     BlockedKey,
     /// Too many accounts without any certificate.
-    #[error("{limit} accounts without any certificate are registered, and no more are taken until some are used or pruned")]
+    #[error(
+        "{limit} accounts without any certificate are registered, and no more are taken until some are used or pruned"
+    )]
     TooManyUnproven {
         /// The limit.
         limit: u64,
@@ -113,7 +115,9 @@ impl Office {
             if let Some(found) = self.account_by_key(&request.directory, &request.key.digest()).await? {
                 return match found.status {
                     AccountStatus::Valid => Ok(Registered { account: found, created: false }),
-                    AccountStatus::Deactivated { .. } | AccountStatus::Revoked { .. } => Err(Refusal::Rejected(R::Deactivated)),
+                    AccountStatus::Deactivated { .. } | AccountStatus::Revoked { .. } => {
+                        Err(Refusal::Rejected(R::Deactivated))
+                    }
                 };
             }
             if request.only_existing {
@@ -161,7 +165,11 @@ impl Office {
     /// # Errors
     ///
     /// A [`RegisterRejection`] about contacts, or [`Failure`].
-    pub async fn update_account(&self, id: AccountId, contacts: Option<Vec<String>>) -> Result<Account, Refusal<RegisterRejection>> {
+    pub async fn update_account(
+        &self,
+        id: AccountId,
+        contacts: Option<Vec<String>>,
+    ) -> Result<Account, Refusal<RegisterRejection>> {
         let contacts = contacts.map(|contacts| check_contacts(&contacts)).transpose().map_err(Refusal::Rejected)?;
         for _ in 0..ATTEMPTS {
             let Some(loaded) = self.store().account(id).await? else {
@@ -195,7 +203,9 @@ impl Office {
                 return Err(Failure::Internal(format!("account {id} is gone")));
             };
             let account = match loaded.value.status {
-                AccountStatus::Valid => Account { status: AccountStatus::Deactivated { at: self.now() }, ..loaded.value.clone() },
+                AccountStatus::Valid => {
+                    Account { status: AccountStatus::Deactivated { at: self.now() }, ..loaded.value.clone() }
+                }
                 AccountStatus::Deactivated { .. } | AccountStatus::Revoked { .. } => return Ok(loaded.value),
             };
             match self.commit(Changes::new().with(Change::Account(Put::over(&loaded, account.clone())))).await {
@@ -237,7 +247,8 @@ impl Office {
 
 /// The changes that move an order, its place in the account's count of open orders included.
 pub(crate) fn order_changes(loaded: &Versioned<Order>, after: Order) -> Changes {
-    let open = |order: &Order| matches!(order.state, OrderState::Pending | OrderState::Ready | OrderState::Processing { .. });
+    let open =
+        |order: &Order| matches!(order.state, OrderState::Pending | OrderState::Ready | OrderState::Processing { .. });
     let closes = open(&loaded.value) && !open(&after);
     let account = after.account;
     let changes = Changes::new().with(Change::Order(Put::over(loaded, after)));
@@ -257,7 +268,9 @@ fn check_contacts(contacts: &[String]) -> Result<Vec<String>, RegisterRejection>
     for contact in contacts {
         let shown: String = contact.chars().take(80).flat_map(char::escape_debug).collect();
         let invalid = |why| Err(R::InvalidContact { contact: shown.clone(), why });
-        let Some(address) = contact.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("mailto:")).and(contact.get(7..)) else {
+        let Some(address) =
+            contact.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("mailto:")).and(contact.get(7..))
+        else {
             return Err(R::UnsupportedContact { contact: shown });
         };
         if contact.len() > CONTACT_LENGTH_MAX {

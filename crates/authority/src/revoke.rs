@@ -59,7 +59,9 @@ pub enum RevokeRejection {
         given: u64,
     },
     /// Not by this requester.
-    #[error("this key may not revoke that certificate: it takes the account that ordered it, an account with valid authorizations for all of its names, or the certificate's own key")]
+    #[error(
+        "this key may not revoke that certificate: it takes the account that ordered it, an account with valid authorizations for all of its names, or the certificate's own key"
+    )]
     NotPermitted,
     /// Its end has come already.
     #[error("the certificate ended at {at}, so there is nothing left to revoke")]

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use chancery_acme::{account::DirectoryName, challenge::ChallengeKind, order::ProfileName};
 use chancery_pki::{
     Timestamp,
-    chain::{Chain, IssuingCertificate},
+    chain::Chain,
     key::{BlockList, SignatureAlgorithm},
     profile::Profile,
 };
@@ -45,7 +45,7 @@ pub struct OwnTls {
     pub authority: AuthorityId,
 }
 
-/// An issuing authority: one key, under one or several certificates, each with its chains.
+/// An issuing authority: one key, under one or several certificates, each with its chain.
 #[derive(Debug)]
 pub struct Authority {
     /// Its name.
@@ -54,9 +54,8 @@ pub struct Authority {
     pub key: KeyId,
     /// How it signs.
     pub algorithm: SignatureAlgorithm,
-    /// Its certificates: renewals and cross-signed ones of the same key. The first that holds issues.
-    pub certificates: Vec<Arc<IssuingCertificate>>,
-    /// The chains that go with what it issues; the first is the default one.
+    /// Its certificates, each with what lies above it: renewals and cross-signed ones of the same key.
+    /// The first that holds issues.
     pub chains: Vec<Arc<Chain>>,
 }
 
@@ -135,15 +134,15 @@ impl Settings {
 }
 
 impl Authority {
-    /// The certificate that issues at `now`: the first that holds, with its place in the list.
+    /// The chain that issues at `now`: the first whose issuing certificate holds, with its place in the list.
     #[must_use]
-    pub fn current(&self, now: Timestamp) -> Option<(u16, &Arc<IssuingCertificate>)> {
-        (0u16..).zip(&self.certificates).find(|(_, certificate)| certificate.validity().contains(now))
+    pub fn current(&self, now: Timestamp) -> Option<(u16, &Arc<Chain>)> {
+        (0u16..).zip(&self.chains).find(|(_, chain)| chain.issuing().validity().contains(now))
     }
 
-    /// The latest end among its certificates.
+    /// The latest end among its issuing certificates.
     #[must_use]
     pub fn ends(&self) -> Option<Timestamp> {
-        self.certificates.iter().map(|certificate| certificate.validity().not_after()).max()
+        self.chains.iter().map(|chain| chain.issuing().validity().not_after()).max()
     }
 }

@@ -3,10 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chancery_acme::challenge::Token;
-use chancery_pki::{
-    KeyKind, PublicKey,
-    key::KeyParts,
-};
+use chancery_pki::{KeyKind, PublicKey, key::KeyParts};
 
 /// The canonical JWK of a key: the required members alone, in lexicographic order (RFC 7638 §3.2).
 #[must_use]
