@@ -510,6 +510,19 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_in_a_smaller_tree_is_none_in_a_larger_one() {
+        for size in 1..20u64 {
+            let root = root_at(&nodes(), size).expect("in memory");
+            let path = inclusion_proof(&nodes(), 0, size).expect("within");
+            let leaf = Hash::of_leaf(&entry(0));
+            let higher = (size + 1..40).filter(|larger| larger.next_power_of_two() > size.next_power_of_two());
+            for larger in higher {
+                assert!(!verify_inclusion(&leaf, 0, larger, &path, &root), "{size} as {larger}");
+            }
+        }
+    }
+
+    #[test]
     fn there_is_no_proof_for_a_leaf_outside_or_backwards_in_time() {
         assert_eq!(inclusion_proof(&nodes(), 5, 5), Err(ProofError::NoSuchLeaf { index: 5, size: 5 }));
         assert_eq!(consistency_proof(&nodes(), 6, 5), Err(ProofError::Backwards { old: 6, new: 5 }));

@@ -352,3 +352,35 @@ fn a_hundred_names_of_ordinary_length_fit() {
 fn binary_is_base64url_without_padding() {
     assert!(small().contains(&URL_SAFE_NO_PAD.encode([0xfb; 16])));
 }
+
+#[test]
+fn the_page_about_the_ledger_names_every_kind_and_every_field() {
+    fn names(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => members.iter().for_each(|(name, value)| {
+                found.push(name.clone());
+                names(value, found);
+            }),
+            Value::Array(elements) => elements.iter().for_each(|element| names(element, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let page = include_str!("../../../../docs/ledger.md");
+    for line in GOLDEN.lines() {
+        let leaf: Value = serde_json::from_str(line).expect("JSON");
+        let kind = leaf["kind"].as_str().expect("a kind");
+        let row = page
+            .lines()
+            .find(|row| {
+                row.starts_with("| `") && row.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{kind}`")))
+            })
+            .unwrap_or_else(|| panic!("no row for {kind}"));
+        let mut fields = Vec::new();
+        names(&leaf["body"], &mut fields);
+        // Profiles and requesters are spelled out once, in the row of the intent.
+        fields.retain(|field| kind == "intent" || leaf["body"].get(field).is_some());
+        for field in fields {
+            assert!(row.contains(&format!("`{field}`")), "{kind}: {field}");
+        }
+    }
+}

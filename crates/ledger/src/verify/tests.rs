@@ -406,6 +406,23 @@ fn missing_and_unreadable_records_are_named_and_what_needs_them_is_not_blamed() 
 }
 
 #[test]
+fn a_gap_excuses_only_what_refers_to_it() {
+    let mut walker = Walker::default();
+    walker.skip(3, "a test");
+    let encoded = |leaf: Leaf| leaf.encode().expect("small");
+    walker.feed(3, &encoded(signature(0, 1).into()));
+    walker.feed(4, &encoded(abandoned(1, 2).into()));
+    walker.feed(5, &encoded(revocation(0).into()));
+    walker.feed(6, &encoded(signature(2, 3).into()));
+    walker.feed(7, &encoded(abandoned(3, 9).into()));
+    let findings = walker.finish().findings;
+    assert_eq!(
+        findings[1..],
+        [Finding::IntentMissing { index: 6, intent: 3 }, Finding::IntentMissing { index: 7, intent: 9 }]
+    );
+}
+
+#[test]
 fn a_record_that_comes_twice_is_out_of_order() {
     let log = log(1);
     let mut walker = Walker::default();
@@ -446,8 +463,10 @@ fn a_restore_explains_an_old_checkpoint_and_nothing_newer() {
 
     let report = restored.verify(&[&unknown_to_the_restore]);
     assert_eq!(report.findings.len(), 1, "a checkpoint newer than the restore knew is not explained away");
-    let forged = Checkpoint::new("ledger.example.com", last_known.size(), Hash::of_nothing()).expect("an origin");
-    assert_eq!(restored.verify(&[&forged]).findings[0].code(), "forked");
+    for size in [last_known.size(), 9, 3] {
+        let forged = Checkpoint::new("ledger.example.com", size, Hash::of_nothing()).expect("an origin");
+        assert_eq!(restored.verify(&[&forged]).findings[0].code(), "forked", "of {size}");
+    }
 }
 
 #[test]
