@@ -4,7 +4,7 @@
 //! log tool reads this one, and what a signature says is settled by the key alone. A ledger key on
 //! P-256 is therefore not possible.
 //!
-//! Signing is elsewhere: a text goes out, 64 octets come back ([`Note::signed`]).
+//! Signing is elsewhere: a text goes out, 64 octets come back ([`Checkpoint::attach`](crate::Checkpoint::attach)).
 
 use std::{fmt, str::FromStr};
 
