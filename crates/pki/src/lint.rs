@@ -5,6 +5,8 @@
 //! of ours, and nothing with a finding is signed.
 
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
