@@ -181,7 +181,7 @@ fn decision(decision: &Decision) -> leaf::Decision {
         names: decision
             .names
             .iter()
-            .map(|verdict| leaf::NameRule { name: typed_name(&verdict.name), rule: verdict.rule.clone() })
+            .map(|verdict| leaf::NameRule { name: typed_name(&verdict.name), rule: verdict.rule.as_ref().map(ToString::to_string) })
             .collect(),
         outcome: match decision.outcome {
             Outcome::Allow => leaf::Outcome::Allow,
@@ -194,7 +194,7 @@ fn decision(decision: &Decision) -> leaf::Decision {
             .iter()
             .map(|warning| leaf::Warning {
                 because: warning.because.clone().unwrap_or_default(),
-                rule: warning.rule.clone(),
+                rule: warning.rule.to_string(),
             })
             .collect(),
     }

@@ -1,180 +1,676 @@
-//! Conditions: CEL expressions, capped, since the language itself has no cost limit.
+//! Conditions: CEL expressions over the facts of a request.
+//!
+//! CEL has no cost limit, no static types, and would let a condition fail at the first request
+//! that meets it. So a condition is read here as strictly as the rest of the file: every variable
+//! and function it names must exist, what it loops over is bounded, its steps are counted, and it
+//! is run on sample facts before it is taken. A condition that needs a fact which is not there
+//! yet is undecided, unless its answer is the same whatever the fact.
 
-use std::collections::HashMap;
+use std::{
+    fmt,
+    sync::{
+        Arc, LazyLock, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use cel::{Context, Program, Value};
-use jiff::tz::TimeZone;
+use cel::{
+    Context, Env, ExecutionError, IdedExpr, Program, Value,
+    common::{
+        ast::{EntryExpr, Expr, LiteralValue},
+        types::{CelDuration, CelList, CelString, CelTimestamp},
+        value::{CowVal, Val},
+    },
+    context::VariableResolver,
+};
+use chancery_pki::{KeyKind, Lifetime, Name, NameSet, Timestamp, name::NAMES_MAX};
+use chrono::{DateTime, TimeDelta};
 
-use crate::{evaluate::Request, requester::Claims};
+use crate::{
+    evaluate::Request,
+    requester::{ClaimKind, Claims, Door, Requester},
+    spelling::nearest,
+};
 
-/// Longest condition, in octets.
+/// Longest condition, in bytes.
 const SOURCE_MAX: usize = 4096;
-/// Deepest nesting of macros: a request has at most 100 names, so 100 × 100 steps at the most.
+/// Deepest nesting of macros: every name with every name.
 const NESTING_MAX: usize = 2;
-const MACROS: [&str; 5] = [".all(", ".exists(", ".exists_one(", ".map(", ".filter("];
+/// Longest list or map written in a condition.
+const LITERAL_MAX: usize = 128;
+/// Most steps of one condition: some twice every name with every name, measured at 5 ms or less.
+const STEPS_MAX: u64 = 40_000;
+/// Deepest nesting of anything; the parser refuses more than 96.
+const DEPTH_MAX: usize = 96;
 
-/// A compiled condition.
-#[derive(Debug)]
-pub struct Condition {
+/// The functions of CEL that a condition may call, beside the operators. There is no `matches`: a
+/// regular expression says less than it seems to, and compiling one at every request is dear.
+const FUNCTIONS: [&str; 18] = [
+    "contains",
+    "duration",
+    "endsWith",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getFullYear",
+    "getHours",
+    "getMilliseconds",
+    "getMinutes",
+    "getMonth",
+    "getSeconds",
+    "int",
+    "size",
+    "startsWith",
+    "string",
+    "timestamp",
+];
+/// CEL's macros, expanded before we see them; named for the nearest spelling.
+const MACROS: [&str; 5] = ["all", "exists", "exists_one", "filter", "map"];
+/// Operators as the parser names them.
+const OPERATORS: [&str; 17] = [
+    "_?_:_", "_&&_", "_||_", "!_", "-_", "_-_", "_+_", "_*_", "_/_", "_%_", "_==_", "_!=_", "_>=_", "_<=_", "_>_",
+    "_<_", "_[_]",
+];
+const IN: &str = "@in";
+const NOT_STRICTLY_FALSE: &str = "@not_strictly_false";
+
+static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib().with_optional_support(false)));
+
+/// A checked condition.
+pub(crate) struct Condition {
     program: Program,
-    needs_key: bool,
-    needs_lifetime: bool,
+    steps: u64,
 }
 
-/// What a condition says.
+/// What a condition says about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// It holds.
-    Holds,
-    /// It does not.
-    Fails,
-    /// A fact that it needs is not there yet.
-    Undecided,
-    /// It could not be evaluated, which is a deny.
-    Error(String),
+pub(crate) enum Truth {
+    Yes,
+    No,
+    /// It needs the facts named, which are not there yet.
+    Undecided(Missing),
+    /// It cannot be evaluated, in words.
+    Failed(String),
+}
+
+/// Facts that are not there yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub(crate) key: bool,
+    pub(crate) lifetime: bool,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.key, self.lifetime) {
+            (true, true) => "depends on the key and the lifetime, which are not known yet",
+            (false, true) => "depends on the lifetime, which is not known yet",
+            (true, false) | (false, false) => "depends on the key, which is not known yet",
+        })
+    }
+}
+
+/// Why a condition is refused, and what was probably meant; `at` is where in its source, in
+/// characters from its start, if that is known.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ConditionFault {
+    pub(crate) at: Option<usize>,
+    pub(crate) why: String,
+    pub(crate) nearest: Option<String>,
+}
+
+impl ConditionFault {
+    fn new(why: impl Into<String>) -> Self {
+        Self { at: None, why: why.into(), nearest: None }
+    }
+
+    fn nearest(self, nearest: Option<impl Into<String>>) -> Self {
+        Self { nearest: nearest.map(Into::into), ..self }
+    }
 }
 
 impl Condition {
-    /// Compiles a condition and tries it on sample facts.
-    ///
-    /// # Errors
-    ///
-    /// In words, for people.
-    pub fn compile(source: &str) -> Result<Self, String> {
+    /// Reads a condition and tries it on sample facts.
+    pub(crate) fn compile(source: &str) -> Result<Self, ConditionFault> {
         if source.len() > SOURCE_MAX {
-            return Err(format!("the condition has {} octets, more than {SOURCE_MAX}", source.len()));
+            return Err(ConditionFault::new(format!(
+                "has {} bytes, more than the {SOURCE_MAX} that are allowed",
+                source.len()
+            )));
         }
-        if nesting(source) > NESTING_MAX {
-            return Err(format!("macros are nested more than {NESTING_MAX} deep, which could take very long"));
+        let odd = |c: char| !(c.is_ascii_graphic() || c == ' ' || c == '\n' || c == '\t');
+        if let Some(at) = source.chars().position(odd) {
+            let character = source.chars().nth(at).unwrap_or_default();
+            return Err(ConditionFault {
+                at: Some(at),
+                why: format!(
+                    "holds {character:?} (U+{:04X}); only visible ASCII is taken, since letters can look alike",
+                    u32::from(character)
+                ),
+                nearest: None,
+            });
         }
-        let program = Program::compile(source).map_err(|error| error.to_string())?;
-        let condition = Self {
-            program,
-            needs_key: source.contains("request.key"),
-            needs_lifetime: source.contains("request.lifetime"),
+        let program = ENV.compile(source).map_err(|errors| syntax_fault(source, &errors))?;
+        let steps = Walk { program: &program, scope: Vec::new(), macros: 0, depth: 0 }.steps(program.expression())?;
+        if steps > STEPS_MAX {
+            return Err(ConditionFault::new(format!(
+                "could take {steps} steps with {NAMES_MAX} names, more than the {STEPS_MAX} that are allowed"
+            )));
+        }
+        let condition = Self { program, steps };
+        condition.try_on_samples()?;
+        Ok(condition)
+    }
+
+    /// As it was written.
+    pub(crate) fn source(&self) -> &str {
+        &self.program.source_info().source
+    }
+
+    /// How many steps it can take at most.
+    pub(crate) const fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    pub(crate) fn evaluate(&self, facts: &Facts<'_>) -> Truth {
+        facts.key_was_missed.store(false, Ordering::Relaxed);
+        facts.lifetime_was_missed.store(false, Ordering::Relaxed);
+        let mut context = Context::with_env(Arc::clone(&ENV));
+        context.set_variable_resolver(facts);
+        let result = self.program.execute(&context);
+        let missing = Missing {
+            key: facts.key_was_missed.load(Ordering::Relaxed),
+            lifetime: facts.lifetime_was_missed.load(Ordering::Relaxed),
         };
-        let sample = |_: &Claims, name: &str| Value::from(format!("sample-{name}"));
-        let facts = Facts {
-            names: vec!["a.example.com".to_owned()],
-            profile: "server".to_owned(),
-            key: "P-256".to_owned(),
-            lifetime: 86_400,
-            unix_seconds: 1_795_600_000,
-            door: "acme".to_owned(),
-            directory: "sample".to_owned(),
-        };
-        let none = Claims::default();
-        match condition.run(&facts, (&none, &none), sample) {
-            Ok(Value::Bool(_)) => Ok(condition),
-            Ok(other) => Err(format!("the condition is no yes or no; on sample facts it gives {other:?}")),
-            Err(error) => Err(error),
+        match result {
+            // INVARIANT: CEL's logic absorbs an error only where the other side alone decides, so an
+            // answer that comes out although a fact was missing is the answer whatever the fact.
+            Ok(Value::Bool(true)) => Truth::Yes,
+            Ok(Value::Bool(false)) => Truth::No,
+            Ok(other) => Truth::Failed(format!("it gives a {}, neither true nor false", other.type_of())),
+            Err(_) if missing.key || missing.lifetime => Truth::Undecided(missing),
+            Err(error) => Truth::Failed(in_words(&error)),
         }
     }
 
-    /// Evaluates it on a request.
-    #[must_use]
-    pub fn evaluate(&self, request: &Request<'_>) -> Verdict {
-        if (self.needs_key && request.key.is_none()) || (self.needs_lifetime && request.lifetime.is_none()) {
-            return Verdict::Undecided;
+    /// A condition must answer yes or no to at least one of several very different requests, and
+    /// must not fail on any for a reason that lies in the condition itself.
+    fn try_on_samples(&self) -> Result<(), ConditionFault> {
+        let mut failure = None;
+        let mut answered = false;
+        for sample in SAMPLES.iter() {
+            let facts = Facts::new(&sample.request());
+            let mut context = Context::with_env(Arc::clone(&ENV));
+            context.set_variable_resolver(&facts);
+            match self.program.execute(&context) {
+                Ok(Value::Bool(_)) => answered = true,
+                Ok(other) => {
+                    return Err(ConditionFault::new(format!("must be true or false, and gives a {}", other.type_of())));
+                }
+                Err(error) if depends_on_values(&error) => failure = failure.or(Some(error)),
+                Err(error) => return Err(ConditionFault::new(format!("cannot work: {}", in_words(&error)))),
+            }
         }
-        let facts = Facts {
-            names: request.names.iter().map(ToString::to_string).collect(),
-            profile: request.profile.to_owned(),
-            key: request.key.map(|key| key.to_string()).unwrap_or_default(),
-            lifetime: request.lifetime.map(|lifetime| i64::from(lifetime.seconds())).unwrap_or_default(),
-            unix_seconds: request.now.unix_seconds(),
-            door: request.requester.door.to_string(),
-            directory: request.requester.directory.clone().unwrap_or_default(),
-        };
-        // A claim that is not there is the empty text, which equals no claim that is.
-        let claim = |claims: &Claims, name: &str| Value::from(claims.claim(name).unwrap_or_default().to_owned());
-        match self.run(&facts, (&request.requester.proven, &request.requester.claimed), claim) {
-            Ok(Value::Bool(true)) => Verdict::Holds,
-            Ok(Value::Bool(false)) => Verdict::Fails,
-            Ok(_) => Verdict::Error("it gives neither true nor false".to_owned()),
-            Err(error) => Verdict::Error(error),
+        match failure {
+            Some(error) if !answered => {
+                Err(ConditionFault::new(format!("fails on every sample request: {}", in_words(&error))))
+            }
+            Some(_) | None => Ok(()),
         }
-    }
-
-    fn run(
-        &self,
-        facts: &Facts,
-        claims: (&Claims, &Claims),
-        claim: impl Fn(&Claims, &str) -> Value,
-    ) -> Result<Value, String> {
-        let at = jiff::Timestamp::from_second(facts.unix_seconds).map_err(|error| error.to_string())?;
-        let time = timestamp(&at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%SZ").to_string())?;
-        let names: Vec<Value> = facts.names.iter().cloned().map(Value::from).collect();
-        let request: HashMap<String, Value> = HashMap::from([
-            ("names".to_owned(), Value::from(names)),
-            ("profile".to_owned(), Value::from(facts.profile.clone())),
-            ("key".to_owned(), Value::from(facts.key.clone())),
-            ("lifetime".to_owned(), Value::Int(facts.lifetime)),
-            ("time".to_owned(), time),
-        ]);
-        let all = |of: &Claims| -> Value {
-            let map: HashMap<String, Value> =
-                Claims::NAMES.iter().map(|name| (name.replace('-', "_"), claim(of, name))).collect();
-            Value::from(map)
-        };
-        let requester: HashMap<String, Value> = HashMap::from([
-            ("door".to_owned(), Value::from(facts.door.clone())),
-            ("directory".to_owned(), Value::from(facts.directory.clone())),
-            ("proven".to_owned(), all(claims.0)),
-            ("claimed".to_owned(), all(claims.1)),
-        ]);
-        let mut context = Context::default();
-        context.add_variable_from_value("request", Value::from(request));
-        context.add_variable_from_value("requester", Value::from(requester));
-        self.program.execute(&context).map_err(|error| error.to_string())
     }
 }
 
-struct Facts {
-    names: Vec<String>,
-    profile: String,
-    key: String,
-    lifetime: i64,
-    unix_seconds: i64,
-    door: String,
-    directory: String,
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Condition").field("source", &self.source()).field("steps", &self.steps).finish()
+    }
 }
 
-/// A timestamp value, by CEL's own function.
-fn timestamp(text: &str) -> Result<Value, String> {
-    let mut context = Context::default();
-    context.add_variable_from_value("text", Value::from(text.to_owned()));
-    let program = Program::compile("timestamp(text)").map_err(|error| error.to_string())?;
-    program.execute(&context).map_err(|error| error.to_string())
+/// Whether another request could fare better with the same condition.
+const fn depends_on_values(error: &ExecutionError) -> bool {
+    matches!(
+        error,
+        ExecutionError::IndexOutOfBounds(_)
+            | ExecutionError::NoSuchKey(_)
+            | ExecutionError::DivisionByZero(_)
+            | ExecutionError::RemainderByZero(_)
+            | ExecutionError::Overflow(..)
+            | ExecutionError::FunctionError { .. }
+    )
 }
 
-/// How deep macros are nested, seen from the text: string literals are passed over.
-fn nesting(source: &str) -> usize {
-    let (mut depth, mut deepest) = (0usize, 0usize);
-    let mut open: Vec<bool> = Vec::new();
-    let mut quote: Option<char> = None;
-    let mut escaped = false;
-    for (at, c) in source.char_indices() {
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some(_) if c == '\\' => escaped = true,
-            Some(q) if c == q => quote = None,
-            Some(_) => {}
-            None => match c {
-                '"' | '\'' => quote = Some(c),
-                '(' => {
-                    let before = source.get(..=at).unwrap_or_default();
-                    let is_macro = MACROS.iter().any(|name| before.ends_with(name));
-                    open.push(is_macro);
-                    if is_macro {
-                        depth += 1;
-                        deepest = deepest.max(depth);
+/// An evaluation error without the evaluator's own notation.
+fn in_words(error: &ExecutionError) -> String {
+    match error {
+        ExecutionError::IndexOutOfBounds(index) => {
+            format!("there is no element {} in the list", shown(index))
+        }
+        ExecutionError::NoSuchKey(key) => format!("there is no entry {key:?}"),
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".to_owned(),
+        ExecutionError::Overflow(..) => "a number became too large".to_owned(),
+        ExecutionError::FunctionError { function, message } => {
+            let message: String = message.chars().filter(|c| !c.is_control()).take(120).collect();
+            format!("{function} failed: {message}")
+        }
+        ExecutionError::NoSuchOverload(overload) => {
+            let types = overload.argument_types().join(" and ");
+            format!("{} does not work on {types}", operator(overload.function()))
+        }
+        ExecutionError::ValuesNotComparable(left, right) => {
+            format!("a {} and a {} cannot be compared", left.type_of(), right.type_of())
+        }
+        ExecutionError::UnexpectedType { got, want } => format!("found a {got} where a {want} is needed"),
+        ExecutionError::UndeclaredReference(name) => format!("there is no {name}"),
+        ExecutionError::DuplicateKey(key) => format!("the entry {} is there twice", shown(key)),
+        other => {
+            let text = other.to_string();
+            text.chars().filter(|c| !c.is_control()).take(120).collect()
+        }
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Int(number) => number.to_string(),
+        Value::UInt(number) => number.to_string(),
+        Value::String(text) => format!("{:?}", text.chars().take(80).collect::<String>()),
+        other => format!("of type {}", other.type_of()),
+    }
+}
+
+/// `_==_` as people write it.
+fn operator(function: &str) -> String {
+    match function {
+        "_[_]" => "indexing".to_owned(),
+        IN => "in".to_owned(),
+        "_?_:_" => "? :".to_owned(),
+        other => other.trim_matches('_').trim_start_matches('@').to_owned(),
+    }
+}
+
+fn syntax_fault(source: &str, errors: &cel::ParseErrors) -> ConditionFault {
+    let Some(first) = errors.errors.first() else {
+        return ConditionFault::new("is not CEL");
+    };
+    let (line, column) = first.pos;
+    let before: usize = source
+        .split_inclusive('\n')
+        .take(usize::try_from(line - 1).unwrap_or(0))
+        .map(|line| line.chars().count())
+        .sum();
+    let at = usize::try_from(column - 1).ok().map(|column| before + column).filter(|at| *at <= source.len());
+    let message: String = first.msg.chars().map(|c| if c.is_control() { ' ' } else { c }).take(160).collect();
+    ConditionFault { at, why: format!("is not CEL: {message}"), nearest: None }
+}
+
+/// A walk over a condition that counts steps and refuses what a condition may not say.
+struct Walk<'p> {
+    program: &'p Program,
+    /// Variables of the macros around.
+    scope: Vec<&'p str>,
+    macros: usize,
+    depth: usize,
+}
+
+impl<'p> Walk<'p> {
+    fn fault(&self, node: &IdedExpr, why: impl Into<String>) -> ConditionFault {
+        let at = self.program.source_info().offset_for(node.id).and_then(|(start, _)| usize::try_from(start).ok());
+        ConditionFault { at, ..ConditionFault::new(why) }
+    }
+
+    fn all(&mut self, nodes: impl IntoIterator<Item = &'p IdedExpr>) -> Result<u64, ConditionFault> {
+        nodes.into_iter().try_fold(0u64, |sum, node| Ok(sum.saturating_add(self.steps(node)?)))
+    }
+
+    /// The steps that a node takes at most.
+    fn steps(&mut self, node: &'p IdedExpr) -> Result<u64, ConditionFault> {
+        if self.depth >= DEPTH_MAX {
+            return Err(self.fault(node, format!("is nested more than {DEPTH_MAX} deep")));
+        }
+        self.depth += 1;
+        let steps = self.steps_of(node);
+        self.depth -= 1;
+        steps
+    }
+
+    fn steps_of(&mut self, node: &'p IdedExpr) -> Result<u64, ConditionFault> {
+        match &node.expr {
+            Expr::Literal(_) => Ok(1),
+            Expr::Ident(name) => self.variable(node, name),
+            Expr::Select(select) => {
+                let path = path(node).ok_or_else(|| self.fault(node, "selects a field of something that has none"))?;
+                if path.split('.').next().is_some_and(|root| self.scope.contains(&root)) {
+                    return Err(self.fault(node, format!("{path:?}: an element of a list has no fields")));
+                }
+                let steps = self.variable(node, &path)?;
+                if select.test {
+                    let why = if path.contains(".proven.") || path.contains(".claimed.") {
+                        format!("asks has({path}): a claim that is absent is the empty text; compare it with ''")
+                    } else {
+                        format!("asks has({path}): it is always there when a decision is made")
+                    };
+                    return Err(self.fault(node, why));
+                }
+                Ok(steps)
+            }
+            Expr::Call(call) => {
+                let name = call.func_name.as_str();
+                let known =
+                    FUNCTIONS.contains(&name) || OPERATORS.contains(&name) || [IN, NOT_STRICTLY_FALSE].contains(&name);
+                if !known {
+                    let near = nearest(name, FUNCTIONS.into_iter().chain(MACROS));
+                    let why = if name == "matches" {
+                        "calls matches: there are no regular expressions here; use names patterns, startsWith, endsWith or contains".to_owned()
+                    } else {
+                        format!("calls {name:?}, which is not there")
+                    };
+                    return Err(self.fault(node, why).nearest(near));
+                }
+                self.check_words(node, name, &call.args)?;
+                let own = self.all(call.target.as_deref())?.saturating_add(self.all(&call.args)?);
+                Ok(own.saturating_add(1))
+            }
+            Expr::List(list) => {
+                self.check_length(node, list.elements.len())?;
+                Ok(self.all(&list.elements)?.saturating_add(1))
+            }
+            Expr::Map(map) => {
+                self.check_length(node, map.entries.len())?;
+                let mut steps = 1u64;
+                for entry in &map.entries {
+                    let EntryExpr::MapEntry(entry) = &entry.expr else {
+                        return Err(self.fault(node, "makes a value of a type that is not there"));
+                    };
+                    steps = steps.saturating_add(self.steps(&entry.key)?).saturating_add(self.steps(&entry.value)?);
+                }
+                Ok(steps)
+            }
+            Expr::Comprehension(comprehension) => {
+                if self.macros >= NESTING_MAX {
+                    return Err(self.fault(node, format!("nests macros more than {NESTING_MAX} deep")));
+                }
+                let Some(size) = range_size(&comprehension.iter_range) else {
+                    return Err(self.fault(
+                        &comprehension.iter_range,
+                        "loops over something else than request.names or a list that is written out",
+                    ));
+                };
+                let variables = std::iter::once(&comprehension.iter_var).chain(&comprehension.iter_var2);
+                for name in variables {
+                    if ROOTS.contains(&name.as_str()) || self.scope.contains(&name.as_str()) {
+                        return Err(self.fault(node, format!("uses the name {name:?} for something else")));
                     }
                 }
-                ')' => depth -= usize::from(open.pop() == Some(true)),
-                _ => {}
-            },
+                let range = self.steps(&comprehension.iter_range)?;
+                let init = self.steps(&comprehension.accu_init)?;
+                let outside = self.scope.len();
+                self.scope.push(&comprehension.accu_var);
+                self.scope.push(&comprehension.iter_var);
+                self.scope.extend(comprehension.iter_var2.as_deref());
+                self.macros += 1;
+                let each = self.all([&comprehension.loop_cond, &comprehension.loop_step]);
+                let result = self.steps(&comprehension.result);
+                self.macros -= 1;
+                self.scope.truncate(outside);
+                Ok(each?
+                    .saturating_mul(size)
+                    .saturating_add(range)
+                    .saturating_add(init)
+                    .saturating_add(result?)
+                    .saturating_add(1))
+            }
+            Expr::Struct(_) => Err(self.fault(node, "makes a value of a type that is not there")),
+            Expr::Unspecified => Err(self.fault(node, "is incomplete")),
         }
     }
-    deepest
+
+    /// A variable by its whole path. Walking through all names costs as many steps.
+    fn variable(&self, node: &IdedExpr, path: &str) -> Result<u64, ConditionFault> {
+        if self.scope.contains(&path) || path.starts_with('@') {
+            return Ok(1);
+        }
+        if path == NAMES {
+            return Ok(NAMES_COST);
+        }
+        if VARIABLES.iter().any(|variable| variable == path) {
+            return Ok(1);
+        }
+        let near =
+            VARIABLES.iter().map(String::as_str).find(|variable| variable.replace('_', "-") == path.replace('_', "-"));
+        let near = near.or_else(|| nearest_variable(path));
+        let why = if ROOTS.contains(&path) || path == "requester.proven" || path == "requester.claimed" {
+            format!("uses {path:?} as a whole; name one of its facts, such as request.profile or requester.proven.eab")
+        } else {
+            format!("names {path:?}, which is not there")
+        };
+        Err(self.fault(node, why).nearest(near))
+    }
+
+    fn check_length(&self, node: &IdedExpr, length: usize) -> Result<(), ConditionFault> {
+        if length > LITERAL_MAX {
+            let why = format!("holds a list of {length} elements, more than the {LITERAL_MAX} that are allowed");
+            return Err(self.fault(node, why));
+        }
+        Ok(())
+    }
+
+    /// A kind of key, or a door, is compared with words that exist; any other word never matches.
+    fn check_words(&self, node: &IdedExpr, function: &str, args: &[IdedExpr]) -> Result<(), ConditionFault> {
+        if !["_==_", "_!=_", IN].contains(&function) {
+            return Ok(());
+        }
+        let [left, right] = args else { return Ok(()) };
+        for (variable, other) in [(left, right), (right, left)] {
+            let words: Vec<&str> = match path(variable).as_deref() {
+                Some(KEY) => KeyKind::ALL.iter().map(|kind| kind.as_str()).collect(),
+                Some(DOOR) => Door::ALL.iter().map(|door| door.as_str()).collect(),
+                _ => continue,
+            };
+            let literals: Vec<&IdedExpr> = match &other.expr {
+                Expr::List(list) => list.elements.iter().collect(),
+                _ => vec![other],
+            };
+            for literal in literals {
+                let Expr::Literal(LiteralValue::String(text)) = &literal.expr else { continue };
+                let text = text.inner();
+                if !words.contains(&text) {
+                    let lower = text.to_lowercase();
+                    let near = words.iter().find(|word| word.to_lowercase().replace('-', "") == lower.replace('-', ""));
+                    let near = near.copied().or_else(|| nearest(&lower, words.iter().copied()));
+                    let why = format!(
+                        "compares {} with {text:?}, which is none of {}",
+                        path(variable).unwrap_or_default(),
+                        words.join(", ")
+                    );
+                    return Err(self.fault(node, why).nearest(near));
+                }
+            }
+        }
+        Ok(())
+    }
 }
+
+/// `a.b.c` for selections upon a variable.
+fn path(node: &IdedExpr) -> Option<String> {
+    match &node.expr {
+        Expr::Ident(name) => Some(name.clone()),
+        Expr::Select(select) => path(&select.operand).map(|operand| format!("{operand}.{}", select.field)),
+        _ => None,
+    }
+}
+
+/// How many elements a loop has at most.
+fn range_size(range: &IdedExpr) -> Option<u64> {
+    match &range.expr {
+        Expr::Select(_) => (path(range).as_deref() == Some(NAMES)).then_some(NAMES_COST),
+        Expr::List(list) => u64::try_from(list.elements.len()).ok(),
+        // `map` and `filter` give at most what they loop over.
+        Expr::Comprehension(inner) => range_size(&inner.iter_range),
+        _ => None,
+    }
+}
+
+const ROOTS: [&str; 2] = ["request", "requester"];
+const NAMES: &str = "request.names";
+const PROFILE: &str = "request.profile";
+const TIME: &str = "request.time";
+const KEY: &str = "request.key";
+const LIFETIME: &str = "request.lifetime";
+const DOOR: &str = "requester.door";
+const DIRECTORY: &str = "requester.directory";
+/// Steps to walk through all names.
+const NAMES_COST: u64 = 100;
+const _: () = assert!(NAMES_MAX == 100);
+
+/// Every variable that there is.
+static VARIABLES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let claims = ["proven", "claimed"].into_iter().flat_map(|whose| {
+        ClaimKind::ALL.into_iter().map(move |kind| format!("requester.{whose}.{}", kind.in_conditions()))
+    });
+    let facts = [NAMES, PROFILE, TIME, KEY, LIFETIME, DOOR, DIRECTORY].map(str::to_owned);
+    facts.into_iter().chain(claims).collect()
+});
+
+fn nearest_variable(path: &str) -> Option<&'static str> {
+    let variables = || VARIABLES.iter().map(String::as_str);
+    // A claim named without saying whether it is proven: suggest the proven one.
+    let last = path.rsplit('.').next().unwrap_or_default();
+    let claim = variables()
+        .find(|variable| variable.starts_with("requester.proven.") && variable.ends_with(&format!(".{last}")));
+    let fact = variables().find(|variable| !variable.contains(".claimed.") && variable.ends_with(&format!(".{last}")));
+    nearest(path, variables()).or(claim).or(fact)
+}
+
+/// The facts of a request, made for CEL when they are asked for.
+pub(crate) struct Facts<'a> {
+    requester: &'a Requester,
+    request_names: &'a NameSet,
+    profile: &'a str,
+    key: Option<KeyKind>,
+    lifetime: Option<Lifetime>,
+    now: Timestamp,
+    names: OnceLock<CelList<'static>>,
+    key_was_missed: AtomicBool,
+    lifetime_was_missed: AtomicBool,
+}
+
+impl<'a> Facts<'a> {
+    pub(crate) fn new(request: &Request<'a>) -> Self {
+        let Request { requester, names, profile, key, lifetime, now } = *request;
+        Self {
+            requester,
+            request_names: names,
+            profile,
+            key,
+            lifetime,
+            now,
+            names: OnceLock::new(),
+            key_was_missed: AtomicBool::new(false),
+            lifetime_was_missed: AtomicBool::new(false),
+        }
+    }
+}
+
+impl VariableResolver for Facts<'_> {
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        let text = |text: &'b str| Some(CowVal::owned(CelString::from(text)));
+        match variable {
+            NAMES => {
+                let list = self.names.get_or_init(|| {
+                    let each = |name: &Name| -> Box<dyn Val> { Box::new(CelString::from(name.to_string())) };
+                    CelList::from(self.request_names.iter().map(each).collect::<Vec<_>>())
+                });
+                Some(CowVal::Borrowed(list))
+            }
+            PROFILE => text(self.profile),
+            TIME => DateTime::from_timestamp_millis(self.now.unix_millis())
+                .map(|time| CowVal::owned(CelTimestamp::from(time.fixed_offset()))),
+            KEY => {
+                let key = self.key.map(KeyKind::as_str);
+                self.key_was_missed.fetch_or(key.is_none(), Ordering::Relaxed);
+                key.and_then(text)
+            }
+            LIFETIME => {
+                self.lifetime_was_missed.fetch_or(self.lifetime.is_none(), Ordering::Relaxed);
+                let seconds = TimeDelta::seconds(i64::from(self.lifetime?.seconds()));
+                Some(CowVal::owned(CelDuration::from(seconds)))
+            }
+            DOOR => text(self.requester.door.as_str()),
+            DIRECTORY => text(self.requester.directory.as_deref().unwrap_or_default()),
+            other => {
+                let (whose, claim) = other.strip_prefix("requester.")?.split_once('.')?;
+                let claims: &'b Claims = match whose {
+                    "proven" => &self.requester.proven,
+                    "claimed" => &self.requester.claimed,
+                    _ => return None,
+                };
+                let kind = ClaimKind::ALL.into_iter().find(|kind| kind.in_conditions() == claim)?;
+                text(claims.of(kind).unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// A request to try conditions on.
+struct Sample {
+    requester: Requester,
+    names: NameSet,
+    profile: &'static str,
+    key: KeyKind,
+    days: u64,
+    now: Timestamp,
+}
+
+impl Sample {
+    fn request(&self) -> Request<'_> {
+        Request {
+            requester: &self.requester,
+            names: &self.names,
+            profile: self.profile,
+            key: Some(self.key),
+            lifetime: Lifetime::from_seconds(self.days * 86_400).ok(),
+            now: self.now,
+        }
+    }
+}
+
+static SAMPLES: LazyLock<[Sample; 3]> = LazyLock::new(|| {
+    let names = |texts: &[&str]| {
+        let names = texts.iter().map(|text| text.parse::<Name>().expect("a sample name is a name"));
+        NameSet::new(names).expect("a sample has a few names")
+    };
+    let workload = Claims {
+        cluster: Some("sample-cluster".to_owned()),
+        namespace: Some("sample-namespace".to_owned()),
+        service_account: Some("sample-account".to_owned()),
+        ..Claims::default()
+    };
+    let said = Claims { user: Some("sample-user".to_owned()), ..Claims::default() };
+    [
+        Sample {
+            requester: Requester::acme("sample", "sample-account", Some("sample-key")),
+            names: names(&["a.example.com"]),
+            profile: "server",
+            key: KeyKind::P256,
+            days: 90,
+            now: Timestamp::from_unix_seconds(1_795_600_000),
+        },
+        Sample {
+            requester: Requester { door: Door::CertManager, directory: None, proven: workload, claimed: said },
+            names: names(&["*.example.com", "10.0.0.1", "b.example.com", "spiffe://example/ns/a/sa/b"]),
+            profile: "client",
+            key: KeyKind::Rsa4096,
+            days: 1,
+            now: Timestamp::from_unix_seconds(1_700_000_000),
+        },
+        Sample {
+            requester: Requester::own_tls(),
+            names: names(&["ca.example.com", "2001:db8::1"]),
+            profile: "tls",
+            key: KeyKind::Ed25519,
+            days: 7,
+            now: Timestamp::from_unix_seconds(0),
+        },
+    ]
+});

@@ -1,33 +1,32 @@
-//! What policy says: the outcome, every name's own verdict with its rule, and the policy's hash.
-//! One value, rendered for the client, the ledger, the log and `policy explain`.
+//! What policy says: one value, rendered for the client, the ledger, the log and the page.
 
 use std::fmt;
 
 use chancery_pki::Name;
 
-/// A rule's name.
-pub type RuleName = String;
+use crate::rule::RuleName;
 
-/// SHA-256 of a policy's text.
+/// SHA-256 of a policy's exact text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyHash(pub [u8; 32]);
 
+/// Lower-case hex.
 impl fmt::Display for PolicyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
     }
 }
 
-/// How a request fares.
+/// How a request, or one name of it, fares; the later in this order the worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
-    /// It is allowed.
+    /// Allowed.
     Allow,
-    /// A fact is missing; with it, it will be decided.
+    /// A fact is missing; once it is there, it will be decided.
     Undecided,
-    /// It waits for an approval.
+    /// Waits for an approval.
     Hold,
-    /// It is refused.
+    /// Refused.
     Deny,
 }
 
@@ -44,6 +43,12 @@ impl Outcome {
     }
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// One name's verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameVerdict {
@@ -51,18 +56,18 @@ pub struct NameVerdict {
     pub name: Name,
     /// Its outcome.
     pub outcome: Outcome,
-    /// The rule that spoke; none where no rule allows it.
+    /// The rule that decided; none where no rule allows the name.
     pub rule: Option<RuleName>,
-    /// The rule's reason.
+    /// Why: the rule's own words, or what is missing, or what failed.
     pub because: Option<String>,
 }
 
-/// A rule that warns.
+/// A rule that warned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// The rule.
     pub rule: RuleName,
-    /// Its reason.
+    /// Its own words.
     pub because: Option<String>,
 }
 
@@ -71,13 +76,13 @@ pub struct Warning {
 pub struct Decision {
     /// As a whole: the worst of the names' outcomes.
     pub outcome: Outcome,
-    /// Each name's.
+    /// Every name's verdict, in the order of the name set.
     pub names: Vec<NameVerdict>,
-    /// What was said beside it.
+    /// What was remarked beside it; neither grants nor refuses.
     pub warnings: Vec<Warning>,
-    /// By which policy.
+    /// The policy that said so.
     pub policy: PolicyHash,
-    /// What could be asked for instead.
+    /// What this requester could ask for instead.
     pub suggestion: Option<String>,
 }
 
@@ -86,59 +91,70 @@ impl Decision {
         self.names.iter().find(|verdict| verdict.outcome == self.outcome)
     }
 
-    /// The rule that decided; none where no rule allows it.
+    /// The rule that decided; none where no rule allows a name.
     #[must_use]
     pub fn rule(&self) -> Option<&str> {
-        self.deciding().and_then(|verdict| verdict.rule.as_deref())
+        self.deciding().and_then(|verdict| verdict.rule.as_ref()).map(RuleName::as_str)
     }
 
-    /// The deciding rule's reason.
+    /// Why it was decided so.
     #[must_use]
     pub fn because(&self) -> Option<&str> {
         self.deciding().and_then(|verdict| verdict.because.as_deref())
     }
 
-    /// The names that were refused.
+    /// The names that are not allowed.
     pub fn refused(&self) -> impl Iterator<Item = &NameVerdict> {
         self.names.iter().filter(|verdict| verdict.outcome != Outcome::Allow)
     }
 
-    /// One line.
+    /// One line: the outcome and how many names it is about.
     #[must_use]
     pub fn summary(&self) -> String {
-        let refused = self.refused().count();
+        let all = self.names.len();
+        let names = if all == 1 { "name" } else { "names" };
         match self.outcome {
-            Outcome::Allow => format!("allowed by rule {}", self.rule().unwrap_or_default()),
-            outcome => format!("{}: {refused} of {} names", outcome.as_str(), self.names.len()),
+            Outcome::Allow => format!("allowed: {all} {names}"),
+            outcome @ (Outcome::Undecided | Outcome::Hold | Outcome::Deny) => {
+                let these = self.names.iter().filter(|verdict| verdict.outcome == outcome).count();
+                format!("{outcome}: {these} of {all} {names}")
+            }
         }
     }
 
-    /// For people: every name with its rule, and the way out.
+    /// For people: what was asked, which rule spoke, why, and the way out.
     #[must_use]
     pub fn explain(&self) -> String {
-        let width = self.names.iter().map(|verdict| verdict.name.to_string().len()).max().unwrap_or_default();
-        let mut text = self.summary();
-        for verdict in &self.names {
-            let NameVerdict { name, outcome, rule, because } = verdict;
-            let name = name.to_string();
-            text.push_str(&format!("\n  {name:width$}  {:9}  ", outcome.as_str()));
-            match rule {
-                Some(rule) => text.push_str(&format!("rule {rule}")),
-                None => text.push_str("no rule allows it"),
-            }
-            if let Some(because) = because.as_ref().filter(|_| *outcome != Outcome::Allow) {
-                text.push_str(&format!(": {because}"));
+        self.to_string()
+    }
+}
+
+/// Several lines, as [`Decision::explain`].
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "order {}", self.summary())?;
+        let texts: Vec<String> = self.names.iter().map(|verdict| verdict.name.to_string()).collect();
+        let width = texts.iter().map(String::len).max().unwrap_or_default() + 4;
+        let outcomes = self.names.iter().map(|verdict| verdict.outcome.as_str().len()).max().unwrap_or_default() + 4;
+        for (verdict, text) in self.names.iter().zip(&texts) {
+            let NameVerdict { name: _, outcome, rule, because } = verdict;
+            write!(f, "\n  {text:width$}{outcome:outcomes$}")?;
+            match (rule, because) {
+                (Some(rule), Some(because)) if *outcome != Outcome::Allow => write!(f, "rule {rule}: {because}")?,
+                (Some(rule), _) => write!(f, "rule {rule}")?,
+                (None, Some(because)) => f.write_str(because)?,
+                (None, None) => f.write_str("no rule allows it")?,
             }
         }
         for Warning { rule, because } in &self.warnings {
-            text.push_str(&format!("\nwarning: rule {rule}"));
+            write!(f, "\nwarning from rule {rule}")?;
             if let Some(because) = because {
-                text.push_str(&format!(": {because}"));
+                write!(f, ": {because}")?;
             }
         }
         if let Some(suggestion) = &self.suggestion {
-            text.push_str(&format!("\nask for: {suggestion}"));
+            write!(f, "\nask for: {suggestion}")?;
         }
-        text
+        Ok(())
     }
 }

@@ -1,12 +1,21 @@
-//! Evaluating a request: every name by every rule; deny wins; what no rule allows is denied.
+//! From a request and its facts to a decision.
+//!
+//! Every name is judged for itself: a certain deny wins, then a deny that may still come, then an
+//! allow, then an allow that may still come; what no rule allows is denied. What a rule says apart
+//! from names is the same for all of them, so it is found once.
 
-use chancery_pki::{KeyKind, Lifetime, Name, NameSet, Timestamp};
+use std::collections::BTreeSet;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use chancery_pki::{DnsName, KeyKind, Lifetime, Name, NameSet, Timestamp};
 
 use crate::{
-    condition::Verdict,
-    decision::{Decision, NameVerdict, Outcome, Warning},
-    language::{Effect, Policy, Rule, What},
+    condition::{Condition, Facts, Missing, Truth},
+    decision::{Decision, NameVerdict, Outcome, PolicyHash, Warning},
+    index::{Index, RuleId},
+    pattern::NamePattern,
     requester::Requester,
+    rule::{Effect, Rule, RuleName},
 };
 
 /// What is asked, with the facts that are known.
@@ -18,140 +27,252 @@ pub struct Request<'a> {
     pub names: &'a NameSet,
     /// Under which profile.
     pub profile: &'a str,
-    /// The kind of key, once it is known.
+    /// The kind of key; `None` while there is none (newOrder).
     pub key: Option<KeyKind>,
-    /// The life, once it is known.
+    /// How long the certificate will live; `None` while that is open.
     pub lifetime: Option<Lifetime>,
     /// When.
     pub now: Timestamp,
 }
 
-/// Whether a rule speaks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Speaks {
-    Yes,
-    /// It would, if a fact that is missing says so.
-    Perhaps,
-    /// Its condition failed to evaluate.
-    Broken(String),
+/// A checked policy. Made by [`Policy::parse`] alone.
+#[derive(Debug)]
+pub struct Policy {
+    rules: Vec<Rule>,
+    index: Index,
+    hash: PolicyHash,
+    text: String,
 }
 
 impl Policy {
-    /// What this policy says. All names are judged.
+    pub(crate) fn new(rules: Vec<Rule>, text: &str) -> Self {
+        let mut index = Index::default();
+        for (id, rule) in rules.iter().enumerate() {
+            index.insert(id, &rule.target);
+        }
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+        Self { rules, index, hash: PolicyHash(hash), text: text.to_owned() }
+    }
+
+    /// SHA-256 of the exact text.
+    #[must_use]
+    pub const fn hash(&self) -> PolicyHash {
+        self.hash
+    }
+
+    /// The exact text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The names of the rules, in the file's order.
+    pub fn rules(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.rules.iter().map(|rule| rule.name.as_str())
+    }
+
+    /// Every profile that some rule names, for whoever knows which profiles there are.
+    #[must_use]
+    pub fn profiles(&self) -> BTreeSet<&str> {
+        self.rules.iter().flat_map(|rule| rule.target.profiles.iter().flatten()).map(String::as_str).collect()
+    }
+
+    /// How many steps all conditions together can take at most, a step being some 0.2 µs: above
+    /// some 5,000 a decision does not belong on a thread that others wait for.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.rules.iter().filter_map(|rule| rule.when.as_ref()).map(Condition::steps).sum()
+    }
+
+    /// What this policy says. Every name is judged, whatever the others' outcome.
     #[must_use]
     pub fn evaluate(&self, request: &Request<'_>) -> Decision {
-        let speaking: Vec<(&Rule, Speaks)> =
-            self.rules.iter().filter_map(|rule| speaks(rule, request).map(|speaks| (rule, speaks))).collect();
-        let names: Vec<NameVerdict> = request.names.iter().map(|name| judge(name, &speaking)).collect();
+        let mut hearing = Hearing { policy: self, request, facts: Facts::new(request), heard: Vec::new() };
+        let mut warned = BTreeSet::new();
+        let names: Vec<NameVerdict> = request.names.iter().map(|name| hearing.judge(name, &mut warned)).collect();
         let outcome = names.iter().map(|verdict| verdict.outcome).max().unwrap_or(Outcome::Deny);
-        let warnings = speaking
+        let warnings = warned.into_iter().filter_map(|id| self.rules.get(id));
+        let warnings =
+            warnings.map(|rule| Warning { rule: rule.name.clone(), because: rule.because.clone() }).collect();
+        let suggestion = names
             .iter()
-            .filter(|(rule, speaks)| {
-                rule.effect == Effect::Warn
-                    && *speaks == Speaks::Yes
-                    && request.names.iter().any(|name| takes(&rule.what, name))
-            })
-            .map(|(rule, _)| Warning { rule: rule.name.clone(), because: rule.because.clone() })
-            .collect();
-        let suggestion = (outcome == Outcome::Deny).then(|| suggestion(&names, &speaking)).flatten();
-        Decision { outcome, names, warnings, policy: self.hash(), suggestion }
+            .find(|verdict| verdict.outcome == Outcome::Deny)
+            .and_then(|refused| hearing.suggest(&refused.name));
+        Decision { outcome, names, warnings, policy: self.hash, suggestion }
     }
 }
 
-/// Whether a rule speaks on this request, names aside; `None` if it does not.
-fn speaks(rule: &Rule, request: &Request<'_>) -> Option<Speaks> {
-    if !rule.who.is(request.requester) {
-        return None;
-    }
-    if !rule.what.profiles.is_empty() && !rule.what.profiles.iter().any(|profile| profile == request.profile) {
-        return None;
-    }
-    if !rule.what.takes_all_names() && !request.names.iter().any(|name| takes(&rule.what, name)) {
-        // Kept for the suggestion alone; it speaks on none of these names.
-        return (rule.effect == Effect::Allow).then_some(Speaks::Yes);
-    }
-    let mut speaks = Speaks::Yes;
-    if !rule.what.keys.is_empty() {
-        match request.key {
-            Some(key) if rule.what.keys.contains(&key) => {}
-            Some(_) => return None,
-            None => speaks = Speaks::Perhaps,
+/// Every rule's word on one request, asked once each.
+struct Hearing<'a> {
+    policy: &'a Policy,
+    request: &'a Request<'a>,
+    facts: Facts<'a>,
+    heard: Vec<Option<Truth>>,
+}
+
+impl<'a> Hearing<'a> {
+    /// Whether a rule speaks, names aside.
+    fn hear(&mut self, id: RuleId) -> Option<(&'a Rule, &Truth)> {
+        let rule = self.policy.rules.get(id)?;
+        if self.heard.is_empty() {
+            self.heard.resize(self.policy.rules.len(), None);
         }
+        let (request, facts) = (self.request, &self.facts);
+        let truth = self.heard.get_mut(id)?.get_or_insert_with(|| speaks(rule, request, facts));
+        Some((rule, truth))
     }
-    match rule.when.as_ref().map(|when| when.evaluate(request)) {
-        None | Some(Verdict::Holds) => Some(speaks),
-        Some(Verdict::Fails) => None,
-        Some(Verdict::Undecided) => Some(Speaks::Perhaps),
-        Some(Verdict::Error(error)) => Some(Speaks::Broken(error)),
-    }
-}
 
-fn takes(what: &What, name: &Name) -> bool {
-    if what.takes_all_names() {
-        return true;
-    }
-    match name {
-        Name::Dns(name) => what.names.iter().any(|pattern| pattern.matches(name)),
-        Name::Wildcard(base) => what.wildcards.contains(base),
-        Name::Ip(address) => what.addresses.iter().any(|range| range.contains(address)),
-        Name::Spiffe(id) => what.spiffe.iter().any(|pattern| pattern.matches(id)),
-    }
-}
-
-fn judge(name: &Name, speaking: &[(&Rule, Speaks)]) -> NameVerdict {
-    let verdict = |outcome, rule: Option<&Rule>, because: Option<String>| NameVerdict {
-        name: name.clone(),
-        outcome,
-        rule: rule.map(|rule| rule.name.clone()),
-        because,
-    };
-    let mut allowed: Option<&Rule> = None;
-    let mut undecided: Option<&Rule> = None;
-    for (rule, speaks) in speaking.iter().filter(|(rule, _)| takes(&rule.what, name)) {
-        match (rule.effect, speaks) {
-            (Effect::Deny, Speaks::Yes) => return verdict(Outcome::Deny, Some(rule), rule.because.clone()),
-            (Effect::Allow | Effect::Deny, Speaks::Broken(error)) => {
-                let because = format!("its condition could not be evaluated, which is a deny: {error}");
-                return verdict(Outcome::Deny, Some(rule), Some(because));
+    fn judge(&mut self, name: &Name, warned: &mut BTreeSet<RuleId>) -> NameVerdict {
+        let mut denied: Option<(&RuleName, Option<String>)> = None;
+        let mut maybe_denied = None;
+        let mut allowed = None;
+        let mut maybe_allowed = None;
+        for id in self.policy.index.rules_for(name) {
+            let Some((rule, truth)) = self.hear(id) else { continue };
+            match (truth, rule.effect) {
+                (Truth::No, _) => {}
+                (Truth::Failed(error), _) => {
+                    let because = || Some(format!("its condition failed, which is a deny: {error}"));
+                    denied = denied.or_else(|| Some((&rule.name, because())));
+                }
+                (Truth::Yes, Effect::Deny) => denied = denied.or_else(|| Some((&rule.name, rule.because.clone()))),
+                (Truth::Yes, Effect::Allow) => allowed = allowed.or(Some(rule)),
+                (Truth::Yes, Effect::Warn) => {
+                    warned.insert(id);
+                }
+                (Truth::Undecided(missing), Effect::Deny) => maybe_denied = maybe_denied.or(Some((rule, *missing))),
+                (Truth::Undecided(missing), Effect::Allow) => maybe_allowed = maybe_allowed.or(Some((rule, *missing))),
+                (Truth::Undecided(_), Effect::Warn) => {}
             }
-            (Effect::Deny, Speaks::Perhaps) => undecided = Some(rule),
-            (Effect::Allow, Speaks::Yes) => allowed = allowed.or(Some(rule)),
-            (Effect::Allow, Speaks::Perhaps) => undecided = undecided.or(Some(rule)),
-            (Effect::Warn, _) => {}
+        }
+        let verdict = |outcome, rule: Option<&RuleName>, because| NameVerdict {
+            name: name.clone(),
+            outcome,
+            rule: rule.cloned(),
+            because,
+        };
+        let open = |(rule, missing): (&Rule, Missing)| {
+            verdict(Outcome::Undecided, Some(&rule.name), Some(missing.to_string()))
+        };
+        match (denied, allowed, maybe_denied, maybe_allowed) {
+            (Some((rule, because)), ..) => verdict(Outcome::Deny, Some(rule), because),
+            (None, None, _, None) => {
+                let because = format!("no rule allows it under profile {}", self.request.profile);
+                verdict(Outcome::Deny, None, Some(because))
+            }
+            (None, _, Some(undecided), _) | (None, None, None, Some(undecided)) => open(undecided),
+            (None, Some(rule), None, _) => verdict(Outcome::Allow, Some(&rule.name), rule.because.clone()),
         }
     }
-    // A deny that may still speak leaves it open, whatever allows it.
-    let open_deny = undecided.filter(|rule| rule.effect == Effect::Deny);
-    match (allowed, open_deny, undecided) {
-        (_, Some(rule), _) | (None, None, Some(rule)) => verdict(Outcome::Undecided, Some(rule), rule.because.clone()),
-        (Some(rule), None, _) => verdict(Outcome::Allow, Some(rule), rule.because.clone()),
-        (None, None, None) => verdict(Outcome::Deny, None, None),
+
+    /// What this requester may have that is nearest to a refused name.
+    fn suggest(&mut self, refused: &Name) -> Option<String> {
+        let target = match refused {
+            Name::Dns(name) | Name::Wildcard(name) => name.clone(),
+            Name::Ip(_) | Name::Spiffe(_) => return None,
+        };
+        let policy = self.policy;
+        let mut offers = Vec::new();
+        for (id, rule) in policy.rules.iter().enumerate().filter(|(_, rule)| rule.effect == Effect::Allow) {
+            // Names aside, so that a condition is not run for a hint alone.
+            if !rule.who.matches(self.request.requester) || !speaks_under(rule, self.request) {
+                continue;
+            }
+            let wildcards = rule.target.wildcards.iter().map(|base| Offer::Wildcard(base.clone()));
+            let names = rule.target.names.iter().map(|pattern| Offer::Names(pattern.clone()));
+            let found: Vec<Offer> =
+                if refused.is_wildcard() { wildcards.chain(names).collect() } else { names.collect() };
+            offers.extend(found.into_iter().map(|offer| (offer.nearness(&target, refused.is_wildcard()), id, offer)));
+        }
+        offers.retain(|(nearness, ..)| nearness.shared >= LABELS_SHARED_MIN);
+        // The nearest first; of equals the one that stands first in the file.
+        offers.sort_by(|(left, one, _), (right, other, _)| right.cmp(left).then(one.cmp(other)));
+        offers.into_iter().take(OFFERS_TRIED_MAX).find_map(|(_, _, offer)| {
+            let example = offer.example(&target)?;
+            let verdict = self.judge(&example, &mut BTreeSet::new());
+            (verdict.outcome != Outcome::Deny).then(|| offer.in_words(&example))
+        })
     }
 }
 
-/// What this requester may have that is nearest to what was refused.
-fn suggestion(names: &[NameVerdict], speaking: &[(&Rule, Speaks)]) -> Option<String> {
-    let allows: Vec<&Rule> = speaking
-        .iter()
-        .filter(|(rule, speaks)| rule.effect == Effect::Allow && *speaks == Speaks::Yes)
-        .map(|(rule, _)| *rule)
-        .collect();
-    let refused = names.iter().find(|verdict| verdict.outcome == Outcome::Deny)?;
-    let patterns: Vec<String> = match &refused.name {
-        Name::Wildcard(_) => allows
-            .iter()
-            .flat_map(|rule| rule.what.wildcards.iter().map(|base| format!("*.{base}")))
-            .chain(allows.iter().flat_map(|rule| rule.what.names.iter().map(ToString::to_string)))
-            .collect(),
-        Name::Dns(_) => allows.iter().flat_map(|rule| rule.what.names.iter().map(ToString::to_string)).collect(),
-        Name::Ip(_) => allows.iter().flat_map(|rule| rule.what.addresses.iter().map(ToString::to_string)).collect(),
-        Name::Spiffe(_) => allows.iter().flat_map(|rule| rule.what.spiffe.iter().map(ToString::to_string)).collect(),
-    };
-    let text = refused.name.to_string();
-    let near =
-        |pattern: &String| pattern.rsplit('.').zip(text.rsplit('.')).take_while(|(one, other)| one == other).count();
-    let best = patterns.iter().map(near).max()?;
-    let nearest: Vec<&str> =
-        patterns.iter().filter(|pattern| near(pattern) == best).map(String::as_str).take(3).collect();
-    Some(nearest.join(" or "))
+/// Labels that a suggestion has in common with what was asked, at least: a common last label alone
+/// is no help.
+const LABELS_SHARED_MIN: usize = 2;
+/// How many offers are tried for a suggestion.
+const OFFERS_TRIED_MAX: usize = 8;
+
+fn speaks_under(rule: &Rule, request: &Request<'_>) -> bool {
+    let profiles = rule.target.profiles.as_ref();
+    profiles.is_none_or(|profiles| profiles.iter().any(|profile| profile == request.profile))
+        && match (&rule.target.keys, request.key) {
+            (None, _) | (_, None) => true,
+            (Some(keys), Some(key)) => keys.contains(&key),
+        }
+}
+
+fn speaks(rule: &Rule, request: &Request<'_>, facts: &Facts<'_>) -> Truth {
+    if !speaks_under(rule, request) || !rule.who.matches(request.requester) {
+        return Truth::No;
+    }
+    let said = rule.when.as_ref().map_or(Truth::Yes, |when| when.evaluate(facts));
+    let key_is_open = rule.target.keys.is_some() && request.key.is_none();
+    match said {
+        Truth::No => Truth::No,
+        said if !key_is_open => said,
+        // Once the key is there, the rule may turn out not to speak at all.
+        Truth::Yes | Truth::Failed(_) => Truth::Undecided(Missing { key: true, lifetime: false }),
+        Truth::Undecided(missing) => Truth::Undecided(Missing { key: true, ..missing }),
+    }
+}
+
+/// Something that some rule grants.
+enum Offer {
+    Wildcard(DnsName),
+    Names(NamePattern),
+}
+
+/// How near an offer is: labels in common, then of the kind that was asked for, then the shorter.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Nearness {
+    shared: usize,
+    same_kind: bool,
+    shorter: std::cmp::Reverse<usize>,
+}
+
+impl Offer {
+    const fn base(&self) -> &DnsName {
+        match self {
+            Self::Wildcard(base) => base,
+            Self::Names(pattern) => pattern.base(),
+        }
+    }
+
+    fn nearness(&self, asked: &DnsName, wildcard: bool) -> Nearness {
+        let base = self.base();
+        let shared = base.labels().rev().zip(asked.labels().rev()).take_while(|(ours, theirs)| ours == theirs).count();
+        let same_kind = wildcard == matches!(self, Self::Wildcard(_));
+        Nearness { shared, same_kind, shorter: std::cmp::Reverse(base.labels().count()) }
+    }
+
+    /// One name that the offer grants: with the first label of what was asked, if it takes one.
+    fn example(&self, asked: &DnsName) -> Option<Name> {
+        let first = asked.labels().next().unwrap_or_default();
+        let above = |base: &DnsName| Name::dns(&format!("{first}.{base}")).ok();
+        match self {
+            Self::Wildcard(base) => Some(Name::Wildcard(base.clone())),
+            Self::Names(NamePattern::Exact(name)) => Some(Name::Dns(name.clone())),
+            Self::Names(NamePattern::OneAbove(base) | NamePattern::AnyAbove(base)) => above(base),
+        }
+    }
+
+    fn in_words(&self, example: &Name) -> String {
+        match self {
+            Self::Wildcard(_) | Self::Names(NamePattern::Exact(_)) => example.to_string(),
+            // Not the pattern itself: it would read as a wildcard certificate, which it does not grant.
+            Self::Names(NamePattern::OneAbove(base) | NamePattern::AnyAbove(base)) => {
+                format!("a name below {base}, such as {example}")
+            }
+        }
+    }
 }

@@ -1,25 +1,43 @@
-//! The policy file, `v1`, in YAML or TOML.
+//! The policy file, `v1`: from text to rules, with everything that is wrong found at once.
 
-use std::{fmt, str::FromStr};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use chancery_pki::{DnsName, KeyKind};
-use ipnet::IpNet;
-use serde::Deserialize;
+use chancery_pki::KeyKind;
 
 use crate::{
     condition::Condition,
-    decision::{PolicyHash, RuleName},
-    pattern::{self, NamePattern, PatternRejection, SpiffePattern},
-    requester::{Claims, Door, Requester},
+    cover,
+    error::{Fault, PolicyError, PolicyErrors},
+    evaluate::Policy,
+    node::{self, Key, Node, Position, Value, shortened},
+    pattern::{self, NamePattern, Refused, SpiffePattern},
+    requester::{ClaimKind, Door},
+    rule::{Effect, Rule, RuleName, Target, Who},
+    spelling::nearest,
 };
 
-/// Largest policy file, in octets.
+/// Largest file, in bytes.
 const FILE_MAX: usize = 1024 * 1024;
 /// Most rules.
 const RULES_MAX: usize = 10_000;
+/// Most names, wildcards, addresses and SPIFFE patterns of all rules.
+const SELECTORS_MAX: usize = 100_000;
+/// Most steps of all conditions together; some 0.2 s if every rule speaks about one request.
+const STEPS_MAX: u64 = 1_000_000;
+/// Longest `because`, in characters.
+const BECAUSE_MAX: usize = 500;
+/// Longest value of a claim in `for`, in characters.
+const CLAIM_MAX: usize = 256;
+/// Longest name of a rule or profile, in characters.
+const NAME_MAX: usize = 100;
 
-/// In which notation a policy is written.
+const VERSION: &str = "v1";
+const FILE_FIELDS: &[&str] = &["version", "rules"];
+const RULE_FIELDS: &[&str] = &["name", "allow", "deny", "warn", "for", "when", "because"];
+const TARGET_FIELDS: &[&str] = &["names", "wildcards", "addresses", "spiffe", "profile", "profiles", "keys"];
+
+/// How a policy is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// YAML.
@@ -36,428 +54,437 @@ impl Format {
     }
 }
 
-/// One thing that is wrong with a policy file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicyError {
-    /// The file.
-    pub file: String,
-    /// The line, counted from 1.
-    pub line: usize,
-    /// The column, counted from 1.
-    pub column: usize,
-    /// What is wrong, and what would be right.
-    pub what: String,
-}
-
-impl fmt::Display for PolicyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.what)
-    }
-}
-
-/// All that is wrong with a policy file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicyErrors(pub Vec<PolicyError>);
-
-impl fmt::Display for PolicyErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, error) in self.0.iter().enumerate() {
-            if at > 0 {
-                f.write_str("\n")?;
-            }
-            error.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for PolicyErrors {}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileSpec {
-    version: String,
-    rules: Vec<RuleSpec>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleSpec {
-    name: String,
-    allow: Option<MatchSpec>,
-    deny: Option<MatchSpec>,
-    warn: Option<MatchSpec>,
-    #[serde(rename = "for")]
-    who: Option<WhoSpec>,
-    when: Option<String>,
-    because: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MatchSpec {
-    #[serde(default)]
-    names: Vec<String>,
-    #[serde(default)]
-    wildcards: Vec<String>,
-    #[serde(default)]
-    addresses: Vec<String>,
-    #[serde(default)]
-    spiffe: Vec<String>,
-    #[serde(default)]
-    profile: OneOrMany,
-    #[serde(default)]
-    keys: OneOrMany,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WhoSpec {
-    #[serde(default)]
-    door: OneOrMany,
-    #[serde(default)]
-    directory: OneOrMany,
-    #[serde(default)]
-    account: OneOrMany,
-    #[serde(default)]
-    eab: OneOrMany,
-    #[serde(default)]
-    cluster: OneOrMany,
-    #[serde(default)]
-    namespace: OneOrMany,
-    #[serde(default, rename = "service-account")]
-    service_account: OneOrMany,
-}
-
-#[derive(Deserialize, Clone)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Default for OneOrMany {
-    fn default() -> Self {
-        Self::Many(Vec::new())
-    }
-}
-
-impl OneOrMany {
-    fn into_vec(self) -> Vec<String> {
-        match self {
-            Self::One(one) => vec![one],
-            Self::Many(many) => many,
-        }
-    }
-}
-
-/// What a rule does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
-    Allow,
-    Deny,
-    Warn,
-}
-
-/// A checked rule.
-#[derive(Debug)]
-pub(crate) struct Rule {
-    pub(crate) name: RuleName,
-    pub(crate) effect: Effect,
-    pub(crate) who: Who,
-    pub(crate) what: What,
-    pub(crate) when: Option<Condition>,
-    pub(crate) because: Option<String>,
-}
-
-/// Which requesters; an empty list takes all.
-#[derive(Debug, Default)]
-pub(crate) struct Who {
-    doors: Vec<Door>,
-    directories: Vec<String>,
-    /// By claim, in the order of [`Claims::NAMES`].
-    claims: Vec<(&'static str, Vec<String>)>,
-}
-
-impl Who {
-    pub(crate) fn is(&self, requester: &Requester) -> bool {
-        (self.doors.is_empty() || self.doors.contains(&requester.door))
-            && (self.directories.is_empty()
-                || requester.directory.as_ref().is_some_and(|directory| self.directories.contains(directory)))
-            && self.claims.iter().all(|(name, values)| {
-                requester.proven.claim(name).is_some_and(|claim| values.iter().any(|value| value == claim))
-            })
-    }
-
-    fn covers(&self, other: &Self) -> bool {
-        let covers = |mine: &[String], others: &[String]| {
-            mine.is_empty() || (!others.is_empty() && others.iter().all(|value| mine.contains(value)))
-        };
-        let doors = self.doors.is_empty()
-            || (!other.doors.is_empty() && other.doors.iter().all(|door| self.doors.contains(door)));
-        doors
-            && covers(&self.directories, &other.directories)
-            && self.claims.iter().all(|(name, values)| {
-                other.claims.iter().any(|(theirs, others)| theirs == name && covers(values, others))
-            })
-    }
-}
-
-/// Which names under which profile; a deny or warn without names takes all.
-#[derive(Debug)]
-pub(crate) struct What {
-    pub(crate) names: Vec<NamePattern>,
-    pub(crate) wildcards: Vec<DnsName>,
-    pub(crate) addresses: Vec<IpNet>,
-    pub(crate) spiffe: Vec<SpiffePattern>,
-    pub(crate) profiles: Vec<String>,
-    pub(crate) keys: Vec<KeyKind>,
-}
-
-impl What {
-    pub(crate) fn takes_all_names(&self) -> bool {
-        self.names.is_empty() && self.wildcards.is_empty() && self.addresses.is_empty() && self.spiffe.is_empty()
-    }
-
-    fn covers(&self, other: &Self) -> bool {
-        let listed = |mine: &[String], others: &[String]| {
-            mine.is_empty() || (!others.is_empty() && others.iter().all(|value| mine.contains(value)))
-        };
-        let keys =
-            self.keys.is_empty() || (!other.keys.is_empty() && other.keys.iter().all(|key| self.keys.contains(key)));
-        let names = self.takes_all_names()
-            || (other.names.iter().all(|theirs| self.names.iter().any(|mine| mine.covers(theirs)))
-                && other.wildcards.iter().all(|theirs| self.wildcards.contains(theirs))
-                && other.addresses.iter().all(|theirs| self.addresses.iter().any(|mine| mine.contains(theirs)))
-                && other.spiffe.iter().all(|theirs| self.spiffe.contains(theirs)));
-        names && keys && listed(&self.profiles, &other.profiles)
-    }
-}
-
-/// A checked policy.
-#[derive(Debug)]
-pub struct Policy {
-    pub(crate) rules: Vec<Rule>,
-    hash: PolicyHash,
-    text: String,
-}
-
 impl Policy {
-    /// Reads a policy from its text. `file` names it in errors.
+    /// Reads a policy. `file` is what its errors call it.
     ///
     /// # Errors
     ///
-    /// All [`PolicyErrors`] that were found, each with its place.
+    /// [`PolicyErrors`]: everything that is wrong, each with its place. A text that is not YAML or
+    /// TOML at all has the parser's errors alone.
     pub fn parse(text: &str, format: Format, file: &str) -> Result<Self, PolicyErrors> {
-        let place = Place { text, file };
-        if text.len() > FILE_MAX {
-            return Err(place.start(format!("the file has {} octets, more than {FILE_MAX}", text.len())));
+        let mut reader = Reader { text, file, errors: Vec::new() };
+        let rules = reader.file(format);
+        if reader.errors.is_empty() { Ok(Self::new(rules, text)) } else { Err(PolicyErrors::new(reader.errors)) }
+    }
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    file: &'t str,
+    errors: Vec<PolicyError>,
+}
+
+/// A text in the file, with its place and its key.
+struct Text<'n> {
+    text: &'n str,
+    at: Position,
+    key: String,
+}
+
+impl Reader<'_> {
+    fn report(&mut self, at: Position, key: &str, fault: Fault) {
+        let Position { line, column } = at;
+        self.errors.push(PolicyError { file: self.file.to_owned(), line, column, key: key.to_owned(), fault });
+    }
+
+    fn file(&mut self, format: Format) -> Vec<Rule> {
+        if self.text.len() > FILE_MAX {
+            self.report(Position::START, "", Fault::TooLarge { length: self.text.len(), max: FILE_MAX });
+            return Vec::new();
         }
-        let spec = place.read(format)?;
-        if spec.version != "v1" {
-            return Err(PolicyErrors(vec![place.error(None, &spec.version, "the version is \"v1\"".to_owned())]));
-        }
-        if spec.rules.len() > RULES_MAX {
-            return Err(place.start(format!("{} rules are more than {RULES_MAX}", spec.rules.len())));
-        }
-        let mut errors = Vec::new();
-        let mut rules: Vec<Rule> = Vec::new();
-        for rule in spec.rules {
-            let name = rule.name.clone();
-            if rules.iter().any(|other| other.name == name) {
-                errors.push(place.error(
-                    Some(&name),
-                    &name,
-                    format!("there are two rules named \"{name}\"; give one another name"),
-                ));
+        let root = match format {
+            Format::Yaml => node::from_yaml(self.text),
+            Format::Toml => node::from_toml(self.text),
+        };
+        let root = match root {
+            Ok(root) => root,
+            Err(faults) => {
+                for fault in faults {
+                    self.report(fault.at, "", Fault::Syntax { message: fault.message });
+                }
+                return Vec::new();
             }
-            let checked = check_rule(rule, &mut |at, what| errors.push(place.error(Some(&name), at, what)));
-            rules.extend(checked);
+        };
+        let Some(fields) = self.fields(&root, "", FILE_FIELDS) else { return Vec::new() };
+        match fields.get("version") {
+            None if !fields.lacks("version") => {}
+            None => {
+                let fault = Fault::MissingField { field: "version", expected: "version: v1, the only one there is" };
+                self.report(root.at, "", fault);
+            }
+            Some(node) => {
+                if let Some(version) = self.text_of(node, "version", "the text v1")
+                    && version.text != VERSION
+                {
+                    let fault = unknown(version.text, &[VERSION]);
+                    self.report(version.at, "version", fault);
+                    // Another version may mean anything.
+                    return Vec::new();
+                }
+            }
         }
-        errors.extend(useless(&rules).into_iter().map(|(name, what)| place.error(Some(name), name, what)));
-        if !errors.is_empty() {
-            return Err(PolicyErrors(errors));
+        let Some(rules) = fields.get("rules") else {
+            if !fields.lacks("rules") {
+                return Vec::new();
+            }
+            let fault = Fault::MissingField { field: "rules", expected: "a list of rules, which may be empty" };
+            self.report(root.at, "", fault);
+            return Vec::new();
+        };
+        let Value::List(nodes) = &rules.value else {
+            let fault = Fault::WrongType { found: rules.in_words(), expected: "a list of rules".to_owned() };
+            self.report(rules.at, "rules", fault);
+            return Vec::new();
+        };
+        if nodes.len() > RULES_MAX {
+            self.report(rules.at, "rules", Fault::TooMany { what: "rules", count: nodes.len(), max: RULES_MAX });
+            return Vec::new();
         }
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
-        Ok(Self { rules, hash: PolicyHash(hash), text: text.to_owned() })
+        let read: Vec<Rule> = nodes.iter().enumerate().filter_map(|(at, node)| self.rule(node, at)).collect();
+        self.check_whole(&read, rules.at);
+        read
     }
 
-    /// SHA-256 of its text.
-    #[must_use]
-    pub const fn hash(&self) -> PolicyHash {
-        self.hash
-    }
-
-    /// Its text.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// The names of its rules, in their order.
-    pub fn rules(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.rules.iter().map(|rule| rule.name.as_str())
-    }
-}
-
-/// Where in a file something stands.
-struct Place<'a> {
-    text: &'a str,
-    file: &'a str,
-}
-
-impl Place<'_> {
-    fn read(&self, format: Format) -> Result<FileSpec, PolicyErrors> {
-        match format {
-            Format::Yaml => serde_saphyr::from_str(self.text).map_err(|error| {
-                let (line, column) = error.location().map_or((1, 1), |at| (number(at.line()), number(at.column())));
-                let what = error.to_string();
-                let what = what.lines().next().unwrap_or_default().to_owned();
-                PolicyErrors(vec![PolicyError { file: self.file.to_owned(), line, column, what }])
-            }),
-            Format::Toml => toml::from_str(self.text).map_err(|error| {
-                let (line, column) = self.position(error.span().map_or(0, |span| span.start));
-                let what = error.message().to_owned();
-                PolicyErrors(vec![PolicyError { file: self.file.to_owned(), line, column, what }])
-            }),
+    /// What can be said only about all rules together.
+    fn check_whole(&mut self, rules: &[Rule], at: Position) {
+        let selectors: usize = rules.iter().map(|rule| rule.target.selectors()).sum();
+        if selectors > SELECTORS_MAX {
+            let fault = Fault::TooMany {
+                what: "names, wildcards, addresses and SPIFFE patterns",
+                count: selectors,
+                max: SELECTORS_MAX,
+            };
+            self.report(at, "rules", fault);
+            return;
+        }
+        let steps: u64 = rules.iter().filter_map(|rule| rule.when.as_ref()).map(Condition::steps).sum();
+        if steps > STEPS_MAX {
+            let whole = |steps: u64| usize::try_from(steps).unwrap_or(usize::MAX);
+            let what = "possible steps in all conditions together";
+            self.report(at, "rules", Fault::TooMany { what, count: whole(steps), max: whole(STEPS_MAX) });
+        }
+        let mut first: BTreeMap<&str, Position> = BTreeMap::new();
+        for (id, rule) in rules.iter().enumerate() {
+            let name = rule.name.as_str();
+            match first.get(name) {
+                None => {
+                    first.insert(name, rule.at);
+                }
+                Some(earlier) => {
+                    let fault = Fault::DuplicateName { name: name.to_owned(), line: earlier.line };
+                    self.report(rule.at, &format!("rules[{id}].name"), fault);
+                }
+            }
+        }
+        let name_of = |id: usize| rules.get(id).map(|rule| rule.name.to_string()).unwrap_or_default();
+        let at_of = |id: usize| rules.get(id).map_or(at, |rule| rule.at);
+        for (id, earlier) in cover::repeated(rules) {
+            let fault = Fault::Repeated { name: name_of(earlier), line: at_of(earlier).line };
+            self.report(at_of(id), &format!("rule {:?}", name_of(id)), fault);
+        }
+        for covered in cover::covered(rules) {
+            let by = covered.by.into_iter().map(name_of).collect();
+            self.report(at_of(covered.rule), &format!("rule {:?}", name_of(covered.rule)), Fault::Covered { by });
         }
     }
 
-    fn start(&self, what: String) -> PolicyErrors {
-        PolicyErrors(vec![PolicyError { file: self.file.to_owned(), line: 1, column: 1, what }])
-    }
-
-    /// The place of `at` behind the name of a rule; the rule itself where it cannot be found.
-    fn error(&self, rule: Option<&str>, at: &str, what: String) -> PolicyError {
-        let from = rule.and_then(|rule| self.rule_start(rule)).unwrap_or_default();
-        let inside = self.text.get(from..).and_then(|rest| rest.find(at)).map_or(from, |found| from + found);
-        let (line, column) = self.position(inside);
-        PolicyError { file: self.file.to_owned(), line, column, what }
-    }
-
-    fn rule_start(&self, rule: &str) -> Option<usize> {
-        self.text
-            .match_indices(rule)
-            .map(|(at, _)| at)
-            .filter(|at| {
-                let before = self.text.get(..*at).unwrap_or_default();
-                let before = before.trim_end_matches(['"', '\'', ' ', '=', ':']);
-                before.ends_with("name")
-            })
-            .last()
-    }
-
-    fn position(&self, offset: usize) -> (usize, usize) {
-        let before = self.text.get(..offset).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        (line, column)
-    }
-}
-
-fn number(of: u64) -> usize {
-    usize::try_from(of).unwrap_or(usize::MAX)
-}
-
-fn check_rule(rule: RuleSpec, report: &mut dyn FnMut(&str, String)) -> Option<Rule> {
-    let RuleSpec { name, allow, deny, warn, who, when, because } = rule;
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
-    if name.is_empty() || name.len() > 100 || !name.chars().all(plain) {
-        report(
-            &name,
-            format!("the rule's name \"{name}\" has more than letters, digits, hyphens, dots and underscores"),
-        );
-        return None;
-    }
-    let (effect, what) = match (allow, deny, warn) {
-        (Some(what), None, None) => (Effect::Allow, what),
-        (None, Some(what), None) => (Effect::Deny, what),
-        (None, None, Some(what)) => (Effect::Warn, what),
-        _ => {
-            report(&name, format!("rule {name} must have exactly one of allow, deny and warn"));
+    fn rule(&mut self, node: &Node, at: usize) -> Option<Rule> {
+        let key = format!("rules[{at}]");
+        let fields = self.fields(node, &key, RULE_FIELDS)?;
+        let before = self.errors.len();
+        let name = match fields.get("name") {
+            None if !fields.lacks("name") => None,
+            None => {
+                let fault = Fault::MissingField { field: "name", expected: "a name, by which decisions call the rule" };
+                self.report(node.at, &key, fault);
+                None
+            }
+            Some(node) => {
+                let name_key = format!("{key}.name");
+                self.text_of(node, &name_key, "a name").and_then(|text| self.name(&text).then(|| text.text.to_owned()))
+            }
+        };
+        let effects: Vec<(Effect, &Node)> =
+            Effect::ALL.into_iter().filter_map(|effect| Some((effect, fields.get(effect.as_str())?))).collect();
+        let (effect, target) = match effects.as_slice() {
+            [(effect, node)] => (Some(*effect), self.target(node, &format!("{key}.{}", effect.as_str()), *effect)),
+            [] if !Effect::ALL.iter().all(|effect| fields.lacks(effect.as_str())) => (None, None),
+            several => {
+                let found = several.iter().map(|(effect, _)| effect.as_str()).collect();
+                self.report(node.at, &key, Fault::Effects { found });
+                (None, None)
+            }
+        };
+        let who = fields.get("for").map_or_else(Who::default, |node| self.who(node, &format!("{key}.for")));
+        let when = fields.get("when").and_then(|node| self.condition(node, &format!("{key}.when")));
+        let because = fields.get("because").and_then(|node| {
+            let text = self.text_of(node, &format!("{key}.because"), "a sentence")?;
+            self.plain(&text, BECAUSE_MAX).then(|| text.text.to_owned())
+        });
+        // A rule of which a part is wrong is not compared with others.
+        if self.errors.len() > before {
             return None;
         }
-    };
-    let what = check_what(what, report);
-    if effect == Effect::Allow && what.takes_all_names() {
-        report(&name, format!("rule {name} allows no names: list some under names, wildcards, addresses or spiffe"));
+        Some(Rule {
+            name: RuleName(Arc::from(name?)),
+            at: node.at,
+            effect: effect?,
+            target: target?,
+            who,
+            when,
+            because,
+        })
     }
-    let who = who.map(|who| check_who(who, report)).unwrap_or_default();
-    let when = when.and_then(|source| match Condition::compile(&source) {
-        Ok(condition) => Some(condition),
-        Err(error) => {
-            report("when", format!("rule {name}: the condition is refused: {error}"));
-            None
-        }
-    });
-    Some(Rule { name, effect, who, what, when, because })
-}
 
-fn check_what(what: MatchSpec, report: &mut dyn FnMut(&str, String)) -> What {
-    let MatchSpec { names, wildcards, addresses, spiffe, profile, keys } = what;
-    fn each<T>(
-        texts: Vec<String>,
-        parse: impl Fn(&str) -> Result<T, PatternRejection>,
-        report: &mut dyn FnMut(&str, String),
-    ) -> Vec<T> {
-        let mut parsed = Vec::new();
-        for text in texts {
-            match parse(&text) {
-                Ok(value) => parsed.push(value),
-                Err(error) => report(&text, error.to_string()),
+    fn target(&mut self, node: &Node, key: &str, effect: Effect) -> Option<Target> {
+        let fields = self.fields(node, key, TARGET_FIELDS)?;
+        let mut target = Target::default();
+        self.patterns(&fields, key, "names", NamePattern::parse, &mut target.names);
+        self.patterns(&fields, key, "wildcards", pattern::wildcard, &mut target.wildcards);
+        self.patterns(&fields, key, "addresses", pattern::range, &mut target.addresses);
+        self.patterns(&fields, key, "spiffe", SpiffePattern::parse, &mut target.spiffe);
+        if let (Some(_), Some((second, _))) = (fields.get("profile"), fields.entry("profiles")) {
+            self.report(second.at, &format!("{key}.profiles"), Fault::ProfileTwice);
+        }
+        for field in ["profile", "profiles"] {
+            if let Some(node) = fields.get(field) {
+                let texts = self.texts(node, &format!("{key}.{field}"), "a profile's name or a list of them");
+                target.profiles =
+                    Some(texts.iter().filter(|text| self.name(text)).map(|text| text.text.to_owned()).collect());
             }
         }
-        parsed
+        if let Some(node) = fields.get("keys") {
+            let texts = self.texts(node, &format!("{key}.keys"), "a kind of key or a list of them");
+            target.keys = Some(texts.iter().filter_map(|text| self.key_kind(text)).collect());
+        }
+        let selectors = ["names", "wildcards", "addresses", "spiffe"];
+        if effect == Effect::Allow && selectors.iter().all(|field| fields.lacks(field)) {
+            self.report(node.at, key, Fault::NothingAllowed);
+        }
+        Some(target)
     }
-    let mut kinds = Vec::new();
-    for text in keys.into_vec() {
-        match KeyKind::from_str(&text) {
-            Ok(kind) => kinds.push(kind),
-            Err(error) => report(&text, format!("\"{text}\": {error}")),
+
+    fn patterns<T>(
+        &mut self,
+        fields: &Fields<'_>,
+        key: &str,
+        field: &str,
+        parse: fn(&str) -> Result<T, Refused>,
+        into: &mut Vec<T>,
+    ) {
+        let Some(node) = fields.get(field) else { return };
+        for text in self.texts(node, &format!("{key}.{field}"), "a text or a list of texts") {
+            match parse(text.text) {
+                Ok(pattern) => into.push(pattern),
+                Err((why, suggestion)) => {
+                    let fault = Fault::Pattern { found: shortened(text.text), why, suggestion };
+                    self.report(text.at, &text.key, fault);
+                }
+            }
         }
     }
-    What {
-        names: each(names, NamePattern::parse, report),
-        wildcards: each(wildcards, pattern::wildcard, report),
-        addresses: each(addresses, pattern::range, report),
-        spiffe: each(spiffe, SpiffePattern::parse, report),
-        profiles: profile.into_vec(),
-        keys: kinds,
+
+    fn key_kind(&mut self, text: &Text<'_>) -> Option<KeyKind> {
+        let kind = text.text.parse().ok();
+        if kind.is_none() {
+            let known = KeyKind::ALL.map(KeyKind::as_str);
+            let bare = |word: &str| word.to_lowercase().replace(['-', '_', ' '], "");
+            let same = known.into_iter().find(|word| bare(word) == bare(text.text));
+            let Fault::UnknownValue { found, nearest, known } = unknown(text.text, &known) else { return None };
+            let fault = Fault::UnknownValue { found, nearest: same.map(str::to_owned).or(nearest), known };
+            self.report(text.at, &text.key, fault);
+        }
+        kind
+    }
+
+    fn who(&mut self, node: &Node, key: &str) -> Who {
+        let claims = ClaimKind::ALL.map(ClaimKind::as_str);
+        let known: Vec<&str> = ["door", "directory"].into_iter().chain(claims).collect();
+        let mut who = Who::default();
+        let Some(fields) = self.fields(node, key, &known) else { return who };
+        let texts = "a text or a list of texts";
+        if let Some(node) = fields.get("door") {
+            let mut doors = Vec::new();
+            for text in self.texts(node, &format!("{key}.door"), texts) {
+                match text.text.parse() {
+                    Ok(door) => doors.push(door),
+                    Err(_) => self.report(text.at, &text.key, unknown(text.text, &Door::ALL.map(Door::as_str))),
+                }
+            }
+            who.doors = Some(doors);
+        }
+        if let Some(node) = fields.get("directory") {
+            let texts = self.texts(node, &format!("{key}.directory"), texts);
+            who.directories =
+                Some(texts.iter().filter(|text| self.exact(text)).map(|text| text.text.to_owned()).collect());
+        }
+        for kind in ClaimKind::ALL {
+            if let Some(node) = fields.get(kind.as_str()) {
+                let texts = self.texts(node, &format!("{key}.{}", kind.as_str()), texts);
+                let values = texts.iter().filter(|text| self.exact(text)).map(|text| text.text.to_owned()).collect();
+                who.claims.push((kind, values));
+            }
+        }
+        who
+    }
+
+    fn condition(&mut self, node: &Node, key: &str) -> Option<Condition> {
+        let text = self.text_of(node, key, "a condition in CEL, as text")?;
+        match Condition::compile(text.text) {
+            Ok(condition) => Some(condition),
+            Err(fault) => {
+                let at = fault.at.and_then(|offset| self.inside(&text, offset)).unwrap_or(text.at);
+                self.report(at, key, Fault::Condition { why: fault.why, nearest: fault.nearest });
+                None
+            }
+        }
+    }
+
+    /// The place of a character of a text, if the text stands in the file as it is, on one line.
+    fn inside(&self, text: &Text<'_>, offset: usize) -> Option<Position> {
+        let line = self.text.lines().nth(text.at.line.checked_sub(1)?)?;
+        let mut rest = line.chars().skip(text.at.column.checked_sub(1)?);
+        let mut column = text.at.column;
+        if !rest.as_str_starts(text.text) {
+            // One quotation mark before it.
+            rest.next().filter(|c| matches!(c, '"' | '\''))?;
+            column += 1;
+            rest.as_str_starts(text.text).then_some(())?;
+        }
+        Some(Position { line: text.at.line, column: column + offset })
+    }
+
+    /// A value that is compared letter for letter.
+    fn exact(&mut self, text: &Text<'_>) -> bool {
+        if text.text.contains('*') {
+            self.report(text.at, &text.key, Fault::PatternInFor { found: shortened(text.text) });
+            return false;
+        }
+        self.plain(text, CLAIM_MAX)
+    }
+
+    fn plain(&mut self, text: &Text<'_>, max: usize) -> bool {
+        let length = text.text.chars().count();
+        let trimmed = text.text.trim() == text.text;
+        if length == 0 || length > max || !trimmed || text.text.chars().any(unshowable) {
+            let found = format!("{:?}", shortened(text.text));
+            self.report(text.at, &text.key, Fault::BadText { found, max });
+            return false;
+        }
+        true
+    }
+
+    /// A rule's or profile's name.
+    fn name(&mut self, text: &Text<'_>) -> bool {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let good = (1..=NAME_MAX).contains(&text.text.len()) && text.text.chars().all(plain);
+        if !good {
+            let hyphens = |c: char| if plain(c) { c } else { '-' };
+            let near: String = text.text.trim().chars().map(hyphens).take(NAME_MAX).collect();
+            let nearest = (!near.trim_matches('-').is_empty() && text.text.is_ascii()).then_some(near);
+            self.report(text.at, &text.key, Fault::BadName { found: shortened(text.text), nearest });
+        }
+        good
+    }
+
+    /// The fields of a map; unknown ones are reported.
+    fn fields<'n>(&mut self, node: &'n Node, key: &str, known: &[&str]) -> Option<Fields<'n>> {
+        let Value::Map(entries) = &node.value else {
+            let fault = Fault::WrongType { found: node.in_words(), expected: format!("a map of {}", known.join(", ")) };
+            self.report(node.at, key, fault);
+            return None;
+        };
+        let mut misspelled = Vec::new();
+        for (field, _) in entries.iter().filter(|(field, _)| !known.contains(&field.text.as_str())) {
+            let nearest = nearest(&field.text, known.iter().copied()).map(str::to_owned);
+            misspelled.extend(nearest.clone());
+            let known = known.iter().map(ToString::to_string).collect();
+            self.report(field.at, key, Fault::UnknownField { found: shortened(&field.text), nearest, known });
+        }
+        Some(Fields { entries, misspelled })
+    }
+
+    fn text_of<'n>(&mut self, node: &'n Node, key: &str, expected: &str) -> Option<Text<'n>> {
+        match &node.value {
+            Value::Text(text) => Some(Text { text, at: node.at, key: key.to_owned() }),
+            Value::List(_) | Value::Map(_) | Value::Other(_) => {
+                let found = node.in_words();
+                let quotes = if matches!(node.value, Value::Other(_)) {
+                    "; put it in quotes if it is meant as text"
+                } else {
+                    ""
+                };
+                self.report(node.at, key, Fault::WrongType { found, expected: format!("{expected}{quotes}") });
+                None
+            }
+        }
+    }
+
+    /// One text, or a list of at least one.
+    fn texts<'n>(&mut self, node: &'n Node, key: &str, expected: &str) -> Vec<Text<'n>> {
+        match &node.value {
+            Value::List(items) if items.is_empty() => {
+                self.report(node.at, key, Fault::EmptyList);
+                Vec::new()
+            }
+            Value::List(items) => items
+                .iter()
+                .enumerate()
+                .filter_map(|(at, item)| self.text_of(item, &format!("{key}[{at}]"), "a text"))
+                .collect(),
+            Value::Text(_) | Value::Map(_) | Value::Other(_) => self.text_of(node, key, expected).into_iter().collect(),
+        }
     }
 }
 
-fn check_who(who: WhoSpec, report: &mut dyn FnMut(&str, String)) -> Who {
-    let WhoSpec { door, directory, account, eab, cluster, namespace, service_account } = who;
-    let mut doors = Vec::new();
-    for text in door.into_vec() {
-        match text.parse() {
-            Ok(door) => doors.push(door),
-            Err(error) => report(&text, format!("\"{text}\" is no door: {error}")),
-        }
-    }
-    let claims = [account, eab, cluster, namespace, service_account];
-    let claims =
-        Claims::NAMES.iter().copied().zip(claims.map(OneOrMany::into_vec)).filter(|(_, values)| !values.is_empty());
-    Who { doors, directories: directory.into_vec(), claims: claims.collect() }
+/// The fields of one map.
+struct Fields<'n> {
+    entries: &'n [(Key, Node)],
+    /// Fields that were probably meant by others that do not exist.
+    misspelled: Vec<String>,
 }
 
-/// Allows that can never matter, since an unconditional deny covers all that they grant, and
-/// allows that say what an earlier one said.
-fn useless(rules: &[Rule]) -> Vec<(&str, String)> {
-    let mut found = Vec::new();
-    for rule in rules.iter().filter(|rule| rule.effect == Effect::Allow && !rule.what.takes_all_names()) {
-        let covering = rules.iter().find(|other| {
-            other.effect == Effect::Deny
-                && other.when.is_none()
-                && other.who.covers(&rule.who)
-                && other.what.covers(&rule.what)
-        });
-        if let Some(other) = covering {
-            let (name, other) = (&rule.name, &other.name);
-            found
-                .push((name.as_str(), format!("rule {name} can never matter: rule {other} denies all that it allows")));
-        }
+impl<'n> Fields<'n> {
+    fn entry(&self, name: &str) -> Option<&'n (Key, Node)> {
+        self.entries.iter().find(|(key, _)| key.text == name)
     }
-    found
+
+    fn get(&self, name: &str) -> Option<&'n Node> {
+        self.entry(name).map(|(_, node)| node)
+    }
+
+    /// Whether a field is missing and not just misspelled, which was reported already.
+    fn lacks(&self, name: &str) -> bool {
+        self.entry(name).is_none() && !self.misspelled.iter().any(|meant| meant == name)
+    }
+}
+
+/// Whether what is left of an iterator over characters begins with a text.
+trait StartsWith {
+    fn as_str_starts(&self, text: &str) -> bool;
+}
+
+impl<I: Iterator<Item = char> + Clone> StartsWith for I {
+    fn as_str_starts(&self, text: &str) -> bool {
+        let mut rest = self.clone();
+        text.chars().all(|c| rest.next() == Some(c))
+    }
+}
+
+/// Characters that could make a text look like something else: controls, and those that turn or
+/// hide their neighbours.
+fn unshowable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+fn unknown(found: &str, known: &[&str]) -> Fault {
+    let lower: Vec<String> = known.iter().map(|word| word.to_lowercase()).collect();
+    let near = nearest(found, lower.iter().map(String::as_str));
+    let near = near.and_then(|near| lower.iter().position(|word| word == near)).and_then(|at| known.get(at));
+    Fault::UnknownValue {
+        found: shortened(found),
+        nearest: near.map(ToString::to_string),
+        known: known.iter().map(ToString::to_string).collect(),
+    }
 }

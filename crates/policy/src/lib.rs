@@ -1,20 +1,30 @@
-//! The issuance policy: who may have which names under which profile, on which conditions.
+//! The issuance-policy language: who may have which names, under which profile, and why.
 //!
-//! Default deny. `allow` grants, `deny` wins over it, `warn` grants nothing and refuses nothing
-//! but is recorded with the decision. A condition that fails to evaluate is a deny. What needs a
-//! fact that is not there yet (the key, at newOrder) is undecided.
+//! A [`Policy`] is one file, read and checked as a whole; [`Policy::evaluate`] answers one
+//! [`Request`] with one [`Decision`] that names its rules. What no rule allows is denied, a deny
+//! wins over every allow, and a condition that cannot be evaluated is a deny.
 //!
-//! Pure: no clock, no files. A [`Policy`] is parsed from its text and never changes.
+//! Pure: no clock, no files, no randomness. A caller brings the text, the facts and `now`. The
+//! crate never decides whether a requester is who it says: it is told what is proven and what is
+//! merely claimed, and keeps the two apart.
 
-pub mod condition;
-pub mod decision;
-pub mod language;
-pub mod pattern;
-pub mod requester;
-
+mod condition;
+mod cover;
+mod decision;
+mod error;
 mod evaluate;
+mod index;
+mod language;
+mod node;
+mod pattern;
+mod requester;
+mod rule;
+mod spelling;
 
-pub use decision::{Decision, NameVerdict, Outcome, PolicyHash, RuleName, Warning};
-pub use evaluate::Request;
-pub use language::{Format, Policy, PolicyError, PolicyErrors};
+pub use decision::{Decision, NameVerdict, Outcome, PolicyHash, Warning};
+pub use error::{Fault, PolicyError, PolicyErrors};
+pub use evaluate::{Policy, Request};
+pub use language::Format;
+pub use pattern::PatternFault;
 pub use requester::{Claims, Door, Fact, Requester};
+pub use rule::{Effect, RuleName};

@@ -1,105 +1,143 @@
-//! Patterns over names: `*` is one label, `**` one or more, only as the whole leftmost label; a
-//! pattern that looks like more than that is refused with what would be meant.
+//! Patterns over names. A pattern that means something else than it looks is refused, with what
+//! was probably meant.
+//!
+//! `*` is exactly one label and `**` one or more, each only as the whole leftmost label. No
+//! pattern matches a wildcard name: those are granted letter for letter.
 
 use std::{fmt, net::IpAddr};
 
-use chancery_pki::{DnsName, Name, SpiffeId};
+use chancery_pki::{DnsName, Name, NameRejection, SpiffeId};
 use ipnet::IpNet;
 
-/// Why a text is no pattern.
+/// Why a text is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{text}\" {why}")]
-pub struct PatternRejection {
-    /// The text.
-    pub text: String,
-    /// What is wrong with it, and what would be right.
-    pub why: String,
+pub enum PatternFault {
+    /// Nothing there.
+    #[error("it is empty")]
+    Empty,
+    /// Spaces or other invisible characters.
+    #[error("a name has no spaces or other invisible characters")]
+    Space,
+    /// A character beyond ASCII: it may look like another one.
+    #[error(
+        "{character:?} (U+{code:04X}) is not ASCII and may look like another letter; an internationalized name is written as its A-label (xn--…)"
+    )]
+    NotAscii {
+        /// The character.
+        character: char,
+        /// Its code point.
+        code: u32,
+    },
+    /// Upper case.
+    #[error("names are compared in lower case")]
+    UpperCase,
+    /// A dot at the end.
+    #[error("a name in a certificate has no trailing dot")]
+    TrailingDot,
+    /// A dot at the beginning.
+    #[error("a leading dot says nothing here: **. before a name means one or more labels")]
+    LeadingDot,
+    /// A star that is a part of a label.
+    #[error("a star is a whole label, never a part of one such as {label:?}")]
+    StarInsideLabel {
+        /// The label.
+        label: String,
+    },
+    /// A star elsewhere than leftmost.
+    #[error("a star stands only as the leftmost label")]
+    StarNotLeftmost,
+    /// More than one star label.
+    #[error("there is one star at most: * is one label, ** is one or more")]
+    SeveralStars,
+    /// Three stars or more.
+    #[error("* is one label and ** is one or more; there is nothing else")]
+    TooManyStars,
+    /// A star with nothing below it.
+    #[error("a star needs a name below it, as in *.example.com")]
+    StarAlone,
+    /// An address among the names.
+    #[error("an address belongs under addresses")]
+    Address,
+    /// A URI among the names.
+    #[error("a SPIFFE ID belongs under spiffe, and names have neither scheme, port nor path")]
+    Uri,
+    /// A plain name among the wildcards.
+    #[error(
+        "not a wildcard name: those begin with *. and are granted letter for letter; plain names belong under names"
+    )]
+    NotAWildcard,
+    /// A `**` among the wildcards.
+    #[error("a wildcard name is granted letter for letter; ** is a pattern for plain names")]
+    PatternAmongWildcards,
+    /// Any other fault of a name.
+    #[error("{0}")]
+    Name(NameRejection),
+    /// Neither a range nor an address.
+    #[error("not an address range such as 10.0.0.0/8 or 2001:db8::/32")]
+    NotARange,
+    /// Bits behind the prefix.
+    #[error("there are bits behind the prefix, so the range is not the one that it looks like")]
+    HostBits,
+    /// Not in its one canonical form.
+    #[error("not in canonical form (RFC 5952)")]
+    NotCanonical,
+    /// An IPv4 address in IPv6 clothes; no certificate names one.
+    #[error("no certificate names an IPv4-mapped address; write the IPv4 range")]
+    Mapped,
+    /// A `**` elsewhere than last in a SPIFFE pattern.
+    #[error("** stands only as the last segment of a path")]
+    RestNotLast,
+    /// A star in a trust domain.
+    #[error("a trust domain is written out; stars stand for segments of the path")]
+    StarInTrustDomain,
 }
 
-fn no<T>(text: &str, why: impl Into<String>) -> Result<T, PatternRejection> {
-    Err(PatternRejection { text: text.chars().flat_map(char::escape_debug).collect(), why: why.into() })
-}
+/// A fault and what was probably meant.
+pub(crate) type Refused = (PatternFault, Option<String>);
 
-/// A pattern over plain DNS names. A certificate *for* a wildcard name is never matched by one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum NamePattern {
+/// A pattern over plain DNS names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum NamePattern {
     /// This name.
     Exact(DnsName),
-    /// One label before this.
-    OneLabel(DnsName),
-    /// One or more labels before this.
-    Below(DnsName),
+    /// Exactly one label above this name.
+    OneAbove(DnsName),
+    /// One or more labels above this name.
+    AnyAbove(DnsName),
 }
 
 impl NamePattern {
-    /// Reads a pattern.
-    ///
-    /// # Errors
-    ///
-    /// [`PatternRejection`].
-    pub fn parse(text: &str) -> Result<Self, PatternRejection> {
-        if text.trim() != text {
-            return no(text, "has white space around it");
-        }
-        if !text.is_ascii() {
-            let why = match idna::domain_to_ascii(text) {
-                Ok(ascii) if ascii != text => {
-                    format!("is not ASCII; letters can look alike: write its A-label form {ascii}")
-                }
-                _ => "is not ASCII; letters can look alike: write the A-label form (xn--…)".to_owned(),
+    pub(crate) fn parse(text: &str) -> Result<Self, Refused> {
+        check_text(text)?;
+        if text.starts_with("spiffe:") || text.contains("://") || text.contains('/') || text.contains(':') {
+            let host = text.split("://").last().unwrap_or_default().split(['/', ':']).next().unwrap_or_default();
+            let fault = if text.parse::<IpAddr>().is_ok() || text.parse::<IpNet>().is_ok() {
+                PatternFault::Address
+            } else {
+                PatternFault::Uri
             };
-            return no(text, why);
+            let meant = (fault == PatternFault::Uri && !text.starts_with("spiffe:")).then(|| host.to_owned());
+            return Err((fault, meant.and_then(valid)));
         }
-        if text.bytes().any(|c| c.is_ascii_uppercase()) {
-            return no(
-                text,
-                format!("has upper case, and names are compared in lower case: write {}", text.to_ascii_lowercase()),
-            );
+        if let Some(rest) = text.strip_prefix('.') {
+            return Err((PatternFault::LeadingDot, valid(format!("**.{rest}"))));
         }
-        if let Some(bare) = text.strip_suffix('.') {
-            return no(text, format!("ends in a dot, and no name in a certificate does: write {bare}"));
-        }
-        let (make, base): (fn(DnsName) -> Self, &str) = if let Some(base) = text.strip_prefix("**.") {
-            (Self::Below, base)
-        } else if let Some(base) = text.strip_prefix("*.") {
-            (Self::OneLabel, base)
-        } else {
-            (Self::Exact, text)
+        check_stars(text)?;
+        let (make, base): (fn(DnsName) -> Self, _) = match (text.strip_prefix("**."), text.strip_prefix("*.")) {
+            (Some(base), _) => (Self::AnyAbove, base),
+            (None, Some(base)) => (Self::OneAbove, base),
+            (None, None) => (Self::Exact, text),
         };
-        if base.contains('*') {
-            return no(
-                text,
-                "has a * elsewhere than as the whole leftmost label: * is one label (*.example.com), ** one or more (**.example.com)",
-            );
-        }
         match base.parse() {
-            Ok(base) => Ok(make(base)),
-            Err(error) => no(text, format!("is no name: {error}")),
+            Ok(name) => Ok(make(name)),
+            Err(NameRejection::LooksLikeAnAddress) => Err((PatternFault::Address, None)),
+            Err(rejection) => Err((PatternFault::Name(rejection), None)),
         }
     }
 
-    /// Whether the name is one of those meant.
-    #[must_use]
-    pub fn matches(&self, name: &DnsName) -> bool {
-        let before = |base: &DnsName| name.as_str().strip_suffix(base.as_str()).and_then(|rest| rest.strip_suffix('.'));
+    pub(crate) const fn base(&self) -> &DnsName {
         match self {
-            Self::Exact(exact) => exact == name,
-            Self::OneLabel(base) => before(base).is_some_and(|label| !label.is_empty() && !label.contains('.')),
-            Self::Below(base) => before(base).is_some_and(|labels| !labels.is_empty()),
-        }
-    }
-
-    /// Whether every name that `other` means is meant by this one too.
-    #[must_use]
-    pub fn covers(&self, other: &Self) -> bool {
-        let at_or_below = |base: &DnsName, above: &DnsName| {
-            base == above || base.as_str().strip_suffix(above.as_str()).is_some_and(|rest| rest.ends_with('.'))
-        };
-        match (self, other) {
-            (_, Self::Exact(name)) => self.matches(name),
-            (Self::OneLabel(base), Self::OneLabel(other)) => base == other,
-            (Self::Below(base), Self::OneLabel(other) | Self::Below(other)) => at_or_below(other, base),
-            (Self::Exact(_), _) | (Self::OneLabel(_), Self::Below(_)) => false,
+            Self::Exact(name) | Self::OneAbove(name) | Self::AnyAbove(name) => name,
         }
     }
 }
@@ -108,124 +146,242 @@ impl fmt::Display for NamePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exact(name) => name.fmt(f),
-            Self::OneLabel(base) => write!(f, "*.{base}"),
-            Self::Below(base) => write!(f, "**.{base}"),
+            Self::OneAbove(base) => write!(f, "*.{base}"),
+            Self::AnyAbove(base) => write!(f, "**.{base}"),
         }
     }
 }
 
-/// Reads a wildcard name, which is matched letter for letter.
-///
-/// # Errors
-///
-/// [`PatternRejection`].
-pub fn wildcard(text: &str) -> Result<DnsName, PatternRejection> {
-    if text.starts_with("**") {
-        return no(text, "is a pattern; a wildcard certificate is granted letter for letter, as in *.example.com");
+/// A suggestion is only made if it would be taken.
+fn valid(text: String) -> Option<String> {
+    NamePattern::parse(&text).is_ok().then_some(text)
+}
+
+/// Characters that look like a star and are none.
+const STAR_LOOKALIKES: [char; 7] = ['\u{66d}', '\u{204e}', '\u{2217}', '\u{22c6}', '\u{2731}', '\u{fe61}', '\u{ff0a}'];
+
+/// What is common to names and wildcards: visible ASCII in lower case without a dot at the end.
+fn check_text(text: &str) -> Result<(), Refused> {
+    if text.is_empty() {
+        return Err((PatternFault::Empty, None));
+    }
+    let invisible = |c: char| c.is_whitespace() || c.is_control();
+    if text.chars().any(invisible) {
+        let visible: String = text.chars().filter(|c| !invisible(*c)).collect();
+        return Err((PatternFault::Space, valid(visible)));
+    }
+    if let Some(character) = text.chars().find(|c| !c.is_ascii()) {
+        let starred: String = text.chars().map(|c| if STAR_LOOKALIKES.contains(&c) { '*' } else { c }).collect();
+        let (stars, base) = match (starred.strip_prefix("**."), starred.strip_prefix("*.")) {
+            (Some(base), _) => ("**.", base),
+            (None, Some(base)) => ("*.", base),
+            (None, None) => ("", starred.as_str()),
+        };
+        let ascii = idna::domain_to_ascii_strict(base).ok().map(|base| format!("{stars}{base}"));
+        return Err((PatternFault::NotAscii { character, code: u32::from(character) }, ascii.and_then(valid)));
+    }
+    if let Some(bare) = text.strip_suffix('.') {
+        return Err((PatternFault::TrailingDot, valid(bare.to_ascii_lowercase())));
+    }
+    if text.bytes().any(|c| c.is_ascii_uppercase()) {
+        return Err((PatternFault::UpperCase, valid(text.to_ascii_lowercase())));
+    }
+    Ok(())
+}
+
+/// Stars stand alone, once, leftmost, and above something.
+fn check_stars(text: &str) -> Result<(), Refused> {
+    if !text.contains('*') {
+        return Ok(());
+    }
+    let is_star = |label: &str| label.bytes().all(|c| c == b'*');
+    let labels: Vec<&str> = text.split('.').collect();
+    let starred = labels.iter().filter(|label| label.contains('*')).count();
+    let last = labels.iter().rposition(|label| label.contains('*')).map_or(0, |at| at + 1);
+    // What lies right of the last star is what was meant to be fixed.
+    let base = labels.get(last..).unwrap_or_default().join(".");
+    let meant = |stars: &str| valid(format!("{stars}.{base}"));
+    if let Some(label) = labels.iter().find(|label| label.contains('*') && !is_star(label)) {
+        let stars = if last > 1 { "**" } else { "*" };
+        return Err((PatternFault::StarInsideLabel { label: (*label).to_owned() }, meant(stars)));
+    }
+    if labels.iter().any(|label| label.contains('*') && label.len() > 2) {
+        return Err((PatternFault::TooManyStars, meant("**")));
+    }
+    if starred > 1 {
+        return Err((PatternFault::SeveralStars, meant("**")));
+    }
+    if last > 1 {
+        return Err((PatternFault::StarNotLeftmost, meant("**")));
+    }
+    if labels.len() == 1 {
+        return Err((PatternFault::StarAlone, None));
+    }
+    Ok(())
+}
+
+/// Reads a wildcard name, which is matched letter for letter; gives its base.
+pub(crate) fn wildcard(text: &str) -> Result<DnsName, Refused> {
+    let only_wildcards = |(fault, meant): Refused| (fault, meant.filter(|meant| wildcard(meant).is_ok()));
+    check_text(text).map_err(only_wildcards)?;
+    if let Some(base) = text.strip_prefix("**.") {
+        let meant = format!("*.{base}");
+        return Err((PatternFault::PatternAmongWildcards, wildcard(&meant).is_ok().then_some(meant)));
+    }
+    check_stars(text).map_err(only_wildcards)?;
+    if !text.starts_with('*') {
+        let meant = format!("*.{text}");
+        return Err((PatternFault::NotAWildcard, wildcard(&meant).is_ok().then_some(meant)));
     }
     match Name::dns(text) {
-        Ok(Name::Wildcard(base)) if text == format!("*.{base}") => Ok(base),
-        Ok(Name::Wildcard(base)) => no(text, format!("has upper case: write *.{base}")),
-        Ok(_) => {
-            no(text, format!("is no wildcard name: plain names stand under `names`, wildcards look like *.{text}"))
-        }
-        Err(error) => no(text, format!("is no wildcard name: {error}")),
+        Ok(Name::Wildcard(base)) => Ok(base),
+        Ok(Name::Dns(_) | Name::Ip(_) | Name::Spiffe(_)) => Err((PatternFault::NotAWildcard, None)),
+        Err(rejection) => Err((PatternFault::Name(rejection), None)),
     }
 }
 
-/// Reads an address range; bits behind the prefix must be zero.
-///
-/// # Errors
-///
-/// [`PatternRejection`].
-pub fn range(text: &str) -> Result<IpNet, PatternRejection> {
-    let net: IpNet = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
+/// Reads an address range, or one address; its bits behind the prefix are zero.
+pub(crate) fn range(text: &str) -> Result<IpNet, Refused> {
+    if text.is_empty() {
+        return Err((PatternFault::Empty, None));
+    }
+    let net = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
         (Ok(net), _) => net,
-        (_, Ok(address)) => IpNet::from(address),
-        _ => return no(text, "is no address range: write 10.0.0.0/8 or one address"),
+        (Err(_), Ok(address)) => IpNet::from(address),
+        (Err(_), Err(_)) => {
+            let bare = text.trim();
+            let meant = (bare != text && range(bare).is_ok()).then(|| bare.to_owned());
+            return Err((PatternFault::NotARange, meant));
+        }
     };
+    if let IpNet::V6(six) = net
+        && let Some(four) = six.network().to_ipv4_mapped()
+        && let Some(length) = six.prefix_len().checked_sub(96)
+    {
+        let meant = IpNet::new(IpAddr::V4(four), length).ok().map(|net| net.trunc().to_string());
+        return Err((PatternFault::Mapped, meant));
+    }
     if net.trunc() != net {
-        return no(text, format!("has bits behind its prefix: write {}", net.trunc()));
+        return Err((PatternFault::HostBits, Some(net.trunc().to_string())));
+    }
+    let whole = net.prefix_len() == net.max_prefix_len();
+    if net.to_string() != text && !(whole && net.addr().to_string() == text) {
+        // 010 is eight to some and ten to others: no guess.
+        let meant = matches!(net, IpNet::V6(_)).then(|| net.to_string());
+        return Err((PatternFault::NotCanonical, meant));
     }
     Ok(net)
 }
 
-/// A pattern over SPIFFE IDs: segments of the path may be `*` (one segment) or, as the last, `**` (one or more).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SpiffePattern {
+/// A pattern over SPIFFE IDs: a trust domain, then segments of the path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SpiffePattern {
     trust_domain: String,
     segments: Vec<Segment>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Segment {
     Exact(String),
+    /// `*`: exactly one segment.
     One,
+    /// `**`: one or more, as the last.
     Rest,
 }
 
 impl SpiffePattern {
-    /// Reads a pattern.
-    ///
-    /// # Errors
-    ///
-    /// [`PatternRejection`].
-    pub fn parse(text: &str) -> Result<Self, PatternRejection> {
-        let plain = text.replace("/**", "/x").replace("/*", "/x");
-        if plain.contains('*') {
-            return no(text, "has a * elsewhere than as a whole segment of the path");
+    pub(crate) fn parse(text: &str) -> Result<Self, Refused> {
+        if text.is_empty() {
+            return Err((PatternFault::Empty, None));
         }
-        if let Err(error) = plain.parse::<SpiffeId>() {
-            return no(text, format!("is no SPIFFE ID pattern: {error}"));
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err((PatternFault::Space, None));
         }
-        let rest = text.strip_prefix("spiffe://").unwrap_or_default();
+        if let Some(character) = text.chars().find(|c| !c.is_ascii()) {
+            return Err((PatternFault::NotAscii { character, code: u32::from(character) }, None));
+        }
+        let Some(rest) = text.strip_prefix("spiffe://") else {
+            let rejection = NameRejection::NotASpiffeId { why: "it starts with spiffe:// in lower case" };
+            let meant = format!("spiffe://{}", text.split("://").last().unwrap_or_default());
+            let valid = Self::parse(&meant).is_ok().then_some(meant);
+            return Err((PatternFault::Name(rejection), valid));
+        };
         let mut parts = rest.split('/');
-        let trust_domain = parts.next().unwrap_or_default().to_owned();
+        let trust_domain = parts.next().unwrap_or_default();
+        if trust_domain.contains('*') {
+            return Err((PatternFault::StarInTrustDomain, None));
+        }
         let segments: Vec<Segment> = parts
             .map(|part| match part {
-                "*" => Segment::One,
-                "**" => Segment::Rest,
-                exact => Segment::Exact(exact.to_owned()),
+                "*" => Ok(Segment::One),
+                "**" => Ok(Segment::Rest),
+                starred if starred.contains('*') => {
+                    Err((PatternFault::StarInsideLabel { label: starred.to_owned() }, None))
+                }
+                exact => Ok(Segment::Exact(exact.to_owned())),
             })
-            .collect();
-        let rest_inside = segments.iter().rev().skip(1).any(|segment| *segment == Segment::Rest);
-        if rest_inside {
-            return no(text, "has ** elsewhere than as its last segment");
+            .collect::<Result<_, Refused>>()?;
+        if segments.iter().rev().skip(1).any(|segment| *segment == Segment::Rest) {
+            return Err((PatternFault::RestNotLast, None));
         }
-        Ok(Self { trust_domain, segments })
+        // With every star filled in, what remains must be a SPIFFE ID.
+        let filled: String =
+            segments.iter().fold(format!("spiffe://{trust_domain}"), |filled, segment| match segment {
+                Segment::Exact(exact) => format!("{filled}/{exact}"),
+                Segment::One | Segment::Rest => format!("{filled}/x"),
+            });
+        if let Err(rejection) = filled.parse::<SpiffeId>() {
+            return Err((PatternFault::Name(rejection), None));
+        }
+        Ok(Self { trust_domain: trust_domain.to_owned(), segments })
     }
 
-    /// Whether the ID is one of those meant.
-    #[must_use]
-    pub fn matches(&self, id: &SpiffeId) -> bool {
-        if id.trust_domain() != self.trust_domain {
+    pub(crate) fn trust_domain(&self) -> &str {
+        &self.trust_domain
+    }
+
+    pub(crate) fn matches(&self, id: &SpiffeId) -> bool {
+        id.trust_domain() == self.trust_domain && {
+            let mut parts = id.path().split('/').skip(1);
+            for segment in &self.segments {
+                match (segment, parts.next()) {
+                    (_, None) => return false,
+                    (Segment::Rest, Some(_)) => return true,
+                    (Segment::Exact(exact), Some(part)) if exact != part => return false,
+                    (Segment::Exact(_) | Segment::One, Some(_)) => {}
+                }
+            }
+            parts.next().is_none()
+        }
+    }
+
+    /// Whether every ID that `other` matches is matched by this one.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        if self.trust_domain != other.trust_domain {
             return false;
         }
-        let mut parts = id.path().split('/').skip(1);
+        let mut theirs = other.segments.iter();
         for segment in &self.segments {
-            match (segment, parts.next()) {
+            match (segment, theirs.next()) {
                 (_, None) => return false,
                 (Segment::Rest, Some(_)) => return true,
-                (Segment::One, Some(_)) => {}
-                (Segment::Exact(exact), Some(part)) if exact == part => {}
-                (Segment::Exact(_), Some(_)) => return false,
+                (Segment::One, Some(Segment::Exact(_) | Segment::One)) => {}
+                (Segment::Exact(ours), Some(Segment::Exact(theirs))) if ours == theirs => {}
+                (Segment::Exact(_) | Segment::One, Some(_)) => return false,
             }
         }
-        parts.next().is_none()
+        theirs.next().is_none()
     }
 }
 
 impl fmt::Display for SpiffePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "spiffe://{}", self.trust_domain)?;
-        for segment in &self.segments {
-            match segment {
-                Segment::Exact(exact) => write!(f, "/{exact}")?,
-                Segment::One => f.write_str("/*")?,
-                Segment::Rest => f.write_str("/**")?,
-            }
-        }
-        Ok(())
+        self.segments.iter().try_for_each(|segment| match segment {
+            Segment::Exact(exact) => write!(f, "/{exact}"),
+            Segment::One => f.write_str("/*"),
+            Segment::Rest => f.write_str("/**"),
+        })
     }
 }
 
@@ -234,56 +390,119 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_star_is_one_label_and_two_are_one_or_more() {
-        let one = NamePattern::parse("*.apps.example.com").unwrap();
-        let more = NamePattern::parse("**.apps.example.com").unwrap();
-        for (name, by_one, by_more) in [
-            ("a.apps.example.com", true, true),
-            ("a.b.apps.example.com", false, true),
-            ("apps.example.com", false, false),
-            ("aapps.example.com", false, false),
+    fn a_pattern_that_means_something_else_than_it_looks_is_refused_with_what_was_meant() {
+        for (text, meant) in [
+            ("web*.example.com", Some("*.example.com")),
+            ("*web.example.com", Some("*.example.com")),
+            ("a.*.example.com", Some("**.example.com")),
+            ("*.*.example.com", Some("**.example.com")),
+            ("***.example.com", Some("**.example.com")),
+            ("**.*.example.com", Some("**.example.com")),
+            ("a.w*b.example.com", Some("**.example.com")),
+            ("*", None),
+            ("**", None),
+            ("*.", None),
+            ("", None),
+            ("example.com.", Some("example.com")),
+            ("Example.COM.", Some("example.com")),
+            (".example.com", Some("**.example.com")),
+            ("Example.com", Some("example.com")),
+            (" example.com", Some("example.com")),
+            ("a b.example.com", Some("ab.example.com")),
+            ("example\u{200b}.com", Some("example.com")),
+            ("ex\u{430}mple.com", Some("xn--exmple-4nf.com")),
+            ("*.b\u{fc}cher.example", Some("*.xn--bcher-kva.example")),
+            ("example\u{3002}com", Some("example.com")),
+            ("\u{ff45}xample.com", Some("example.com")),
+            ("\u{2217}.example.com", Some("*.example.com")),
+            ("https://example.com/x", Some("example.com")),
+            ("example.com:443", Some("example.com")),
+            ("spiffe://a/b", None),
+            ("10.0.0.1", None),
+            ("10.0.0.0/8", None),
+            ("2001:db8::1", None),
+            ("a..b", None),
+            ("a_b.example.com", None),
+            ("xn--a.example", None),
+            ("?.example.com", None),
+            ("[a-z].example.com", None),
         ] {
-            let name: DnsName = name.parse().unwrap();
-            assert_eq!((one.matches(&name), more.matches(&name)), (by_one, by_more), "{name}");
+            let (_, suggestion) = NamePattern::parse(text).expect_err(text);
+            assert_eq!(suggestion.as_deref(), meant, "{text:?}");
         }
     }
 
     #[test]
-    fn patterns_that_mean_something_else_than_they_look_are_refused() {
-        for text in [
-            "a*.example.com",
-            "*a.example.com",
-            "*.*.example.com",
-            "a.*.example.com",
-            "**",
-            "*",
-            "example.com.",
-            "Example.com",
-            "exаmple.com",
-            " example.com",
-            "a..b",
-            "***.example.com",
-            "a b.example.com",
+    fn wildcards_are_wildcard_names_and_nothing_else() {
+        assert_eq!(wildcard("*.example.com").expect("a wildcard").as_str(), "example.com");
+        for (text, meant) in [
+            ("example.com", Some("*.example.com")),
+            ("**.example.com", Some("*.example.com")),
+            ("*.Example.com", Some("*.example.com")),
+            ("*.com", None),
+            ("**.com", None),
+            ("com", None),
+            ("*", None),
+            ("*.*.example.com", None),
+            ("a.*.example.com", None),
+            ("w*.example.com", Some("*.example.com")),
+            ("*.example.com.", Some("*.example.com")),
         ] {
-            assert!(NamePattern::parse(text).is_err(), "{text:?} was taken");
+            let (_, suggestion) = wildcard(text).expect_err(text);
+            assert_eq!(suggestion.as_deref(), meant, "{text:?}");
         }
     }
 
     #[test]
-    fn a_range_with_bits_behind_its_prefix_is_refused() {
-        assert!(range("10.0.0.1/8").is_err());
-        assert!(range("10.0.0.0/8").is_ok());
-        assert!(range("10.0.0.1").is_ok());
+    fn a_range_says_exactly_which_addresses() {
+        for text in ["10.0.0.0/8", "10.0.0.1", "10.0.0.1/32", "0.0.0.0/0", "2001:db8::/32", "::1", "fd00::/8"] {
+            assert!(range(text).is_ok(), "{text}");
+        }
+        for (text, meant) in [
+            ("10.0.0.1/8", Some("10.0.0.0/8")),
+            ("2001:DB8::/32", Some("2001:db8::/32")),
+            ("2001:db8:0:0::/64", Some("2001:db8::/64")),
+            ("::ffff:10.0.0.0/104", Some("10.0.0.0/8")),
+            ("::ffff:10.0.0.1", Some("10.0.0.1/32")),
+            (" 10.0.0.0/8", Some("10.0.0.0/8")),
+            ("10.0.0.0/33", None),
+            ("010.0.0.0/8", None),
+            ("10.0.0", None),
+            ("10.*", None),
+            ("", None),
+        ] {
+            let (_, suggestion) = range(text).expect_err(text);
+            assert_eq!(suggestion.as_deref(), meant, "{text:?}");
+        }
     }
 
     #[test]
     fn spiffe_patterns_match_segment_by_segment() {
-        let pattern = SpiffePattern::parse("spiffe://cluster.local/ns/*/sa/**").unwrap();
-        assert!(pattern.matches(&"spiffe://cluster.local/ns/a/sa/b/c".parse().unwrap()));
-        assert!(!pattern.matches(&"spiffe://cluster.local/ns/a/b/sa/c".parse().unwrap()));
-        assert!(!pattern.matches(&"spiffe://cluster.local/ns/a/sa".parse().unwrap()));
-        assert!(!pattern.matches(&"spiffe://other/ns/a/sa/b".parse().unwrap()));
-        assert!(SpiffePattern::parse("spiffe://a/**/b").is_err());
-        assert!(SpiffePattern::parse("spiffe://a/b*").is_err());
+        let pattern = SpiffePattern::parse("spiffe://cluster.local/ns/*/sa/**").expect("a pattern");
+        for (id, expected) in [
+            ("spiffe://cluster.local/ns/a/sa/b", true),
+            ("spiffe://cluster.local/ns/a/sa/b/c", true),
+            ("spiffe://cluster.local/ns/a/sa", false),
+            ("spiffe://cluster.local/ns/a/b/sa/c", false),
+            ("spiffe://cluster.locale/ns/a/sa/b", false),
+            ("spiffe://cluster.local", false),
+        ] {
+            assert_eq!(pattern.matches(&id.parse().expect("an id")), expected, "{id}");
+        }
+        for text in [
+            "spiffe://td/**/a",
+            "spiffe://td/a*",
+            "spiffe://*/a",
+            "spiffe://td/",
+            "spiffe://td//a",
+            "spiffe://TD/a",
+            "spiffe://td/%41",
+            "spiffe://td/../a",
+            "spiffe://",
+            "https://td/a",
+            "spiffe://td/***",
+        ] {
+            assert!(SpiffePattern::parse(text).is_err(), "{text}");
+        }
     }
 }

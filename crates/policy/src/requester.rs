@@ -1,30 +1,30 @@
-//! Who asks: typed claims, those that the door proved apart from those that were merely said.
+//! Who asks: the door it came through, what it proved, and what it merely claims.
 
 use std::{fmt, str::FromStr};
 
-/// Where a request enters.
+/// A way into the authority, each with its own proof of identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Door {
-    /// The ACME server.
+    /// ACME (RFC 8555): an account key.
     Acme,
-    /// The cert-manager external issuer.
+    /// cert-manager's external issuer: a Kubernetes service account.
     CertManager,
-    /// Kubernetes signers.
+    /// Kubernetes signers (CertificateSigningRequest, PodCertificateRequest).
     KubernetesSigner,
-    /// The Istio CA endpoint.
+    /// The mesh endpoint: a workload's token.
     Mesh,
-    /// The REST API and the command line.
+    /// The REST API: a signed-in user.
     Api,
     /// The server's own TLS certificate.
     OwnTls,
 }
 
 impl Door {
-    /// All doors.
+    /// Every door.
     pub const ALL: [Self; 6] =
         [Self::Acme, Self::CertManager, Self::KubernetesSigner, Self::Mesh, Self::Api, Self::OwnTls];
 
-    /// As a policy file writes it.
+    /// As a policy spells it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -44,9 +44,9 @@ impl fmt::Display for Door {
     }
 }
 
-/// No door of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the doors are acme, cert-manager, kubernetes-signer, mesh, api and own-tls")]
+/// The text names no door.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no such door: the doors are acme, cert-manager, kubernetes-signer, mesh, api and own-tls")]
 pub struct UnknownDoor;
 
 impl FromStr for Door {
@@ -57,77 +57,104 @@ impl FromStr for Door {
     }
 }
 
-macro_rules! claims {
-    ($($(#[$doc:meta])* $field:ident = $text:literal,)*) => {
-        /// Facts about a requester.
-        #[derive(Debug, Clone, Default, PartialEq, Eq)]
-        pub struct Claims { $($(#[$doc])* pub $field: Option<String>,)* }
+/// Which claim; the order is that of rendering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum ClaimKind {
+    Account,
+    Eab,
+    Cluster,
+    Namespace,
+    ServiceAccount,
+    User,
+}
 
-        impl Claims {
-            /// The names of all claims, as policy files write them.
-            pub const NAMES: &'static [&'static str] = &[$($text,)*];
+impl ClaimKind {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Account, Self::Eab, Self::Cluster, Self::Namespace, Self::ServiceAccount, Self::User];
 
-            /// The claims that are there, by name.
-            pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-                [$(($text, self.$field.as_deref()),)*].into_iter().filter_map(|(name, value)| Some((name, value?)))
-            }
-
-            /// A claim by name.
-            #[must_use]
-            pub fn claim(&self, name: &str) -> Option<&str> {
-                match name { $($text => self.$field.as_deref(),)* _ => None }
-            }
+    /// As a policy's `for` spells it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Eab => "eab",
+            Self::Cluster => "cluster",
+            Self::Namespace => "namespace",
+            Self::ServiceAccount => "service-account",
+            Self::User => "user",
         }
-    };
+    }
+
+    /// As a condition spells it: CEL identifiers have no hyphens.
+    pub(crate) const fn in_conditions(self) -> &'static str {
+        match self {
+            Self::ServiceAccount => "service_account",
+            Self::Account | Self::Eab | Self::Cluster | Self::Namespace | Self::User => self.as_str(),
+        }
+    }
 }
 
-claims! {
+/// What is said about a requester. A claim that is absent, or empty, is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Claims {
     /// The ACME account's id.
-    account = "account",
-    /// The external account binding's key id.
-    eab = "eab",
+    pub account: Option<String>,
+    /// The external account binding's key id (RFC 8555 §7.3.4).
+    pub eab: Option<String>,
     /// The Kubernetes cluster.
-    cluster = "cluster",
+    pub cluster: Option<String>,
     /// The Kubernetes namespace.
-    namespace = "namespace",
-    /// The Kubernetes service account.
-    service_account = "service-account",
+    pub namespace: Option<String>,
+    /// The Kubernetes service account, without its namespace.
+    pub service_account: Option<String>,
+    /// The signed-in user.
+    pub user: Option<String>,
 }
 
-/// One fact about a requester.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fact<'a> {
-    /// Which claim.
-    pub name: &'static str,
-    /// Whether the door proved it.
-    pub proven: bool,
-    /// What it says.
-    pub value: &'a str,
+impl Claims {
+    pub(crate) fn of(&self, kind: ClaimKind) -> Option<&str> {
+        let Self { account, eab, cluster, namespace, service_account, user } = self;
+        let claim = match kind {
+            ClaimKind::Account => account,
+            ClaimKind::Eab => eab,
+            ClaimKind::Cluster => cluster,
+            ClaimKind::Namespace => namespace,
+            ClaimKind::ServiceAccount => service_account,
+            ClaimKind::User => user,
+        };
+        claim.as_deref().filter(|text| !text.is_empty())
+    }
 }
 
-/// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Who asks for a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Requester {
-    /// Through which door.
+    /// Where it came in.
     pub door: Door,
-    /// At which ACME directory.
+    /// The ACME directory it used, if its door has any.
     pub directory: Option<String>,
-    /// What the door proved. Rules look at these alone.
+    /// What was verified: by signature, MAC, token or certificate.
     pub proven: Claims,
-    /// What was merely said; conditions can see it, apart.
+    /// What the requester says without proof. A rule's `for` never reads it.
     pub claimed: Claims,
 }
 
+/// One fact about a requester, as records and pages list them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fact<'a> {
+    /// Which claim, as a policy's `for` spells it.
+    pub name: &'static str,
+    /// What it says.
+    pub value: &'a str,
+    /// Whether it was verified.
+    pub proven: bool,
+}
+
 impl Requester {
-    /// An ACME account.
+    /// An ACME account; account and external binding are proven by the account's signature.
     #[must_use]
     pub fn acme(directory: &str, account: &str, eab: Option<&str>) -> Self {
-        Self {
-            door: Door::Acme,
-            directory: Some(directory.to_owned()),
-            proven: Claims { account: Some(account.to_owned()), eab: eab.map(str::to_owned), ..Claims::default() },
-            claimed: Claims::default(),
-        }
+        let proven = Claims { account: Some(account.to_owned()), eab: eab.map(str::to_owned), ..Claims::default() };
+        Self { door: Door::Acme, directory: Some(directory.to_owned()), proven, claimed: Claims::default() }
     }
 
     /// The server itself, for its own listener.
@@ -136,25 +163,65 @@ impl Requester {
         Self { door: Door::OwnTls, directory: None, proven: Claims::default(), claimed: Claims::default() }
     }
 
-    /// All facts, proven ones first.
+    /// Every claim there is, the proven ones first; door and directory are not among them.
     pub fn facts(&self) -> impl Iterator<Item = Fact<'_>> {
-        self.proven
-            .iter()
-            .map(|(name, value)| Fact { name, proven: true, value })
-            .chain(self.claimed.iter().map(|(name, value)| Fact { name, proven: false, value }))
+        let all = |claims, proven| facts_of(claims, proven);
+        all(&self.proven, true).chain(all(&self.claimed, false))
     }
 }
 
-/// One line for people: `acme account 5Zq… (eab platform-team)`.
+fn facts_of(claims: &Claims, proven: bool) -> impl Iterator<Item = Fact<'_>> {
+    ClaimKind::ALL
+        .into_iter()
+        .filter_map(move |kind| claims.of(kind).map(|value| Fact { name: kind.as_str(), value, proven }))
+}
+
+/// `acme account AbC (eab platform-team)`: the door, the first claim, the others in brackets.
 impl fmt::Display for Requester {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.door.fmt(f)?;
-        if let Some(directory) = &self.directory {
-            write!(f, " {directory}")?;
+        write!(f, "{}", self.door)?;
+        let mut first = true;
+        let mut open = false;
+        for Fact { name, value, proven } in self.facts() {
+            // Claims come from outside: nothing in them may move a terminal's cursor.
+            let value = value.escape_debug();
+            let claimed = if proven { "" } else { "claims " };
+            if first && proven {
+                write!(f, " {name} {value}")?;
+                first = false;
+                continue;
+            }
+            f.write_str(if open { ", " } else { " (" })?;
+            write!(f, "{claimed}{name} {value}")?;
+            open = true;
         }
-        for (name, value) in self.proven.iter() {
-            write!(f, " {name} {value}")?;
-        }
-        Ok(())
+        if open { f.write_str(")") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_requester_reads_as_door_account_and_what_else_is_known() {
+        let acme = Requester::acme("default", "AbC", Some("platform-team"));
+        assert_eq!(acme.to_string(), "acme account AbC (eab platform-team)");
+        assert_eq!(Requester::acme("default", "AbC", None).to_string(), "acme account AbC");
+        assert_eq!(Requester::own_tls().to_string(), "own-tls");
+        let mut workload = Requester { door: Door::CertManager, ..Requester::own_tls() };
+        workload.proven.cluster = Some("prod-eu".to_owned());
+        workload.proven.namespace = Some("istio-ingress".to_owned());
+        workload.claimed.user = Some("eve\u{1b}[2J".to_owned());
+        assert_eq!(
+            workload.to_string(),
+            "cert-manager cluster prod-eu (namespace istio-ingress, claims user eve\\u{1b}[2J)"
+        );
+    }
+
+    #[test]
+    fn an_empty_claim_is_no_claim() {
+        let nobody = Requester::acme("default", "", None);
+        assert_eq!(nobody.facts().count(), 0);
     }
 }

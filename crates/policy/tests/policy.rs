@@ -104,13 +104,6 @@ fn what_needs_the_key_is_undecided_until_there_is_one() {
 
 #[test]
 fn a_condition_that_cannot_be_evaluated_is_a_deny_that_says_so() {
-    let policy = Policy::parse(
-        "version: v1\nrules:\n  - name: odd\n    allow: { names: [a.example.com] }\n    when: 'request.names[0] == \"a.example.com\" && request.names[size(request.names) == 1 ? 0 : 7] == \"x\" || request.names[request.profile == \"server\" ? 9 : 0] == \"y\"'\n",
-        Format::Yaml,
-        "policy",
-    );
-    // Tried on sample facts, it fails at load already; a condition that only fails later is denied then.
-    assert!(policy.unwrap_err().to_string().contains("rule odd"));
     let later = Policy::parse(
         "version: v1\nrules:\n  - name: later\n    allow: { names: [\"*.example.com\"] }\n    when: 'request.names[0] == \"a.example.com\" || request.names[5] == \"x\"'\n",
         Format::Yaml,
@@ -119,7 +112,7 @@ fn a_condition_that_cannot_be_evaluated_is_a_deny_that_says_so() {
     .unwrap();
     let decision = ask(&later, None, &["b.example.com"], None);
     assert_eq!((decision.outcome, decision.rule()), (Outcome::Deny, Some("later")));
-    assert!(decision.explain().contains("could not be evaluated"));
+    assert!(decision.explain().contains("its condition failed, which is a deny: there is no element 5"), "{decision}");
 }
 
 #[test]
@@ -133,7 +126,7 @@ fn yaml_and_toml_say_the_same() {
 fn errors_name_file_line_column_and_what_would_be_right() {
     let text = "version: v1\nrules:\n  - name: a\n    allow: { names: [\"ok.example.com\", \"a*.example.com\"] }\n";
     let error = errors(text, Format::Yaml);
-    assert!(error.starts_with("policy:4:41: "), "{error}");
+    assert!(error.starts_with("policy:4:40: "), "{error}");
     let unknown = errors("version: v1\nrules:\n  - name: a\n    alow: { names: [a.b] }\n", Format::Yaml);
     assert!(unknown.starts_with("policy:4:"), "{unknown}");
     assert!(unknown.contains("alow") && unknown.contains("allow"), "{unknown}");
@@ -144,7 +137,10 @@ fn errors_name_file_line_column_and_what_would_be_right() {
 #[test]
 fn an_allow_wholly_covered_by_an_unconditional_deny_is_refused() {
     let text = "version: v1\nrules:\n  - name: a\n    allow: { names: [\"*.x.example.com\"] }\n  - name: b\n    deny: { names: [\"**.example.com\"] }\n";
-    assert!(errors(text, Format::Yaml).contains("rule a can never matter: rule b denies all that it allows"));
+    assert!(
+        errors(text, Format::Yaml)
+            .contains("this allow can never matter: everything it grants is denied by rule \"b\"")
+    );
     let conditional = format!("{text}    when: request.profile == 'other'\n");
     Policy::parse(&conditional, Format::Yaml, "policy").unwrap();
 }
@@ -153,7 +149,7 @@ fn an_allow_wholly_covered_by_an_unconditional_deny_is_refused() {
 fn conditions_without_bounds_are_refused() {
     let nested = "request.names.all(a, request.names.all(b, request.names.all(c, a == b || b == c)))";
     let text = format!("version: v1\nrules:\n  - name: a\n    allow: {{ names: [a.b] }}\n    when: {nested}\n");
-    assert!(errors(&text, Format::Yaml).contains("nested"));
+    assert!(errors(&text, Format::Yaml).contains("nests macros more than 2 deep"));
     let unknown = "version: v1\nrules:\n  - name: a\n    allow: { names: [a.b] }\n    when: requests.names == []\n";
     assert!(errors(unknown, Format::Yaml).contains("requests"));
 }
