@@ -195,7 +195,55 @@ impl Dialer {
     ///
     /// [`DialError`]; what is transient may be tried again.
     pub async fn dial(&self, host: &Host, port: u16, deadline: Instant) -> Result<Connection, DialError> {
-        let outcome = self.dial_uncounted(host, port, deadline).await;
+        self.dial_counted(host, None, port, deadline).await
+    }
+
+    /// Connects to `host`, to which `origin` has led us (a redirect): what the zone of `origin`
+    /// refuses is refused here too, so that nobody is led into a zone that opens more.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`]; what is transient may be tried again.
+    pub async fn dial_onward(
+        &self,
+        origin: &Host,
+        host: &Host,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<Connection, DialError> {
+        self.dial_counted(host, Some(origin), port, deadline).await
+    }
+
+    /// Whether the addresses that are known without asking (an address, a fixed host) could be
+    /// dialled; what has to be looked up first could.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`], if every one of them is.
+    pub fn may_dial(&self, host: &Host, port: u16) -> Result<(), Refused> {
+        let zone = self.zone_of(host);
+        let known = match host {
+            Host::Ip(address) => std::slice::from_ref(address),
+            Host::Name(name) => zone.fixed_addresses(name).unwrap_or_default(),
+        };
+        let mut first_refused = None;
+        for address in known {
+            match self.0.guard.check(&zone, SocketAddr::new(*address, port)) {
+                Ok(()) => return Ok(()),
+                Err(refused) => _ = first_refused.get_or_insert(refused),
+            }
+        }
+        first_refused.map_or(Ok(()), Err)
+    }
+
+    async fn dial_counted(
+        &self,
+        host: &Host,
+        origin: Option<&Host>,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<Connection, DialError> {
+        let outcome = self.dial_uncounted(host, origin, port, deadline).await;
         let counters = &self.0.counters;
         match &outcome {
             Ok(_) => counters.connected.increment(),
@@ -205,10 +253,17 @@ impl Dialer {
         outcome
     }
 
-    async fn dial_uncounted(&self, host: &Host, port: u16, deadline: Instant) -> Result<Connection, DialError> {
+    async fn dial_uncounted(
+        &self,
+        host: &Host,
+        origin: Option<&Host>,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<Connection, DialError> {
         let inner = &*self.0;
         let configured = self.configured();
         let zone = configured.zones.zone_of(host);
+        let origin = origin.map(|origin| configured.zones.zone_of(origin));
         let addresses = match host {
             Host::Ip(address) => vec![*address],
             Host::Name(name) => self.addresses(&configured, zone, name, deadline).await?,
@@ -217,7 +272,8 @@ impl Dialer {
         let mut targets = Vec::with_capacity(addresses.len().min(ADDRESSES_MAX));
         for address in addresses {
             let target = SocketAddr::new(address.to_canonical(), port);
-            match inner.guard.check(zone, target) {
+            let checked = inner.guard.check(zone, target);
+            match checked.and_then(|()| origin.map_or(Ok(()), |origin| inner.guard.check(origin, target))) {
                 Ok(()) if targets.len() < ADDRESSES_MAX => targets.push(target),
                 Ok(()) => {}
                 Err(refused) => {

@@ -353,3 +353,26 @@ async fn zones_are_exchanged_while_it_runs() {
     dialer.set_zones(ZoneTable::new([spec]).unwrap());
     dial(&dialer, "a.example", port).await.unwrap();
 }
+
+#[tokio::test]
+async fn nobody_is_led_from_one_zone_into_one_that_opens_more() {
+    let (_listener, port) = listener().await;
+    let dns = FakeDns::with(Vec::new()).await;
+    let lab = ZoneSpec {
+        name: "lab".to_owned(),
+        domains: vec!["lab.test".to_owned()],
+        allow: vec!["127.0.0.0/8".parse().unwrap()],
+        resolvers: vec![dns.address],
+        fixed_hosts: BTreeMap::from([("**.lab.test".to_owned(), vec![[127, 0, 0, 1].into()])]),
+        ..ZoneSpec::default()
+    };
+    let dialer = Dialer::new(ZoneTable::new([lab]).unwrap(), DialSettings::default());
+    let [lab, inner, outside] =
+        ["a.lab.test", "b.lab.test", "a.example"].map(|host| host.parse::<chancery_egress::Host>().unwrap());
+    dialer.dial_onward(&lab, &inner, port, later()).await.unwrap();
+    let error = dialer.dial_onward(&outside, &inner, port, later()).await.unwrap_err();
+    assert!(matches!(error, DialError::Refused { .. }));
+    dialer.may_dial(&inner, port).unwrap();
+    dialer.may_dial(&outside, port).unwrap();
+    dialer.may_dial(&"127.0.0.1".parse().unwrap(), port).unwrap_err();
+}

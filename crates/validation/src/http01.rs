@@ -1,274 +1,292 @@
-//! http-01 (RFC 8555 §8.3): port 80 on the first hop, redirects followed, each through the guard anew.
+//! http-01 (RFC 8555 §8.3), over HTTP/1.1.
 
-use std::sync::Arc;
+use std::{collections::HashSet, net::SocketAddr, pin::pin};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use bytes::{Bytes, BytesMut};
-use chancery_acme::problem::ProblemType;
-use chancery_authority::ports::{Evidence, Validation};
-use chancery_egress::{Dialer, Host};
-use http::{Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
-use rustls::{
-    DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+use bytes::Bytes;
+use chancery_acme::{
+    challenge::Token,
+    problem::{Problem, ProblemType},
 };
+use chancery_egress::{DialError, Dialer, Host, LookupFailure};
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
 };
-use tokio_rustls::TlsConnector;
+use url::Url;
 
-use crate::{Miss, host_of};
+use crate::{
+    look::{Look, Miss},
+    tls, tls_alpn01,
+};
 
-/// Most redirects that are followed.
+/// Most redirects followed.
 const REDIRECTS_MAX: usize = 10;
-/// Longest body: a key authorization has some 87 octets; white space may follow (§8.3).
+/// Longest body, in octets: a key authorization has 87, the rest may be white space.
 const BODY_MAX: usize = 512;
-/// Largest header section that is read, in octets.
-const HEADERS_MAX: usize = 16 * 1024;
-const USER_AGENT: &str = "chancery (acme http-01)";
+/// Longest head of a response, in octets; the least that hyper's buffer can be.
+const HEAD_MAX: usize = 8192;
+/// Most header fields of a response.
+const HEADERS_MAX: usize = 100;
+/// Longest redirect target, in octets.
+const LOCATION_MAX: usize = 2048;
 
-/// One place to fetch from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Hop {
-    https: bool,
-    host: Host,
-    /// `None` is the zone's port for the scheme.
-    port: Option<u16>,
-    path: String,
-}
+const USER_AGENT: &str = concat!("chancery/", env!("CARGO_PKG_VERSION"), " (ACME http-01 validation)");
 
-impl Hop {
-    fn shown(&self) -> String {
-        let scheme = if self.https { "https" } else { "http" };
-        format!("{scheme}://{}", self.host)
-    }
-}
-
+/// Fetches what lies at the token's path, and compares.
 pub(crate) async fn look(
     dialer: &Dialer,
-    tls: &Arc<rustls::ClientConfig>,
-    validation: &Validation,
+    host: &Host,
+    token: Token,
+    key_authorization: &str,
     deadline: Instant,
-) -> Result<Evidence, Miss> {
-    let mut hop = Hop {
-        https: false,
-        host: host_of(&validation.name)?,
-        port: None,
-        path: format!("/.well-known/acme-challenge/{}", validation.token),
-    };
-    let mut seen = Vec::new();
-    let mut dialled = Vec::new();
-    for _ in 0..=REDIRECTS_MAX {
-        if seen.contains(&hop) {
-            return Err(Miss::is_final(ProblemType::Connection, format_args!("{} redirects in a circle", hop.shown())));
-        }
-        seen.push(hop.clone());
-        let ports = dialer.zone_of(&hop.host).ports();
-        let port = hop.port.unwrap_or(if hop.https { ports.https } else { ports.http });
-        let connection = dialer.dial(&hop.host, port, deadline).await.map_err(|error| Miss::dial(&error))?;
-        dialled.push(connection.peer().to_string());
-        let response = if hop.https {
-            let name = match &hop.host {
-                Host::Name(name) => ServerName::try_from(name.to_string()).map_err(|_| unusable(&hop))?,
-                Host::Ip(address) => ServerName::IpAddress((*address).into()),
-            };
-            let stream = TlsConnector::from(Arc::clone(tls))
-                .connect(name, connection)
-                .await
-                .map_err(|_| Miss::passing(ProblemType::Tls, format_args!("TLS with {} failed", hop.shown())))?;
-            fetch(stream, &hop).await?
-        } else {
-            fetch(connection, &hop).await?
+) -> Look {
+    let first = Url::parse(&format!("http://{host}/.well-known/acme-challenge/{token}"));
+    let mut url = first.map_err(|_| Miss::wrong(format_args!("{host} cannot stand in a URL")))?;
+    let mut visited = HashSet::new();
+    let mut peers = Vec::new();
+    let body = loop {
+        let hop = Hop { origin: host, target: Target::of(dialer, host, &url)?, redirects: peers.len() };
+        visited.insert(url.to_string());
+        let (peer, answer) = fetch(dialer, &hop, &url, deadline).await?;
+        peers.push(peer);
+        let location = match answer {
+            Answer::Body(body) => break body,
+            Answer::Redirect(location) => location,
         };
-        match response.status() {
-            StatusCode::OK => {
-                compare(response, &hop, &validation.key_authorization).await?;
-                return Ok(Evidence { summary: format!("http-01 from {}", dialled.join(" then ")) });
-            }
-            StatusCode::MOVED_PERMANENTLY
-            | StatusCode::FOUND
-            | StatusCode::SEE_OTHER
-            | StatusCode::TEMPORARY_REDIRECT
-            | StatusCode::PERMANENT_REDIRECT => hop = next(&hop, &response, dialer)?,
-            status if status.is_server_error() => {
-                return Err(Miss::passing(
-                    ProblemType::IncorrectResponse,
-                    format_args!("{} answered with status {}", hop.shown(), status.as_u16()),
-                ));
-            }
-            status => {
-                return Err(Miss::is_final(
-                    ProblemType::IncorrectResponse,
-                    format_args!(
-                        "{} answered with status {} instead of the key authorization under /.well-known/acme-challenge/",
-                        hop.shown(),
-                        status.as_u16()
-                    ),
-                ));
-            }
+        if peers.len() > REDIRECTS_MAX {
+            return Err(Miss::wrong(format_args!("{host} redirects more than {REDIRECTS_MAX} times")));
+        }
+        url = url.join(&location).map_err(|_| hop.wrong("redirects to something that is no URL"))?;
+        url.set_fragment(None);
+        if visited.contains(url.as_str()) {
+            return Err(hop.wrong("redirects in a circle"));
+        }
+    };
+    let hops: Vec<_> = peers.iter().map(ToString::to_string).collect();
+    let body = body.trim_ascii_end();
+    match verify_slices_are_equal(body, key_authorization.as_bytes()) {
+        Ok(()) => Ok(format!("key authorization served by {}", hops.join(", then "))),
+        Err(_) if body.is_empty() => Err(Miss::wrong(format_args!(
+            "{host} ({}) served nothing at /.well-known/acme-challenge/{token}",
+            hops.join(", then ")
+        ))),
+        Err(_) => Err(Miss::wrong(format_args!(
+            "{host} ({}) served something else than this challenge's key authorization at \
+             /.well-known/acme-challenge/{token}",
+            hops.join(", then ")
+        ))),
+    }
+}
+
+/// What to dial for a URL.
+struct Target {
+    https: bool,
+    host: Host,
+    port: u16,
+}
+
+impl Target {
+    fn of(dialer: &Dialer, origin: &Host, url: &Url) -> Result<Self, Miss> {
+        let refused = |why: &str| Miss::wrong(format_args!("{origin} redirects to {why}"));
+        let https = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(refused("another scheme than http and https")),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(refused("a URL with a user name"));
+        }
+        let host = match url.host() {
+            Some(url::Host::Domain(name)) => name.parse().map_err(|_| refused("something that is no host name"))?,
+            Some(url::Host::Ipv4(address)) => Host::from(std::net::IpAddr::V4(address)),
+            Some(url::Host::Ipv6(address)) => Host::from(std::net::IpAddr::V6(address)),
+            None => return Err(refused("no host")),
+        };
+        let ports = dialer.zone_of(&host).ports();
+        let port = if https { ports.https } else { ports.http };
+        // The scheme's own port is never written out.
+        if url.port().is_some_and(|written| written != port) {
+            return Err(refused("another port than 80 and 443"));
+        }
+        Ok(Self { https, host, port })
+    }
+}
+
+/// One request on the way.
+struct Hop<'a> {
+    /// Whose challenge it is.
+    origin: &'a Host,
+    target: Target,
+    /// How many redirects led here.
+    redirects: usize,
+}
+
+impl Hop<'_> {
+    /// Whom to speak of: where a redirect led is the remote's word, and is not repeated.
+    fn subject(&self) -> String {
+        match self.redirects {
+            0 => self.origin.to_string(),
+            1 => format!("{}, after 1 redirect,", self.origin),
+            several => format!("{}, after {several} redirects,", self.origin),
         }
     }
-    Err(Miss::is_final(
-        ProblemType::Connection,
-        format_args!("{} redirects more than {REDIRECTS_MAX} times", validation.name),
-    ))
+
+    fn wrong(&self, what: &str) -> Miss {
+        Miss::wrong(format_args!("{} {what}", self.subject()))
+    }
+
+    fn broken(&self, what: &str) -> Miss {
+        Miss::passing(ProblemType::Connection, format_args!("{} {what}", self.subject()))
+    }
+
+    fn undialled(&self, error: DialError) -> Miss {
+        if self.redirects == 0 {
+            return error.into();
+        }
+        let transient = error.is_transient();
+        let (kind, what) = match error {
+            DialError::Busy { .. } => return Miss::Busy,
+            DialError::Lookup(error) => (
+                ProblemType::Dns,
+                match error.failure {
+                    LookupFailure::NoSuchName | LookupFailure::NoRecords => "leads to a host that DNS does not know",
+                    _ => "leads to a host that cannot be resolved",
+                },
+            ),
+            DialError::Refused { .. } => (ProblemType::Connection, "leads to an address that is not dialled"),
+            DialError::Connect { .. } | DialError::Timeout { .. } => {
+                (ProblemType::Connection, "leads to a host that cannot be reached")
+            }
+        };
+        Miss::of(transient, Problem::new(kind, format_args!("{} {what}", self.subject())))
+    }
 }
 
-fn unusable(hop: &Hop) -> Miss {
-    Miss::is_final(ProblemType::Connection, format_args!("{} redirects to a place that is not fetched", hop.shown()))
+enum Answer {
+    Body(Vec<u8>),
+    Redirect(String),
 }
 
-async fn fetch<S>(stream: S, hop: &Hop) -> Result<Response<Incoming>, Miss>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let broken =
-        |_| Miss::passing(ProblemType::Connection, format_args!("{} broke off or speaks no HTTP", hop.shown()));
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEADERS_MAX).max_headers(64);
-    let (mut sender, connection) = builder.handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(broken)?;
-    // It ends when sender and body are dropped, at the end of this try at the latest.
-    tokio::spawn(async move {
-        let _closed_either_way = connection.await;
-    });
-    let host = match (&hop.host, hop.port) {
-        (Host::Ip(std::net::IpAddr::V6(address)), None) => format!("[{address}]"),
-        (Host::Ip(std::net::IpAddr::V6(address)), Some(port)) => format!("[{address}]:{port}"),
-        (host, None) => host.to_string(),
-        (host, Some(port)) => format!("{host}:{port}"),
+async fn fetch(dialer: &Dialer, hop: &Hop<'_>, url: &Url, deadline: Instant) -> Result<(SocketAddr, Answer), Miss> {
+    let Target { https, host, port } = &hop.target;
+    let dialled = if hop.redirects == 0 {
+        dialer.dial(host, *port, deadline).await
+    } else {
+        dialer.dial_onward(hop.origin, host, *port, deadline).await
     };
-    let request = Request::get(hop.path.as_str())
-        .header(header::HOST, host)
+    let connection = dialled.map_err(|error| hop.undialled(error))?;
+    let peer = connection.peer();
+    let request = request(url, host).map_err(|_| hop.wrong("redirects to something that cannot be asked for"))?;
+    if !https {
+        return Ok((peer, exchange(hop, connection, request).await?));
+    }
+    let server_name = match host {
+        Host::Name(name) => ServerName::try_from(name.to_string()).ok(),
+        Host::Ip(address) => Some(ServerName::from(*address)),
+    };
+    let (Some(connector), Some(server_name)) = (&*tls::HTTPS, server_name) else {
+        return Err(hop.wrong("redirects to a host that cannot stand in a TLS handshake"));
+    };
+    let stream = Box::pin(connector.connect(server_name, connection)).await;
+    let stream = stream.map_err(|error| tls_alpn01::handshake(hop.subject(), peer, &error))?;
+    Ok((peer, Box::pin(exchange(hop, stream, request)).await?))
+}
+
+fn request(url: &Url, host: &Host) -> Result<Request<Empty<Bytes>>, http::Error> {
+    let authority = match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_string(),
+    };
+    let target = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    Request::get(target)
+        .header(header::HOST, authority)
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::ACCEPT, "*/*")
         .header(header::CONNECTION, "close")
         .body(Empty::new())
-        .map_err(|_| unusable(hop))?;
-    sender.send_request(request).await.map_err(broken)
 }
 
-async fn compare(response: Response<Incoming>, hop: &Hop, expected: &str) -> Result<(), Miss> {
+/// One request and its answer. The connection is driven by this very task and ends with it.
+async fn exchange(
+    hop: &Hop<'_>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Empty<Bytes>>,
+) -> Result<Answer, Miss> {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEAD_MAX).max_header_size(HEAD_MAX).max_headers(HEADERS_MAX);
+    let (mut sender, connection) =
+        builder.handshake(TokioIo::new(stream)).await.map_err(|_| hop.broken("ended the connection at once"))?;
+    let mut connection = pin!(connection);
+    let mut answer = pin!(async move {
+        let response = sender.send_request(request).await.map_err(|error| unanswered(hop, &error))?;
+        read(hop, response).await
+    });
+    let mut open = true;
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer,
+            // What came before its end is still to be read.
+            _ = &mut connection, if open => open = false,
+        }
+    }
+}
+
+fn unanswered(hop: &Hop<'_>, error: &hyper::Error) -> Miss {
+    if error.is_parse_too_large() {
+        hop.wrong("answered with headers longer than 8 KiB")
+    } else if error.is_parse() {
+        hop.wrong("answered with something that is not HTTP/1.1")
+    } else {
+        hop.broken("closed the connection without an answer")
+    }
+}
+
+async fn read(hop: &Hop<'_>, response: hyper::Response<hyper::body::Incoming>) -> Result<Answer, Miss> {
+    let status = response.status();
+    match status {
+        StatusCode::OK => {}
+        StatusCode::MOVED_PERMANENTLY
+        | StatusCode::FOUND
+        | StatusCode::TEMPORARY_REDIRECT
+        | StatusCode::PERMANENT_REDIRECT => {
+            let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+            return match location {
+                Some(location) if location.len() <= LOCATION_MAX => Ok(Answer::Redirect(location.to_owned())),
+                _ => Err(hop.wrong("redirects without a Location that can be used")),
+            };
+        }
+        StatusCode::TOO_MANY_REQUESTS => return Err(hop.unwell(status)),
+        _ if status.is_server_error() => return Err(hop.unwell(status)),
+        _ => return Err(hop.wrong(&format!("answered with HTTP status {}, not 200", status.as_u16()))),
+    }
     let mut body = response.into_body();
-    let mut read = BytesMut::new();
+    let mut octets = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| {
-            Miss::passing(ProblemType::Connection, format_args!("{} broke off within its answer", hop.shown()))
-        })?;
-        if let Some(data) = frame.data_ref() {
-            if read.len() + data.len() > BODY_MAX {
-                return Err(Miss::is_final(
-                    ProblemType::IncorrectResponse,
-                    format_args!(
-                        "{} answered with more than a key authorization (over {BODY_MAX} octets)",
-                        hop.shown()
-                    ),
-                ));
-            }
-            read.extend_from_slice(data);
+        let frame = frame.map_err(|_| hop.broken("closed the connection before its answer was complete"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if octets.len().saturating_add(data.len()) > BODY_MAX {
+            return Err(hop.wrong("answered with more than 512 octets, where a key authorization has 87"));
         }
+        octets.extend_from_slice(&data);
     }
-    let end = read.iter().rposition(|octet| !octet.is_ascii_whitespace()).map_or(0, |at| at + 1);
-    read.truncate(end);
-    if verify_slices_are_equal(&read, expected.as_bytes()).is_ok() {
-        return Ok(());
-    }
-    Err(Miss::is_final(
-        ProblemType::IncorrectResponse,
-        format_args!(
-            "{} answered with something else than the key authorization of this account's challenge",
-            hop.shown()
-        ),
-    ))
+    Ok(Answer::Body(octets))
 }
 
-/// Where a redirect leads: the scheme's own port alone, the zone's ports apart.
-fn next(hop: &Hop, response: &Response<Incoming>, dialer: &Dialer) -> Result<Hop, Miss> {
-    let location =
-        response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok()).ok_or_else(|| unusable(hop))?;
-    let uri: Uri = location.parse().map_err(|_| unusable(hop))?;
-    let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
-    let Some(host) = uri.host() else {
-        // A relative one stays where it is.
-        return if path.starts_with('/') { Ok(Hop { path, ..hop.clone() }) } else { Err(unusable(hop)) };
-    };
-    let https = match uri.scheme_str() {
-        Some("http") => false,
-        Some("https") => true,
-        _ => return Err(unusable(hop)),
-    };
-    let host: Host = host.parse().map_err(|_| unusable(hop))?;
-    let ports = dialer.zone_of(&host).ports();
-    let port = match uri.port_u16() {
-        None => None,
-        Some(port) if [80, 443, ports.http, ports.https].contains(&port) => Some(port),
-        Some(port) => {
-            return Err(Miss::is_final(
-                ProblemType::Connection,
-                format_args!("{} redirects to port {port}; only ports 80 and 443 are followed", hop.shown()),
-            ));
-        }
-    };
-    Ok(Hop { https, host, port, path })
-}
-
-/// TLS for redirects. The certificate is not looked at: what is looked for is a key authorization
-/// that only the account's holder can make, and a host that is about to get its first certificate
-/// has none that could be verified (RFC 8555 §8.3 asks for no verification).
-pub(crate) fn redirect_client() -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
-    Ok(Arc::new(any_certificate()?))
-}
-
-/// A client configuration that takes any certificate and still verifies that the handshake was
-/// signed with its key.
-pub(crate) fn any_certificate() -> Result<rustls::ClientConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    Ok(config)
-}
-
-#[derive(Debug)]
-struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+impl Hop<'_> {
+    /// A server that says itself that it cannot answer now.
+    fn unwell(&self, status: StatusCode) -> Miss {
+        let status = status.as_u16();
+        let detail = format!("{} answered with HTTP status {status}, not 200", self.subject());
+        Miss::passing(ProblemType::IncorrectResponse, detail)
     }
 }

@@ -1,133 +1,147 @@
-//! tls-alpn-01 (RFC 8737 §3, RFC 8738 §6): a self-made certificate that says the right thing, over a
-//! connection that agreed on `acme-tls/1`.
+//! tls-alpn-01 (RFC 8737), for addresses too (RFC 8738 §6).
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
     digest::{SHA256, digest},
 };
 use chancery_acme::problem::ProblemType;
-use chancery_authority::ports::{Evidence, Validation};
 use chancery_egress::{Dialer, Host};
+use chancery_pki::Name;
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
-use tokio_rustls::TlsConnector;
 use x509_parser::{
+    certificate::X509Certificate,
+    der_parser::{Oid, oid},
     extensions::{GeneralName, ParsedExtension},
-    prelude::{FromDer, X509Certificate},
+    oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME,
+    prelude::FromDer,
 };
 
-use crate::{Miss, host_of, http01::any_certificate};
+use crate::{
+    look::{Look, Miss},
+    tls,
+};
 
-const ALPN: &[u8] = b"acme-tls/1";
-/// id-pe-acmeIdentifier, 1.3.6.1.5.5.7.1.31 (RFC 8737 §3), content octets.
-const ACME_IDENTIFIER: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 1, 31];
+/// id-pe-acmeIdentifier (RFC 8737 §6.1). Drafts used other numbers, which are not taken: accepting
+/// one cost Let's Encrypt two million certificates in 2022.
+const ACME_IDENTIFIER: Oid<'static> = oid!(1.3.6.1.5.5.7.1.31);
 
-pub(crate) fn client() -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
-    let mut config = any_certificate()?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    config.resumption = rustls::client::Resumption::disabled();
-    Ok(Arc::new(config))
-}
-
+/// Shakes hands and examines the certificate.
 pub(crate) async fn look(
     dialer: &Dialer,
-    tls: &Arc<rustls::ClientConfig>,
-    validation: &Validation,
+    name: &Name,
+    host: &Host,
+    key_authorization: &str,
     deadline: Instant,
-) -> Result<Evidence, Miss> {
-    let host = host_of(&validation.name)?;
-    let port = dialer.zone_of(&host).ports().tls_alpn;
-    let connection = dialer.dial(&host, port, deadline).await.map_err(|error| Miss::dial(&error))?;
+) -> Look {
+    let port = dialer.zone_of(host).ports().tls_alpn;
+    let connection = dialer.dial(host, port, deadline).await?;
     let peer = connection.peer();
-    let sni = match &host {
-        Host::Name(name) => name.to_string(),
-        Host::Ip(address) => reverse(*address),
+    let (Some(connector), Ok(server_name)) = (&*tls::TLS_ALPN, ServerName::try_from(server_name(host))) else {
+        return Err(Miss::wrong(format_args!("{name} cannot stand in a TLS handshake")));
     };
-    let server_name = ServerName::try_from(sni)
-        .map_err(|_| Miss::is_final(ProblemType::Malformed, "the name cannot stand in a TLS handshake"))?;
-    let stream = TlsConnector::from(Arc::clone(tls)).connect(server_name, connection).await.map_err(|_| {
-        Miss::passing(
-            ProblemType::Tls,
-            format_args!("TLS with {peer} for {host} failed, or it does not speak acme-tls/1"),
-        )
-    })?;
+    let stream =
+        Box::pin(connector.connect(server_name, connection)).await.map_err(|error| handshake(name, peer, &error))?;
     let (_, session) = stream.get_ref();
-    if session.alpn_protocol() != Some(ALPN) {
-        return Err(Miss::is_final(
-            ProblemType::Unauthorized,
-            format_args!("{peer} did not agree on acme-tls/1 for {host}"),
-        ));
+    if session.alpn_protocol() != Some(tls::ACME_TLS) {
+        return Err(Miss::wrong(format_args!("{name} at {peer} did not choose the protocol acme-tls/1")));
     }
-    let certificate = session.peer_certificates().and_then(|chain| chain.first()).ok_or_else(|| {
-        Miss::is_final(ProblemType::Unauthorized, format_args!("{peer} showed no certificate for {host}"))
-    })?;
-    let expected = digest(&SHA256, validation.key_authorization.as_bytes());
-    check(certificate, &host, expected.as_ref()).map_err(|why| {
-        Miss::is_final(ProblemType::Unauthorized, format_args!("the certificate that {peer} shows for {host} {why}"))
-    })?;
-    Ok(Evidence { summary: format!("tls-alpn-01 from {peer}") })
+    let certificate = session.peer_certificates().and_then(|chain| chain.first());
+    let certificate = certificate.map(AsRef::as_ref).unwrap_or_default();
+    examine(certificate, name, key_authorization)
+        .map_err(|flaw| Miss::wrong(format_args!("the certificate of {name} at {peer} {flaw}")))?;
+    Ok(format!("certificate shown by {peer}"))
 }
 
-/// Whether the certificate is exactly what RFC 8737 §3 asks for.
-fn check(der: &[u8], host: &Host, expected: &[u8]) -> Result<(), &'static str> {
-    let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| "cannot be read")?;
-    if !rest.is_empty() {
-        return Err("cannot be read");
-    }
-    let mut names = 0;
-    let mut identifiers = 0;
-    for extension in certificate.extensions() {
-        if extension.oid.as_bytes() == ACME_IDENTIFIER {
-            identifiers += 1;
-            if !extension.critical {
-                return Err("has an acmeIdentifier extension that is not critical");
-            }
-            // OCTET STRING of 32 octets.
-            let [4, 32, hash @ ..] = extension.value else {
-                return Err("has an acmeIdentifier extension that holds no SHA-256");
-            };
-            verify_slices_are_equal(hash, expected).map_err(|_| "answers another key authorization")?;
-        }
-        if let ParsedExtension::SubjectAlternativeName(san) = extension.parsed_extension() {
-            for name in &san.general_names {
-                names += 1;
-                let same = match (name, host) {
-                    (GeneralName::DNSName(name), Host::Name(host)) => name.eq_ignore_ascii_case(host),
-                    (GeneralName::IPAddress(octets), Host::Ip(IpAddr::V4(address))) => address.octets() == **octets,
-                    (GeneralName::IPAddress(octets), Host::Ip(IpAddr::V6(address))) => address.octets() == **octets,
-                    _ => false,
-                };
-                if !same {
-                    return Err("names something else");
-                }
-            }
-        }
-    }
-    match (names, identifiers) {
-        (1, 1) => Ok(()),
-        (1, _) => Err("does not have exactly one acmeIdentifier extension (RFC 8737 §3)"),
-        _ => Err("does not have exactly one name (RFC 8737 §3)"),
-    }
-}
-
-/// The name that stands for an address in SNI (RFC 8738 §6).
-fn reverse(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
+/// The name in the handshake: of an address, its name for reverse lookup (RFC 8738 §6).
+fn server_name(host: &Host) -> String {
+    match host {
+        Host::Name(name) => name.to_string(),
+        Host::Ip(IpAddr::V4(address)) => {
+            let [a, b, c, d] = address.octets();
             format!("{d}.{c}.{b}.{a}.in-addr.arpa")
         }
-        IpAddr::V6(v6) => {
-            let nibbles: Vec<String> = v6
-                .octets()
-                .iter()
-                .rev()
-                .flat_map(|octet| [octet & 15, octet >> 4])
-                .map(|nibble| format!("{nibble:x}"))
-                .collect();
-            format!("{}.ip6.arpa", nibbles.join("."))
+        Host::Ip(IpAddr::V6(address)) => {
+            let nibbles = address.octets().into_iter().rev().flat_map(|octet| [octet & 0xf, octet >> 4]);
+            nibbles.map(|nibble| format!("{nibble:x}.")).chain(["ip6.arpa".to_owned()]).collect()
         }
     }
+}
+
+/// A handshake that failed: what the peer did wrong in TLS is final, a broken connection is not.
+pub(crate) fn handshake(name: impl std::fmt::Display, peer: std::net::SocketAddr, error: &std::io::Error) -> Miss {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::AlertReceived(alert)) => Miss::Final(chancery_acme::problem::Problem::new(
+            ProblemType::Tls,
+            format_args!("{name} at {peer} ended the TLS handshake with the alert {}", alert_name(*alert)),
+        )),
+        Some(_) => Miss::Final(chancery_acme::problem::Problem::new(
+            ProblemType::Tls,
+            format_args!(
+                "the TLS handshake with {name} at {peer} failed: it speaks no TLS 1.2 or 1.3 that we understand"
+            ),
+        )),
+        None => Miss::passing(
+            ProblemType::Tls,
+            format_args!("the connection broke during the TLS handshake with {name} at {peer}: {}", error.kind()),
+        ),
+    }
+}
+
+/// The names of alerts that say something; others are remote's bytes.
+fn alert_name(alert: rustls::AlertDescription) -> &'static str {
+    use rustls::AlertDescription as A;
+    match alert {
+        A::NoApplicationProtocol => "no_application_protocol: it does not offer acme-tls/1",
+        A::UnrecognisedName => "unrecognized_name",
+        A::HandshakeFailure => "handshake_failure",
+        A::ProtocolVersion => "protocol_version: it offers neither TLS 1.2 nor 1.3",
+        A::InternalError => "internal_error",
+        A::AccessDenied => "access_denied",
+        A::CertificateRequired => "certificate_required",
+        _ => "of some other kind",
+    }
+}
+
+/// Examines the certificate (RFC 8737 §3): exactly one subject alternative name, the one that is
+/// validated, and exactly one acmeIdentifier, critical, with the digest.
+fn examine(certificate: &[u8], name: &Name, key_authorization: &str) -> Result<(), &'static str> {
+    let Ok((&[], certificate)) = X509Certificate::from_der(certificate) else {
+        return Err("cannot be read");
+    };
+    let mut alternative_names =
+        certificate.extensions().iter().filter(|extension| extension.oid == OID_X509_EXT_SUBJECT_ALT_NAME);
+    let (Some(alternative_name), None) = (alternative_names.next(), alternative_names.next()) else {
+        return Err("has no subjectAltName extension, or several");
+    };
+    let ParsedExtension::SubjectAlternativeName(alternative_name) = alternative_name.parsed_extension() else {
+        return Err("has a subjectAltName extension that cannot be read");
+    };
+    let [alternative_name] = &*alternative_name.general_names else {
+        return Err("does not have exactly one subject alternative name");
+    };
+    let same = match (alternative_name, name) {
+        (GeneralName::DNSName(found), Name::Dns(wanted)) => found.eq_ignore_ascii_case(wanted.as_str()),
+        (GeneralName::IPAddress(found), Name::Ip(IpAddr::V4(wanted))) => *found == wanted.octets(),
+        (GeneralName::IPAddress(found), Name::Ip(IpAddr::V6(wanted))) => *found == wanted.octets(),
+        _ => false,
+    };
+    if !same {
+        return Err("has another subject alternative name than the one that is validated");
+    }
+    let mut identifiers = certificate.extensions().iter().filter(|extension| extension.oid == ACME_IDENTIFIER);
+    let (Some(identifier), None) = (identifiers.next(), identifiers.next()) else {
+        return Err("does not have exactly one acmeIdentifier extension (1.3.6.1.5.5.7.1.31)");
+    };
+    if !identifier.critical {
+        return Err("has an acmeIdentifier extension that is not critical");
+    }
+    // OCTET STRING of 32 octets, in DER.
+    let digest = digest(&SHA256, key_authorization.as_bytes());
+    let expected = [&[0x04, 0x20], digest.as_ref()].concat();
+    verify_slices_are_equal(identifier.value, &expected)
+        .map_err(|_| "has an acmeIdentifier extension that is not the digest of this challenge's key authorization")
 }

@@ -1,0 +1,54 @@
+//! What one look at a challenge ends with.
+
+use chancery_acme::problem::{Problem, ProblemType};
+use chancery_egress::{DialError, LookupError};
+
+/// What was seen in one line, or why it was not what is wanted.
+pub(crate) type Look = Result<String, Miss>;
+
+/// Why a look did not succeed.
+#[derive(Debug)]
+pub(crate) enum Miss {
+    /// It may be otherwise in a moment.
+    Passing(Problem),
+    /// It is a definite answer, and the wrong one.
+    Final(Problem),
+    /// We have too many connections open; the name's holder has nothing to do with it.
+    Busy,
+}
+
+impl Miss {
+    pub(crate) fn passing(kind: ProblemType, detail: impl std::fmt::Display) -> Self {
+        Self::Passing(Problem::new(kind, detail))
+    }
+
+    pub(crate) fn wrong(detail: impl std::fmt::Display) -> Self {
+        Self::Final(Problem::new(ProblemType::IncorrectResponse, detail))
+    }
+}
+
+impl From<DialError> for Miss {
+    fn from(error: DialError) -> Self {
+        let transient = error.is_transient();
+        let kind = match &error {
+            DialError::Busy { .. } => return Self::Busy,
+            DialError::Lookup(_) => ProblemType::Dns,
+            DialError::Refused { .. } | DialError::Connect { .. } | DialError::Timeout { .. } => {
+                ProblemType::Connection
+            }
+        };
+        Self::of(transient, Problem::new(kind, error))
+    }
+}
+
+impl From<LookupError> for Miss {
+    fn from(error: LookupError) -> Self {
+        Self::of(error.is_transient(), Problem::new(ProblemType::Dns, error))
+    }
+}
+
+impl Miss {
+    pub(crate) fn of(transient: bool, problem: Problem) -> Self {
+        if transient { Self::Passing(problem) } else { Self::Final(problem) }
+    }
+}
