@@ -18,11 +18,12 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
 };
+use tokio_rustls::TlsConnector;
 use url::Url;
 
 use crate::{
     look::{Look, Miss},
-    tls, tls_alpn01,
+    tls_alpn01,
 };
 
 /// Most redirects followed.
@@ -41,6 +42,7 @@ const USER_AGENT: &str = concat!("chancery/", env!("CARGO_PKG_VERSION"), " (ACME
 /// Fetches what lies at the token's path, and compares.
 pub(crate) async fn look(
     dialer: &Dialer,
+    connector: &TlsConnector,
     host: &Host,
     token: Token,
     key_authorization: &str,
@@ -53,7 +55,7 @@ pub(crate) async fn look(
     let body = loop {
         let hop = Hop { origin: host, target: Target::of(dialer, host, &url)?, redirects: peers.len() };
         visited.insert(url.to_string());
-        let (peer, answer) = fetch(dialer, &hop, &url, deadline).await?;
+        let (peer, answer) = fetch(dialer, connector, &hop, &url, deadline).await?;
         peers.push(peer);
         let location = match answer {
             Answer::Body(body) => break body,
@@ -173,7 +175,13 @@ enum Answer {
     Redirect(String),
 }
 
-async fn fetch(dialer: &Dialer, hop: &Hop<'_>, url: &Url, deadline: Instant) -> Result<(SocketAddr, Answer), Miss> {
+async fn fetch(
+    dialer: &Dialer,
+    connector: &TlsConnector,
+    hop: &Hop<'_>,
+    url: &Url,
+    deadline: Instant,
+) -> Result<(SocketAddr, Answer), Miss> {
     let Target { https, host, port } = &hop.target;
     let dialled = if hop.redirects == 0 {
         dialer.dial(host, *port, deadline).await
@@ -190,7 +198,7 @@ async fn fetch(dialer: &Dialer, hop: &Hop<'_>, url: &Url, deadline: Instant) -> 
         Host::Name(name) => ServerName::try_from(name.to_string()).ok(),
         Host::Ip(address) => Some(ServerName::from(*address)),
     };
-    let (Some(connector), Some(server_name)) = (&*tls::HTTPS, server_name) else {
+    let Some(server_name) = server_name else {
         return Err(hop.wrong("redirects to a host that cannot stand in a TLS handshake"));
     };
     let stream = Box::pin(connector.connect(server_name, connection)).await;

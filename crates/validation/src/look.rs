@@ -1,7 +1,7 @@
 //! What one look at a challenge ends with.
 
 use chancery_acme::problem::{Problem, ProblemType};
-use chancery_egress::{DialError, LookupError};
+use chancery_egress::DialError;
 
 /// What was seen in one line, or why it was not what is wanted.
 pub(crate) type Look = Result<String, Miss>;
@@ -33,17 +33,13 @@ impl From<DialError> for Miss {
         let kind = match &error {
             DialError::Busy { .. } => return Self::Busy,
             DialError::Lookup(_) => ProblemType::Dns,
-            DialError::Refused { .. } | DialError::Connect { .. } | DialError::Timeout { .. } => {
-                ProblemType::Connection
+            DialError::Refused { .. } => {
+                let detail = format!("{error}; the server's operator may allow that very range for a zone");
+                return Self::Final(Problem::new(ProblemType::Connection, detail));
             }
+            DialError::Connect { .. } | DialError::Timeout { .. } => ProblemType::Connection,
         };
         Self::of(transient, Problem::new(kind, error))
-    }
-}
-
-impl From<LookupError> for Miss {
-    fn from(error: LookupError) -> Self {
-        Self::of(error.is_transient(), Problem::new(ProblemType::Dns, error))
     }
 }
 

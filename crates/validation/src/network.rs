@@ -25,6 +25,7 @@ use crate::{
     counters::Counters,
     dns01, http01,
     look::{Look, Miss},
+    tls::Connectors,
     tls_alpn01,
 };
 
@@ -106,9 +107,9 @@ impl Drop for Queued<'_> {
 }
 
 /// Looks at challenges over the network.
-#[derive(Debug)]
 pub struct NetworkValidator {
     dialer: Dialer,
+    connectors: Connectors,
     http_01: Seats,
     dns_01: Seats,
     tls_alpn_01: Seats,
@@ -119,18 +120,22 @@ pub struct NetworkValidator {
 
 impl NetworkValidator {
     /// A validator that goes out through `dialer`.
-    #[must_use]
-    pub fn new(dialer: Dialer, settings: ValidationSettings) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// If TLS cannot be set up.
+    pub fn new(dialer: Dialer, settings: ValidationSettings) -> Result<Self, rustls::Error> {
         let ValidationSettings { http_01, dns_01, tls_alpn_01, look, pauses } = settings;
-        Self {
+        Ok(Self {
             dialer,
+            connectors: Connectors::new()?,
             http_01: Seats::new(http_01),
             dns_01: Seats::new(dns_01),
             tls_alpn_01: Seats::new(tls_alpn_01),
             look,
             pauses,
             counters: Arc::default(),
-        }
+        })
     }
 
     /// What was counted.
@@ -195,10 +200,11 @@ impl NetworkValidator {
                 dns01::look(&self.dialer, base, key_authorization, deadline).await
             }
             (ChallengeKind::Http01, _, Some(host)) => {
-                http01::look(&self.dialer, &host, *token, key_authorization, deadline).await
+                http01::look(&self.dialer, &self.connectors.https, &host, *token, key_authorization, deadline).await
             }
             (ChallengeKind::TlsAlpn01, _, Some(host)) => {
-                tls_alpn01::look(&self.dialer, name, &host, key_authorization, deadline).await
+                tls_alpn01::look(&self.dialer, &self.connectors.acme_tls, name, &host, key_authorization, deadline)
+                    .await
             }
             _ => Err(Miss::wrong(format_args!("{kind} cannot show control of {name}"))),
         }

@@ -6,7 +6,7 @@
 //! whoever answers at the name's address knows the account's key authorization; a trusted chain
 //! would add nothing to that.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, PeerMisbehaved, SignatureScheme,
@@ -26,25 +26,35 @@ use x509_parser::{
 /// The protocol of tls-alpn-01 (RFC 8737 §6.2).
 pub(crate) const ACME_TLS: &[u8] = b"acme-tls/1";
 
-/// For https redirects: HTTP/1.1 and no other protocol.
-pub(crate) static HTTPS: LazyLock<Option<TlsConnector>> = LazyLock::new(|| connector(b"http/1.1"));
-/// For tls-alpn-01.
-pub(crate) static TLS_ALPN: LazyLock<Option<TlsConnector>> = LazyLock::new(|| connector(ACME_TLS));
+/// The two ways in which TLS is spoken.
+pub(crate) struct Connectors {
+    /// For https redirects: HTTP/1.1 and no other protocol.
+    pub(crate) https: TlsConnector,
+    /// For tls-alpn-01.
+    pub(crate) acme_tls: TlsConnector,
+}
 
-/// TLS 1.2 and 1.3 (RFC 8737 §3 asks for 1.2 at least), offering one protocol. `None` only if the
-/// cryptographic provider has no cipher suite for either.
-fn connector(protocol: &[u8]) -> Option<TlsConnector> {
+impl Connectors {
+    /// # Errors
+    ///
+    /// If the cryptographic provider has no cipher suite for TLS 1.2 or 1.3.
+    pub(crate) fn new() -> Result<Self, Error> {
+        Ok(Self { https: connector(b"http/1.1")?, acme_tls: connector(ACME_TLS)? })
+    }
+}
+
+/// TLS 1.2 and 1.3 (RFC 8737 §3 asks for 1.2 at least), offering one protocol.
+fn connector(protocol: &[u8]) -> Result<TlsConnector, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .ok()?
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
     // A resumed session shows no certificate.
     config.resumption = Resumption::disabled();
-    Some(TlsConnector::from(Arc::new(config)))
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// Takes every certificate, and checks that the peer holds its key.

@@ -11,6 +11,7 @@ use chancery_egress::{Dialer, Host};
 use chancery_pki::Name;
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
 use x509_parser::{
     certificate::X509Certificate,
     der_parser::{Oid, oid},
@@ -31,6 +32,7 @@ const ACME_IDENTIFIER: Oid<'static> = oid!(1.3.6.1.5.5.7.1.31);
 /// Shakes hands and examines the certificate.
 pub(crate) async fn look(
     dialer: &Dialer,
+    connector: &TlsConnector,
     name: &Name,
     host: &Host,
     key_authorization: &str,
@@ -39,7 +41,7 @@ pub(crate) async fn look(
     let port = dialer.zone_of(host).ports().tls_alpn;
     let connection = dialer.dial(host, port, deadline).await?;
     let peer = connection.peer();
-    let (Some(connector), Ok(server_name)) = (&*tls::TLS_ALPN, ServerName::try_from(server_name(host))) else {
+    let Ok(server_name) = ServerName::try_from(server_name(host)) else {
         return Err(Miss::wrong(format_args!("{name} cannot stand in a TLS handshake")));
     };
     let stream =
