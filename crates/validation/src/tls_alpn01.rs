@@ -82,9 +82,7 @@ pub(crate) fn handshake(name: impl std::fmt::Display, peer: std::net::SocketAddr
         )),
         Some(_) => Miss::Final(chancery_acme::problem::Problem::new(
             ProblemType::Tls,
-            format_args!(
-                "the TLS handshake with {name} at {peer} failed: it speaks no TLS 1.2 or 1.3 that we understand"
-            ),
+            format_args!("the TLS handshake with {name} at {peer} failed: what it sent is no proper TLS 1.2 or 1.3"),
         )),
         None => Miss::passing(
             ProblemType::Tls,
