@@ -38,8 +38,8 @@ const SOURCE_MAX: usize = 4096;
 const NESTING_MAX: usize = 2;
 /// Longest list or map written in a condition.
 const LITERAL_MAX: usize = 128;
-/// Most steps of one condition: some twice every name with every name, measured at 5 ms or less.
-const STEPS_MAX: u64 = 40_000;
+/// Most steps of one condition: every name with every name, and a few comparisons each.
+const STEPS_MAX: u64 = 200_000;
 /// Deepest nesting of anything; the parser refuses more than 96.
 const DEPTH_MAX: usize = 96;
 
@@ -139,6 +139,9 @@ impl Condition {
                 source.len()
             )));
         }
+        if source.trim().is_empty() {
+            return Err(ConditionFault::new("is empty"));
+        }
         let odd = |c: char| !(c.is_ascii_graphic() || c == ' ' || c == '\n' || c == '\t');
         if let Some(at) = source.chars().position(odd) {
             let character = source.chars().nth(at).unwrap_or_default();
@@ -206,7 +209,10 @@ impl Condition {
             match self.program.execute(&context) {
                 Ok(Value::Bool(_)) => answered = true,
                 Ok(other) => {
-                    return Err(ConditionFault::new(format!("must be true or false, and gives a {}", other.type_of())));
+                    return Err(ConditionFault::new(format!(
+                        "must be true or false, and is of type {}",
+                        other.type_of()
+                    )));
                 }
                 Err(error) if depends_on_values(&error) => failure = failure.or(Some(error)),
                 Err(error) => return Err(ConditionFault::new(format!("cannot work: {}", in_words(&error)))),
@@ -257,6 +263,9 @@ fn in_words(error: &ExecutionError) -> String {
             let types = overload.argument_types().join(" and ");
             format!("{} does not work on {types}", operator(overload.function()))
         }
+        ExecutionError::UnsupportedBinaryOperator(name, left, right) => {
+            format!("{name} does not work on {} and {}", left.type_of(), right.type_of())
+        }
         ExecutionError::ValuesNotComparable(left, right) => {
             format!("a {} and a {} cannot be compared", left.type_of(), right.type_of())
         }
@@ -300,8 +309,11 @@ fn syntax_fault(source: &str, errors: &cel::ParseErrors) -> ConditionFault {
         .map(|line| line.chars().count())
         .sum();
     let at = usize::try_from(column - 1).ok().map(|column| before + column).filter(|at| *at <= source.len());
-    let message: String = first.msg.chars().map(|c| if c.is_control() { ' ' } else { c }).take(160).collect();
-    ConditionFault { at, why: format!("is not CEL: {message}"), nearest: None }
+    let message = first.msg.trim_start_matches("Syntax error: ");
+    let message = message.split(" expecting ").next().unwrap_or_default();
+    let message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(160).collect();
+    let why = if message.contains("<EOF>") { "ends too early".to_owned() } else { format!("is not CEL: {message}") };
+    ConditionFault { at, why, nearest: None }
 }
 
 /// A walk over a condition that counts steps and refuses what a condition may not say.
@@ -436,9 +448,7 @@ impl<'p> Walk<'p> {
         if VARIABLES.iter().any(|variable| variable == path) {
             return Ok(1);
         }
-        let near =
-            VARIABLES.iter().map(String::as_str).find(|variable| variable.replace('_', "-") == path.replace('_', "-"));
-        let near = near.or_else(|| nearest_variable(path));
+        let near = nearest_variable(path);
         let why = if ROOTS.contains(&path) || path == "requester.proven" || path == "requester.claimed" {
             format!("uses {path:?} as a whole; name one of its facts, such as request.profile or requester.proven.eab")
         } else {
@@ -475,9 +485,9 @@ impl<'p> Walk<'p> {
                 let Expr::Literal(LiteralValue::String(text)) = &literal.expr else { continue };
                 let text = text.inner();
                 if !words.contains(&text) {
-                    let lower = text.to_lowercase();
-                    let near = words.iter().find(|word| word.to_lowercase().replace('-', "") == lower.replace('-', ""));
-                    let near = near.copied().or_else(|| nearest(&lower, words.iter().copied()));
+                    let bare = |word: &str| word.to_lowercase().replace('-', "");
+                    let same = words.iter().find(|word| bare(word) == bare(text)).copied();
+                    let near = same.or_else(|| nearest(text, words.iter().copied()));
                     let why = format!(
                         "compares {} with {text:?}, which is none of {}",
                         path(variable).unwrap_or_default(),
@@ -534,12 +544,14 @@ static VARIABLES: LazyLock<Vec<String>> = LazyLock::new(|| {
 
 fn nearest_variable(path: &str) -> Option<&'static str> {
     let variables = || VARIABLES.iter().map(String::as_str);
+    // `service-account` is read as a subtraction.
+    let cut = variables().find(|variable| variable.starts_with(&format!("{path}_")));
     // A claim named without saying whether it is proven: suggest the proven one.
     let last = path.rsplit('.').next().unwrap_or_default();
     let claim = variables()
         .find(|variable| variable.starts_with("requester.proven.") && variable.ends_with(&format!(".{last}")));
     let fact = variables().find(|variable| !variable.contains(".claimed.") && variable.ends_with(&format!(".{last}")));
-    nearest(path, variables()).or(claim).or(fact)
+    cut.or_else(|| nearest(path, variables())).or(claim).or(fact)
 }
 
 /// The facts of a request, made for CEL when they are asked for.

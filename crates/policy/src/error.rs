@@ -211,7 +211,10 @@ fn did_you_mean(nearest: Option<&str>) -> String {
 }
 
 fn nearest_or_all(nearest: Option<&str>, known: &[String]) -> String {
-    nearest.map_or_else(|| format!("expected {}", known.join(", ")), |nearest| format!("did you mean {nearest:?}?"))
+    match nearest {
+        Some(nearest) if known.len() > 1 => format!("did you mean {nearest:?}?"),
+        Some(_) | None => format!("expected {}", known.join(", ")),
+    }
 }
 
 fn found_effects(found: &[&str]) -> String {

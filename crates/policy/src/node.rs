@@ -88,11 +88,24 @@ pub(crate) fn from_yaml(text: &str) -> Result<Node, Vec<SyntaxFault>> {
         Err(error) => {
             let error = error.without_snippet();
             let at = error.location().map_or(Position::START, |location| position(&location));
-            let message = error.to_string();
-            // The place is said once, by us.
-            let message = message.split(" at line ").next().unwrap_or_default().replace(['\n', '\r'], " ");
+            let message = yaml_in_words(&error.to_string());
             Err(vec![SyntaxFault { at, message: format!("not valid YAML: {}", shortened_message(&message)) }])
         }
+    }
+}
+
+/// The parser's message without its advice to programmers, and without the place, which we say.
+fn yaml_in_words(message: &str) -> String {
+    let message = message.replace(['\n', '\r'], " ");
+    let message = message.split(" at line ").next().unwrap_or_default();
+    if message.contains("Anchors") || message.contains("Aliases") || message.contains("erge key") {
+        "anchors, aliases and merge keys are not taken; write out what is meant".to_owned()
+    } else if message.contains("budget breached") {
+        format!("too much of something, or nested more than {DEPTH_MAX} deep")
+    } else if message.contains("multiple YAML documents") {
+        "there is more than one document in the file".to_owned()
+    } else {
+        message.split(", set DuplicateKeyPolicy").next().unwrap_or_default().to_owned()
     }
 }
 

@@ -2,11 +2,14 @@
 
 /// The candidate nearest to `found`, if it is near enough to be what was meant.
 pub(crate) fn nearest<'c>(found: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    let found: String = found.trim().to_lowercase().chars().take(64).map(|c| if c == '_' { '-' } else { c }).collect();
+    let plain = |word: &str| -> String {
+        word.trim().to_lowercase().chars().take(64).map(|c| if c == '_' { '-' } else { c }).collect()
+    };
+    let found = plain(found);
     let allowed = (found.chars().count() / 3).clamp(1, 3);
     candidates
         .into_iter()
-        .map(|candidate| (distance(&found, candidate), candidate))
+        .map(|candidate| (distance(&found, &plain(candidate)), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -57,6 +60,7 @@ mod tests {
         ] {
             assert_eq!(nearest(found, fields), expected, "{found}");
         }
+        assert_eq!(nearest("p-265", ["P-256", "P-384"]), Some("P-256"));
         assert_eq!(nearest("service_account", ["service-account"]), Some("service-account"));
     }
 }

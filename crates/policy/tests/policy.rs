@@ -153,3 +153,131 @@ fn conditions_without_bounds_are_refused() {
     let unknown = "version: v1\nrules:\n  - name: a\n    allow: { names: [a.b] }\n    when: requests.names == []\n";
     assert!(errors(unknown, Format::Yaml).contains("requests"));
 }
+
+/// Every rule is the only one of its kind; what it says is each combination of two facts.
+#[test]
+fn what_a_rule_says_of_key_and_condition_is_three_valued() {
+    use Outcome::{Allow, Deny, Undecided};
+    let (p256, p384) = (Some(KeyKind::P256), Some(KeyKind::P384));
+    let yes = "request.profile == 'server'";
+    let no = "request.profile == 'other'";
+    let open = "request.lifetime < duration('1h')";
+    let broken = "request.names[1] == ''";
+    let saved = "request.profile == 'server' || request.lifetime < duration('1h')";
+    let lost = "request.lifetime < duration('1h') && request.profile == 'other'";
+    // As an allow, then as a deny beside an allow that is certain.
+    for (when, key, allow, deny) in [
+        (yes, None, Undecided, Undecided),
+        (yes, p256, Allow, Deny),
+        (yes, p384, Deny, Allow),
+        (no, None, Deny, Allow),
+        (no, p256, Deny, Allow),
+        (open, None, Undecided, Undecided),
+        (open, p256, Undecided, Undecided),
+        (open, p384, Deny, Allow),
+        (broken, None, Undecided, Undecided),
+        (broken, p256, Deny, Deny),
+        (broken, p384, Deny, Allow),
+        (saved, p256, Allow, Deny),
+        (lost, None, Deny, Allow),
+        (lost, p256, Deny, Allow),
+    ] {
+        let rule = |effect: &str, names: &str| {
+            format!("  - name: it\n    {effect}: {{ {names} keys: [P-256] }}\n    when: \"{when}\"\n")
+        };
+        let certain = "  - name: certain\n    allow: { names: [a.test] }\n";
+        for (rules, expected) in [
+            (rule("allow", "names: [a.test],"), allow),
+            (format!("{}{certain}", rule("deny", "")), deny),
+            // A warning decides nothing, unless it is broken.
+            (format!("{}{certain}", rule("warn", "")), if when == broken && key == p256 { Deny } else { Allow }),
+            // An allow that may come adds nothing to one that is there, unless it is broken.
+            (
+                format!("{}{certain}", rule("allow", "names: [a.test],")),
+                if when == broken && key == p256 { Deny } else { Allow },
+            ),
+        ] {
+            let policy = Policy::parse(&format!("version: v1\nrules:\n{rules}"), Format::Yaml, "policy").unwrap();
+            assert_eq!(ask(&policy, None, &["a.test"], key).outcome, expected, "{when} {key:?}\n{rules}");
+        }
+    }
+}
+
+#[test]
+fn a_claim_without_proof_never_satisfies_for() {
+    let policy = "version: v1\nrules:\n  - name: a\n    allow: { names: [a.test] }\n    for: { eab: team }\n";
+    let policy = Policy::parse(policy, Format::Yaml, "policy").unwrap();
+    let mut requester = Requester::acme("default", "account", None);
+    requester.claimed.eab = Some("team".to_owned());
+    let asked = |requester: &Requester| {
+        policy
+            .evaluate(&Request {
+                requester,
+                names: &names(&["a.test"]),
+                profile: "server",
+                key: None,
+                lifetime: None,
+                now: Timestamp::from_unix_seconds(0),
+            })
+            .outcome
+    };
+    assert_eq!(asked(&requester), Outcome::Deny);
+    requester.proven.eab = Some("team".to_owned());
+    assert_eq!(asked(&requester), Outcome::Allow);
+}
+
+#[test]
+fn time_is_utc_and_a_condition_may_name_a_zone() {
+    // 23:30 on Saturday in UTC is Sunday in Berlin.
+    let now = "2026-11-28T23:30:00Z".parse::<Timestamp>().unwrap();
+    for (when, outcome) in [
+        ("request.time.getDayOfWeek() == 6", Outcome::Allow),
+        ("request.time.getHours() == 23 && request.time.getMinutes() == 30", Outcome::Allow),
+        ("request.time.getDayOfWeek('Europe/Berlin') == 0", Outcome::Allow),
+        ("request.time < timestamp('2026-11-28T23:30:00Z')", Outcome::Deny),
+        ("request.time - duration('30m') >= timestamp('2026-11-28T23:00:00Z')", Outcome::Allow),
+    ] {
+        let text =
+            format!("version: v1\nrules:\n  - name: a\n    allow: {{ names: [a.test] }}\n    when: \"{when}\"\n");
+        let policy = Policy::parse(&text, Format::Yaml, "policy").unwrap();
+        let requester = Requester::own_tls();
+        let names = names(&["a.test"]);
+        let request = Request { requester: &requester, names: &names, profile: "tls", key: None, lifetime: None, now };
+        assert_eq!(policy.evaluate(&request).outcome, outcome, "{when}");
+    }
+}
+
+#[test]
+fn a_suggestion_is_something_that_would_not_be_refused() {
+    let asked = |rules: &str, text: &str| {
+        let policy = Policy::parse(&format!("version: v1\nrules:\n{rules}"), Format::Yaml, "policy").unwrap();
+        ask(&policy, Some("team"), &[text], None).suggestion
+    };
+    let near = "  - name: a\n    allow: { names: [\"*.a.example.com\"] }\n";
+    let far = "  - name: f\n    allow: { names: [\"**.b.example.com\"] }\n";
+    let denied = "  - name: d\n    deny: { names: [\"x.a.example.com\"] }\n";
+    let others = "  - name: o\n    allow: { names: [\"*.c.example.com\"] }\n    for: { eab: other }\n";
+    let below = |base: &str| Some(format!("a name below {base}.example.com, such as x.{base}.example.com"));
+    assert_eq!(asked(near, "x.example.com"), below("a"));
+    assert_eq!(asked(&format!("{near}{far}"), "x.b.b.example.org"), None);
+    assert_eq!(asked(&format!("{far}{near}"), "x.y.a.example.com"), below("a"));
+    assert_eq!(asked(&format!("{near}{denied}{far}"), "x.a.example.com"), below("b"));
+    assert_eq!(asked(others, "x.example.com"), None);
+    assert_eq!(asked(near, "*.example.com"), Some("a name below a.example.com, such as www.a.example.com".to_owned()));
+}
+
+#[test]
+fn a_policy_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Policy>();
+    shared::<Decision>();
+}
+
+#[test]
+fn the_profiles_that_rules_name_are_known() {
+    let text =
+        "version: v1\nrules:\n  - name: a\n    deny: { profiles: [z, b] }\n  - name: b\n    warn: { profile: b }\n";
+    let policy = Policy::parse(text, Format::Yaml, "policy").unwrap();
+    assert_eq!(policy.profiles().into_iter().collect::<Vec<_>>(), ["b", "z"]);
+    assert_eq!(policy.steps(), 0);
+}
