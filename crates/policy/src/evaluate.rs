@@ -186,7 +186,7 @@ impl<'a> Hearing<'a> {
                 if refused.is_wildcard() { wildcards.chain(names).collect() } else { names.collect() };
             offers.extend(found.into_iter().map(|offer| (offer.nearness(&target, refused.is_wildcard()), id, offer)));
         }
-        offers.retain(|(nearness, ..)| nearness.shared >= LABELS_SHARED_MIN);
+        offers.retain(|(nearness, _, offer)| nearness.shared >= LABELS_SHARED_MIN.min(offer.base().labels().count()));
         // The nearest first; of equals the one that stands first in the file.
         offers.sort_by(|(left, one, _), (right, other, _)| right.cmp(left).then(one.cmp(other)));
         offers.into_iter().take(OFFERS_TRIED_MAX).find_map(|(_, _, offer)| {
@@ -197,8 +197,8 @@ impl<'a> Hearing<'a> {
     }
 }
 
-/// Labels that a suggestion has in common with what was asked, at least: a common last label alone
-/// is no help.
+/// Labels that a suggestion has in common with what was asked, at least, unless it has fewer: a
+/// common last label alone is no help.
 const LABELS_SHARED_MIN: usize = 2;
 /// How many offers are tried for a suggestion.
 const OFFERS_TRIED_MAX: usize = 8;

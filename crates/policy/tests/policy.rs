@@ -263,6 +263,8 @@ fn a_suggestion_is_something_that_would_not_be_refused() {
     assert_eq!(asked(&format!("{far}{near}"), "x.y.a.example.com"), below("a"));
     assert_eq!(asked(&format!("{near}{denied}{far}"), "x.a.example.com"), below("b"));
     assert_eq!(asked(others, "x.example.com"), None);
+    let zone = "  - name: z\n    allow: { names: [\"*.internal\"] }\n";
+    assert_eq!(asked(zone, "a.b.internal").as_deref(), Some("a name below internal, such as a.internal"));
     assert_eq!(asked(near, "*.example.com"), Some("a name below a.example.com, such as www.a.example.com".to_owned()));
 }
 
