@@ -265,33 +265,37 @@ async fn a_name_that_changes_between_check_and_dial_gains_nothing() {
 
 #[tokio::test]
 async fn a_zone_that_opens_loopback_does_so_for_its_own_names_alone() {
-    let web = Web::start(|head, _| {
-        if head.contains("host: outside") {
-            redirect(302, "http://inside.lab.test/")
-        } else {
-            support::ok(support::KEY_AUTHORIZATION)
-        }
-    })
-    .await;
-    let ports = Ports { http: web.port(), https: web.port(), tls_alpn: web.port() };
-    let fixed = |name: &str| [(name.to_owned(), vec![IpAddr::from([127, 0, 0, 1])])].into();
+    let inside = Web::start(|_, _| support::ok(support::KEY_AUTHORIZATION)).await;
+    let outside = format!("{OPEN}:{}", inside.port());
+    let outside = Web::start_at(&outside, |_, _| redirect(302, "http://inside.lab.test/")).await;
+    let ports = Ports { http: inside.port(), https: inside.port(), tls_alpn: inside.port() };
+    let fixed = |name: &str, ip: &str| (name.to_owned(), vec![ip.parse::<IpAddr>().unwrap()]);
     let lab = ZoneSpec {
         name: "lab".to_owned(),
         domains: vec!["lab.test".to_owned()],
         allow: vec!["127.0.0.0/8".parse().unwrap()],
-        fixed_hosts: fixed("**.lab.test"),
+        fixed_hosts: [fixed("**.lab.test", "127.0.0.1")].into(),
         ports,
         ..ZoneSpec::default()
     };
-    let default =
-        ZoneSpec { name: "default".to_owned(), fixed_hosts: fixed("**.example"), ports, ..ZoneSpec::default() };
+    let default = ZoneSpec {
+        name: "default".to_owned(),
+        allow: vec![format!("{OPEN}/32").parse().unwrap()],
+        fixed_hosts: [fixed("outside.example", OPEN), fixed("local.example", "127.0.0.1")].into(),
+        ports,
+        ..ZoneSpec::default()
+    };
     let dialer = Dialer::new(ZoneTable::new([lab, default]).unwrap(), chancery_egress::DialSettings::default());
     let validator = NetworkValidator::new(dialer, settings()).unwrap();
     support::look(&validator, "inside.lab.test", Http01).await.unwrap();
-    refused(&validator, name("outside.example"), Http01).await;
+    refused(&validator, name("local.example"), Http01).await;
     refused(&validator, name("127.0.0.1"), Http01).await;
+    assert_eq!(inside.heads().len(), 1);
+    // Led into the zone from outside it.
+    refused(&validator, name("outside.example"), Http01).await;
+    assert_eq!((outside.heads().len(), inside.heads().len()), (1, 1));
     assert!(validator.may_validate(&name("inside.lab.test"), Http01));
-    assert!(!validator.may_validate(&name("outside.example"), Http01), "its only address is known, and refused");
+    assert!(!validator.may_validate(&name("local.example"), Http01), "its only address is known, and refused");
     assert!(validator.may_validate(&name("elsewhere.test"), Http01));
     assert!(!validator.may_validate(&name("*.lab.test"), Http01));
 }
