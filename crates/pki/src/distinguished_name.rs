@@ -71,8 +71,13 @@ impl AttributeKind {
         }
     }
 
+    /// The kind of an object identifier's content octets.
+    pub(crate) fn from_oid(oid: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.oid() == oid)
+    }
+
     /// Most characters (RFC 5280 appendix A.1, `ub-…`; a DC is one DNS label).
-    const fn longest(self) -> usize {
+    pub(crate) const fn longest(self) -> usize {
         match self {
             Self::Country => 2,
             Self::StateOrProvince | Self::Locality => 128,
@@ -297,7 +302,7 @@ pub fn show(name: &[u8]) -> String {
         if !text.is_empty() {
             text.push_str(", ");
         }
-        match AttributeKind::ALL.into_iter().find(|kind| kind.oid() == oid) {
+        match AttributeKind::from_oid(oid) {
             Some(kind) => text.push_str(kind.key()),
             None => match ObjectIdentifier::from_bytes(oid) {
                 Ok(oid) => text.push_str(&oid.to_string()),

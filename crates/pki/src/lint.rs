@@ -1,27 +1,22 @@
 //! Lints: what is looked at before anything is signed. Each is a row: an id, its source, what it
-//! finds wrong. Beside it stands, in the tests, a certificate that fails it.
+//! finds wrong. Beside each stands, in the tests, a certificate that fails it and no other row.
 //!
-//! The rows read the finished TBS with a parser that did not build it; what they find is a fault
-//! of ours, and nothing with a finding is signed.
+//! The rows look at the finished TBS through a reader of their own; one of them
+//! has a second parser read it too. What they find is a fault of ours, and nothing with a finding
+//! is signed.
 
 mod rows;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::fmt;
 
-use x509_parser::{
-    certificate::TbsCertificate,
-    extensions::{ParsedExtension, X509Extension},
-    prelude::FromDer,
-};
-
-pub use rows::ROWS;
+use view::View;
 
 use crate::{
     chain::IssuingCertificate,
     tbs::{LeafRequest, Tbs},
-    tlv::Tlv,
 };
 
 /// One lint.
@@ -30,8 +25,36 @@ pub struct Row {
     pub id: &'static str,
     /// Where the rule stands.
     pub source: &'static str,
+    /// What it looks at.
+    part: Part,
+    /// Whether it has nothing to add where that part, or the encoding, is wrong already.
+    depends: bool,
     /// What it finds wrong, or nothing.
     check: fn(&Subject<'_>) -> Option<String>,
+}
+
+/// The parts of a TBS that rows look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Encoding,
+    Version,
+    Serial,
+    Algorithm,
+    Issuer,
+    Validity,
+    Subject,
+    Key,
+    Extensions,
+    BasicConstraints,
+    Names,
+    KeyUsage,
+    ExtendedKeyUsage,
+    AuthorityKey,
+    SubjectKey,
+    CrlUrls,
+    Access,
+    Policies,
+    TlsFeature,
 }
 
 /// What a lint found.
@@ -52,25 +75,21 @@ impl fmt::Display for Finding {
 }
 
 /// What the rows look at.
-pub(crate) struct Subject<'a> {
-    /// The TBS, parsed.
-    tbs: TbsCertificate<'a>,
-    /// Its fields as they lie there.
-    fields: Vec<Tlv<'a>>,
+struct Subject<'a> {
+    /// The TBS.
+    view: View<'a>,
     /// What it was made from.
     request: &'a LeafRequest<'a>,
     /// Whose name it bears as issuer.
     issuer: &'a IssuingCertificate,
 }
 
-impl<'a> Subject<'a> {
-    fn extension(&self, oid: &[u8]) -> Option<&X509Extension<'a>> {
-        self.tbs.extensions().iter().find(|extension| extension.oid.as_bytes() == oid)
-    }
+/// The row that speaks when there is nothing for the others to look at.
+const FRAME: (&str, &str) = ("tbs_frame", "RFC 5280 §4.1");
 
-    fn parsed(&self, oid: &[u8]) -> Option<&ParsedExtension<'a>> {
-        self.extension(oid).map(X509Extension::parsed_extension)
-    }
+/// Every lint, in the order in which they speak.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    rows::ALL.iter().copied().flatten()
 }
 
 /// Looks at a TBS by every row.
@@ -80,19 +99,21 @@ pub fn lint(tbs: &Tbs, request: &LeafRequest<'_>, issuer: &IssuingCertificate) -
 }
 
 fn lint_der(der: &[u8], request: &LeafRequest<'_>, issuer: &IssuingCertificate) -> Vec<Finding> {
-    let unreadable = |what: &str| vec![Finding { id: "tbs_readable", source: "RFC 5280 §4.1", what: what.to_owned() }];
-    let (rest, tbs) = match TbsCertificate::from_der(der) {
-        Ok(parsed) => parsed,
-        Err(error) => return unreadable(&error.to_string()),
+    let Some(view) = View::read(der) else {
+        let (id, source) = FRAME;
+        return vec![Finding { id, source, what: "it has not the frame of a TBSCertificate".to_owned() }];
     };
-    let Some(fields) = Tlv::read_all(der).and_then(|all| all.children()) else {
-        return unreadable("it is no row of DER values");
-    };
-    if !rest.is_empty() {
-        return unreadable("there is something behind it");
+    let subject = Subject { view, request, issuer };
+    let mut findings = Vec::new();
+    let mut wrong = Vec::new();
+    for row in rows() {
+        if row.depends && (wrong.contains(&row.part) || wrong.contains(&Part::Encoding)) {
+            continue;
+        }
+        if let Some(what) = (row.check)(&subject) {
+            wrong.push(row.part);
+            findings.push(Finding { id: row.id, source: row.source, what });
+        }
     }
-    let subject = Subject { tbs, fields, request, issuer };
-    ROWS.iter()
-        .filter_map(|row| (row.check)(&subject).map(|what| Finding { id: row.id, source: row.source, what }))
-        .collect()
+    findings
 }

@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, fmt};
 use aws_lc_rs::digest;
 pub use der::asn1::ObjectIdentifier;
 pub use life::{GrantedValidity, ValidityRejection};
-pub(crate) use spec::reads_as_host;
+pub(crate) use spec::{ANY_EXTENDED_KEY_USAGE, ANY_POLICY, OCSP_SIGNING, reads_as_host, url_fault};
 pub use spec::{CrlLocation, ProfileError, ProfileSpec, Retention, SubjectPolicy};
 
 use crate::{

@@ -22,6 +22,8 @@ pub(crate) mod tag {
     pub(crate) const BMP_STRING: u8 = 0x1e;
     pub(crate) const SEQUENCE: u8 = 0x30;
     pub(crate) const SET: u8 = 0x31;
+    /// The bit that says that the content is a row of further values.
+    pub(crate) const CONSTRUCTED: u8 = 0x20;
     /// `[number]`, primitive.
     pub(crate) const fn context(number: u8) -> u8 {
         0x80 | number

@@ -171,7 +171,9 @@ pub enum ProfileError {
         max: Lifetime,
     },
     /// A certificate would begin too long ago, or be over before it is given.
-    #[error("backdate is whole seconds, at most a day, and no longer than lifetime_min; it is {seconds} s")]
+    #[error(
+        "backdate is whole seconds, at most a day, and no longer than lifetime_min, shorter than lifetime; it is {seconds} s"
+    )]
     Backdate {
         /// What was given, in seconds.
         seconds: u64,
@@ -253,7 +255,8 @@ pub(super) fn check(spec: &mut ProfileSpec) -> Result<(), ProfileError> {
         return Err(E::Lifetimes { min, given, max });
     }
     let backdate = spec.backdate;
-    if backdate > BACKDATE_MAX || backdate > min.duration() || backdate.subsec_nanos() != 0 {
+    let over_at_once = backdate > min.duration() || backdate >= given.duration();
+    if backdate > BACKDATE_MAX || over_at_once || backdate.subsec_nanos() != 0 {
         return Err(E::Backdate { seconds: backdate.as_secs() });
     }
     check_list("key_kinds", &spec.key_kinds, 1, |kind| format!("{kind:?}"))?;
@@ -327,7 +330,11 @@ fn check_subject(attributes: &[Attribute]) -> Result<(), ProfileError> {
     if attributes.len() > LIST_MAX {
         return Err(ProfileError::LongList { list: "subject", count: attributes.len() });
     }
-    for attribute in attributes.iter().filter(|attribute| attribute.kind() == AttributeKind::CommonName) {
+    let common_names = || attributes.iter().filter(|attribute| attribute.kind() == AttributeKind::CommonName);
+    if common_names().count() > 1 {
+        return Err(ProfileError::Repeated { list: "subject", item: AttributeKind::CommonName.key().to_owned() });
+    }
+    for attribute in common_names() {
         if reads_as_host(attribute.value()) {
             return Err(ProfileError::HostAsCommonName { value: attribute.value().to_owned() });
         }
@@ -466,6 +473,8 @@ mod tests {
         assert!(matches!(with(|s| s.lifetime_min = life(99 * DAY)), Err(E::Lifetimes { .. })));
         assert!(matches!(with(|s| s.backdate = Duration::from_secs(DAY + 1)), Err(E::Backdate { .. })));
         assert!(matches!(with(|s| s.lifetime_min = life(60)), Err(E::Backdate { .. })));
+        let as_long_as_its_life = |s: &mut ProfileSpec| (s.lifetime_min, s.lifetime) = (life(HOUR), life(HOUR));
+        assert!(matches!(with(as_long_as_its_life), Err(E::Backdate { .. })));
         assert!(matches!(with(|s| s.key_kinds.clear()), Err(E::EmptyList { list: "key_kinds" })));
         assert!(matches!(with(|s| s.key_kinds.push(KeyKind::P256)), Err(E::Repeated { .. })));
         assert!(matches!(with(|s| s.key_usages = vec![KeyUsage::KeyEncipherment]), Err(E::NoUsage { .. })));
@@ -491,6 +500,9 @@ mod tests {
             assert!(matches!(fixed(host), Err(ProfileError::HostAsCommonName { .. })), "{host} was taken");
         }
         assert!(fixed("mesh workload").is_ok());
+        let twice = ["one", "two"].map(|value| Attribute::new(AttributeKind::CommonName, value).expect("valid"));
+        let several = with(|s| s.subject = SubjectPolicy::Fixed(twice.to_vec()));
+        assert!(matches!(several, Err(ProfileError::Repeated { list: "subject", .. })));
     }
 
     #[test]
