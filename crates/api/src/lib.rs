@@ -1,1 +1,20 @@
-//! Our own JSON API: types and client.
+//! Our own JSON API: the types that travel, and the client.
+//!
+//! The server's routes and the command line share these types, so that neither can drift.
+//! The client speaks over the server's local socket; it never retries by itself.
+
+mod client;
+mod types;
+
+pub use client::{Client, ClientError};
+pub use types::{
+    AccountList, AccountView, AuthorityView, BackedUp, BackupRequest, CertificateFilter, CertificateList,
+    CertificateView, CheckpointView, DirectoryView, ErrorBody, PageQuery, Reloaded, RevocationView, RevokeRequest,
+    Revoked, Status, TlsView,
+};
+
+/// Most entries that one page may hold.
+pub const PAGE_MAX: usize = 500;
+
+/// Name of the socket's file in the data folder.
+pub const SOCKET_NAME: &str = "chancery.sock";

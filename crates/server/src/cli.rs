@@ -1,0 +1,340 @@
+//! The command line: nouns, then verbs. What each does is in [`commands`](crate::commands).
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{config::v1::LogFormat, exit::EXIT_CODES, output::Format};
+
+/// Chancery, a certificate authority for the inside of a company: ACME over HTTPS, an audit ledger
+/// that proves itself, and a policy that says who may have which names.
+#[derive(Debug, Parser)]
+#[command(name = "chancery", version, after_help = EXIT_CODES, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// The configuration [default: ./chancery.toml, then /etc/chancery/chancery.toml]
+    #[arg(long, global = true, env = "CHANCERY_CONFIG", value_name = "FILE", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Lines for people, or JSON for programs
+    #[arg(long, global = true, env = "CHANCERY_OUTPUT", value_enum, default_value = "text", hide_env_values = true)]
+    pub(crate) output: Format,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a data folder with configuration, policy and keys
+    #[command(after_help = "Examples:
+  chancery init /var/lib/chancery --url https://ca.example.com
+  chancery init ./try --development --url https://localhost:14000")]
+    Init(InitArgs),
+    /// The issuing authority: its CSR, its chain
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
+    /// Run the server
+    #[command(after_help = "Example:
+  chancery serve --config /var/lib/chancery/chancery.toml")]
+    Serve(ServeArgs),
+    /// Look whether everything that the server needs is there and fits; change nothing
+    #[command(after_help = "Example:
+  chancery check --config /var/lib/chancery/chancery.toml")]
+    Check,
+    /// The issuance policy
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// The audit ledger
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// The store, while the server is stopped
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Back up the running server's store into a folder
+    #[command(after_help = "Example:
+  chancery backup /backup/chancery-2026-11-25")]
+    Backup(BackupArgs),
+    /// Have the running server take its files again: policy, profiles, directories, zones
+    #[command(after_help = "Example:
+  chancery reload")]
+    Reload,
+    /// Certificates of the running server
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
+    /// ACME accounts of the running server
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// How the running server is
+    #[command(after_help = "Example:
+  chancery status --output json")]
+    Status,
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:
+  chancery completion bash > /etc/bash_completion.d/chancery")]
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The folder to make; it must not exist, or be empty
+    pub(crate) folder: PathBuf,
+    /// The URL under which clients reach the server
+    #[arg(long, env = "CHANCERY_URL", default_value = "https://localhost:14000", hide_env_values = true)]
+    pub(crate) url: String,
+    /// Where to listen [default: every address, on the port of the URL]
+    #[arg(long, env = "CHANCERY_LISTEN", value_name = "ADDRESS:PORT", hide_env_values = true)]
+    pub(crate) listen: Option<SocketAddr>,
+    /// The kind of the issuing key
+    #[arg(long, value_enum, default_value = "p256")]
+    pub(crate) key: IssuingKeyKind,
+    /// A file with the passphrase for the key files; without it one is made up and kept in the folder
+    #[arg(long, env = "CHANCERY_PASSPHRASE_FILE", value_name = "FILE", hide_env_values = true)]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Also make a throw-away root, offline beside the folder, and an intermediate under it
+    #[arg(long)]
+    pub(crate) development: bool,
+    /// Where the throw-away root is kept [default: the folder's name with "-offline-root"]
+    #[arg(long, value_name = "FOLDER", requires = "development")]
+    pub(crate) root_folder: Option<PathBuf>,
+}
+
+/// What kinds of issuing key there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IssuingKeyKind {
+    P256,
+    P384,
+    Rsa2048,
+    Rsa3072,
+    Rsa4096,
+    Ed25519,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuthorityCommand {
+    /// Write the intermediate's CSR, for the offline root to sign
+    #[command(after_help = "Example:
+  chancery authority csr --subject \"O=Example Corporation, CN=Example Issuing CA 1\" --out issuing.csr")]
+    Csr {
+        /// The subject that the CSR asks for
+        #[arg(long, value_name = "NAME")]
+        subject: String,
+        /// Where to write it (PEM); "-" is standard output
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        out: PathBuf,
+        /// Which authority, where there are several
+        #[arg(long, value_name = "ID")]
+        authority: Option<String>,
+    },
+    /// Install the certificate that the root signed
+    #[command(after_help = "Example:
+  chancery authority install --chain issuing.pem --root root.pem")]
+    Install {
+        /// The issuing certificate and those above it, in any order (PEM)
+        #[arg(long, value_name = "FILE")]
+        chain: PathBuf,
+        /// The root (PEM), if it is not in that file: with it the topmost signature is verified too
+        #[arg(long, value_name = "FILE")]
+        root: Option<PathBuf>,
+        /// Which authority, where there are several
+        #[arg(long, value_name = "ID")]
+        authority: Option<String>,
+        /// Replace a chain that is installed already
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Show the authorities, their keys and chains
+    #[command(after_help = "Example:
+  chancery authority show --output json")]
+    Show,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where to listen, instead of listen.https
+    #[arg(long, env = "CHANCERY_LISTEN", value_name = "ADDRESS:PORT", hide_env_values = true)]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where to answer health and metrics, instead of listen.plain
+    #[arg(long, env = "CHANCERY_PLAIN", value_name = "ADDRESS:PORT", hide_env_values = true)]
+    pub(crate) plain: Option<SocketAddr>,
+    /// What to log, instead of log.level
+    #[arg(long, env = "CHANCERY_LOG_LEVEL", value_name = "LEVEL", hide_env_values = true)]
+    pub(crate) log_level: Option<String>,
+    /// How to log, instead of log.format
+    #[arg(long, env = "CHANCERY_LOG_FORMAT", value_enum, hide_env_values = true)]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Say what the policy decides for names and a requester, and why
+    #[command(after_help = "Examples:
+  chancery policy explain www.example.com '*.apps.example.com' --profile server
+  chancery policy explain pay.apps.example.com --eab platform-team --key p256")]
+    Explain(ExplainArgs),
+    /// Look whether a policy file would be taken
+    #[command(after_help = "Example:
+  chancery policy check policy.yaml")]
+    Check {
+        /// The file [default: the one of the configuration]
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The names that would be asked for
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// The profile that would be asked for [default: the directory's first]
+    #[arg(long)]
+    pub(crate) profile: Option<String>,
+    /// The policy file [default: the one of the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// The ACME directory
+    #[arg(long, default_value = "default")]
+    pub(crate) directory: String,
+    /// The account's id
+    #[arg(long, value_name = "ID")]
+    pub(crate) account: Option<String>,
+    /// The EAB key that the account was made with
+    #[arg(long, value_name = "KEY")]
+    pub(crate) eab: Option<String>,
+    /// The kind of the certificate's key, as if it were at finalize
+    #[arg(long, value_name = "KIND")]
+    pub(crate) key: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// Prove that no record was changed, dropped or moved; also beside a running server
+    #[command(after_help = "Examples:
+  chancery ledger verify
+  chancery ledger verify --checkpoint /elsewhere/checkpoint-2026-11-01.txt")]
+    Verify {
+        /// A checkpoint that was kept elsewhere: the ledger must still hold everything it covers
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Option<PathBuf>,
+    },
+    /// Show one record
+    #[command(after_help = "Example:
+  chancery ledger show 0")]
+    Show {
+        /// Its index, counted from 0
+        index: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Make the index anew from the ledger
+    #[command(after_help = "Example:
+  chancery store rebuild --yes")]
+    Rebuild {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Bring a backup back into an empty store folder
+    #[command(after_help = "Example:
+  chancery store restore /backup/chancery-2026-11-25 --with-bundles /old-disk/chancery/store")]
+    Restore {
+        /// The backup's folder
+        backup: PathBuf,
+        /// A folder with newer bundles of the same ledger, to recover what the backup lacks
+        #[arg(long, value_name = "FOLDER")]
+        with_bundles: Option<PathBuf>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The folder to make; it must not exist, or be empty
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertificateCommand {
+    /// List certificates
+    #[command(after_help = "Examples:
+  chancery certificate list --name www.example.com
+  chancery certificate list --below apps.example.com --output json
+  chancery certificate list --expires-before 2026-12-31T00:00:00Z")]
+    List(CertificateListArgs),
+    /// Show one certificate
+    #[command(after_help = "Example:
+  chancery certificate show 3f1c9a77e0d24b5c8f00aa11bb22cc33")]
+    Show {
+        /// Its id or its serial number
+        id: String,
+    },
+    /// Print every certificate ever signed as PEM; those possibly signed are marked
+    #[command(after_help = "Example:
+  chancery certificate export > certificates.pem")]
+    Export,
+    /// Revoke a certificate
+    #[command(after_help = "Example:
+  chancery certificate revoke 3f1c9a77e0d24b5c8f00aa11bb22cc33 --reason keyCompromise --yes")]
+    Revoke {
+        /// Its id or its serial number
+        id: String,
+        /// Why (RFC 5280 §5.3.1)
+        #[arg(long, value_enum)]
+        reason: Option<Reason>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// The reasons that may be given (RFC 5280 §5.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "camelCase")]
+pub(crate) enum Reason {
+    Unspecified,
+    KeyCompromise,
+    AffiliationChanged,
+    Superseded,
+    CessationOfOperation,
+    PrivilegeWithdrawn,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertificateListArgs {
+    /// Those that hold this name, letter for letter
+    #[arg(long, group = "which")]
+    pub(crate) name: Option<String>,
+    /// Those that hold a DNS name at or below this one
+    #[arg(long, group = "which", value_name = "DOMAIN")]
+    pub(crate) below: Option<String>,
+    /// Those of this account
+    #[arg(long, group = "which", value_name = "ID")]
+    pub(crate) account: Option<String>,
+    /// Those with this key: SHA-256 of its SubjectPublicKeyInfo, hexadecimal
+    #[arg(long, group = "which", value_name = "SHA256")]
+    pub(crate) key: Option<String>,
+    /// Those that end before this time (RFC 3339), the earliest first
+    #[arg(long, group = "which", value_name = "TIME")]
+    pub(crate) expires_before: Option<String>,
+    /// At most this many
+    #[arg(long, default_value_t = 100)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountCommand {
+    /// List accounts
+    #[command(after_help = "Example:
+  chancery account list --output json")]
+    List {
+        /// At most this many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+}

@@ -1,0 +1,57 @@
+//! `chancery check`: is everything there, and does it fit? Nothing is changed.
+
+use std::path::Path;
+
+use chancery_authority::ports::Clock as _;
+use chancery_pki::distinguished_name::show;
+
+use crate::{
+    config,
+    exit::{Exit, Failed, Outcome},
+    files,
+    output::{Mark, marked},
+    system::SystemClock,
+    wiring::{chains, keys, settings},
+};
+
+pub(crate) fn run(config: Option<&Path>) -> Outcome {
+    let config = config::load(config)?;
+    let mut wrong = 0u32;
+    let mut tell = |what: &str, result: Result<String, String>| -> Result<(), Failed> {
+        match result {
+            Ok(text) => marked(Mark::Good, format!("{what:<15} {text}")),
+            Err(text) => {
+                wrong += 1;
+                marked(Mark::Bad, format!("{what:<15} {text}"))
+            }
+        }
+    };
+    tell("configuration", Ok(config.file.display().to_string()))?;
+    let folder = files::check_private_folder(&config.data);
+    tell("data folder", folder.map(|()| config.data.display().to_string()).map_err(|error| error.to_string()))?;
+    let now = SystemClock.now();
+    match keys::load(&config) {
+        Ok(loaded) => {
+            let text = loaded.signer.keys().map(|key| format!("{} ({})", key.name(), key.public_key().kind()));
+            tell("keys", Ok(text.collect::<Vec<_>>().join(", ")))?;
+            for (authority, (_, public)) in config.authorities.iter().zip(&loaded.issuing) {
+                let found = chains::load(authority, public, now).map(|chains| {
+                    let shown = chains
+                        .iter()
+                        .map(|chain| format!("{} until {}", show(chain.issuing().subject()), chain.not_after()));
+                    shown.collect::<Vec<_>>().join("; ")
+                });
+                tell(&format!("chain {}", authority.id), found.map_err(|error| error.to_string()))?;
+            }
+        }
+        Err(error) => tell("keys", Err(error.to_string()))?,
+    }
+    let policy = settings::policy(&config.policy)
+        .map(|policy| format!("{} with {} rules", config.policy.display(), policy.rules().len()));
+    tell("policy", policy.map_err(|error| error.to_string()))?;
+    match wrong {
+        0 => Ok(Exit::Ok),
+        1 => Err(Failed::refused("the server would not start: one thing does not fit")),
+        n => Err(Failed::refused(format_args!("the server would not start: {n} things do not fit"))),
+    }
+}

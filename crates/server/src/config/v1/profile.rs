@@ -1,0 +1,188 @@
+//! `[[profile]]`: what certificates of one kind look like. What is left out is as in
+//! [`pki::ProfileSpec::server`].
+
+use std::time::Duration;
+
+use chancery_pki::{
+    KeyKind, Lifetime,
+    distinguished_name::{Attribute, DistinguishedName, DistinguishedNameRejection},
+    profile as pki,
+    profile::{CrlLocation, ExtendedKeyUsage, KeyUsage, NameKind, ObjectIdentifier, Profile, Retention, SubjectPolicy},
+};
+use toml::Spanned;
+
+use super::{
+    check::between,
+    spec::{CrlSpec, ProfileSpec, Text},
+};
+use crate::config::{ConfigError, Source};
+
+type Checked<T> = Result<T, Box<ConfigError>>;
+
+/// One second.
+const SECOND: Duration = Duration::from_secs(1);
+/// As long as any certificate may live here: 30 years, RFC 5280 sets no bound.
+const LONGEST: Duration = Duration::from_secs(30 * 365 * 86_400);
+
+/// The key kinds by their names.
+const KEYS: [(&str, KeyKind); 7] = [
+    ("p256", KeyKind::P256),
+    ("p384", KeyKind::P384),
+    ("p521", KeyKind::P521),
+    ("ed25519", KeyKind::Ed25519),
+    ("rsa2048", KeyKind::Rsa2048),
+    ("rsa3072", KeyKind::Rsa3072),
+    ("rsa4096", KeyKind::Rsa4096),
+];
+
+pub(super) fn profile(source: &Source, spec: Spanned<ProfileSpec>) -> Checked<Profile> {
+    let ProfileSpec {
+        name,
+        lifetime,
+        lifetime_max,
+        lifetime_min,
+        backdate,
+        keys,
+        names,
+        key_usages,
+        extended_key_usages,
+        subject,
+        subject_attributes,
+        policies,
+        ca_issuers,
+        ocsp,
+        crl,
+        must_staple,
+        records,
+    } = spec.into_inner();
+    let usual = pki::ProfileSpec::server();
+    let place = name.span();
+    let life = |text: &Option<Text>, usual: Lifetime| life(source, text.as_ref(), usual);
+    let given = life(&lifetime, usual.lifetime)?;
+    // Where only the usual life is written, it is also the longest, and the shortest follows it down.
+    let lifetime_max = life(&lifetime_max, if lifetime.is_some() { given } else { usual.lifetime_max })?;
+    let lifetime_min = life(&lifetime_min, usual.lifetime_min.min(given))?;
+    let backdate = match &backdate {
+        None => usual.backdate.min(lifetime_min.duration() / 2).max(Duration::ZERO),
+        text => between(source, text.as_ref(), usual.backdate, Duration::ZERO, Duration::from_secs(86_400))?,
+    };
+    let backdate = Duration::from_secs(backdate.as_secs());
+    let checked = pki::ProfileSpec {
+        name: name.into_inner(),
+        lifetime: given,
+        lifetime_max,
+        lifetime_min,
+        backdate,
+        key_kinds: list(keys, usual.key_kinds, |text| word(source, text, "a kind of key", &KEYS))?,
+        name_kinds: list(names, usual.name_kinds, |text| {
+            let kinds =
+                [NameKind::Dns, NameKind::Wildcard, NameKind::Ip, NameKind::Spiffe].map(|kind| (kind.code(), kind));
+            word(source, text, "a kind of name", &kinds)
+        })?,
+        key_usages: list(key_usages, usual.key_usages, |text| {
+            let usages = [KeyUsage::DigitalSignature, KeyUsage::KeyEncipherment, KeyUsage::KeyAgreement]
+                .map(|usage| (usage.code(), usage));
+            word(source, text, "a key usage", &usages)
+        })?,
+        extended_key_usages: list(extended_key_usages, usual.extended_key_usages, |text| {
+            extended_key_usage(source, text)
+        })?,
+        subject: subject_policy(source, subject, subject_attributes, usual.subject)?,
+        policies: list(policies, usual.policies, |text| oid(source, text))?,
+        ca_issuers: list(ca_issuers, usual.ca_issuers, |text| Ok(text.get_ref().clone()))?,
+        ocsp: list(ocsp, usual.ocsp, |text| Ok(text.get_ref().clone()))?,
+        crl: crl.map(|CrlSpec { url, shards }| CrlLocation { url: url.into_inner(), shards: shards.unwrap_or(1) }),
+        must_staple,
+        retention: match records {
+            None => usual.retention,
+            Some(text) => {
+                let kinds = [Retention::Full, Retention::Light].map(|kind| (kind.code(), kind));
+                word(source, &text, "how much is kept", &kinds)?
+            }
+        },
+    };
+    Profile::new(checked).map_err(|error| source.say(place, error.to_string()))
+}
+
+fn life(source: &Source, text: Option<&Text>, usual: Lifetime) -> Checked<Lifetime> {
+    let Some(text) = text else {
+        return Ok(usual);
+    };
+    let found = between(source, Some(text), usual.duration(), SECOND, LONGEST)?;
+    let whole = Lifetime::from_seconds(found.as_secs()).ok().filter(|_| found.subsec_nanos() == 0);
+    whole.ok_or_else(|| source.fault(text.span(), format_args!("\"{}\"", text.get_ref()), "whole seconds"))
+}
+
+fn list<T>(found: Option<Vec<Text>>, usual: Vec<T>, read: impl Fn(&Text) -> Checked<T>) -> Checked<Vec<T>> {
+    found.map_or(Ok(usual), |found| found.iter().map(read).collect())
+}
+
+fn word<T: Copy>(source: &Source, text: &Text, kind: &str, known: &[(&str, T)]) -> Checked<T> {
+    known.iter().find(|(name, _)| name == text.get_ref()).map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        source.unknown(text.span(), text.get_ref(), kind, &names)
+    })
+}
+
+fn extended_key_usage(source: &Source, text: &Text) -> Checked<ExtendedKeyUsage> {
+    match &**text.get_ref() {
+        "serverAuth" => Ok(ExtendedKeyUsage::ServerAuth),
+        "clientAuth" => Ok(ExtendedKeyUsage::ClientAuth),
+        other if other.starts_with(|c: char| c.is_ascii_digit()) => oid(source, text).map(ExtendedKeyUsage::from_oid),
+        other => Err(source.unknown(
+            text.span(),
+            other,
+            "an extended key usage or an object identifier",
+            &["serverAuth", "clientAuth"],
+        )),
+    }
+}
+
+fn oid(source: &Source, text: &Text) -> Checked<ObjectIdentifier> {
+    ObjectIdentifier::new(text.get_ref()).map_err(|_| {
+        source.fault(
+            text.span(),
+            format_args!("\"{}\"", text.get_ref()),
+            "an object identifier, like \"1.3.6.1.4.1.99999.1\"",
+        )
+    })
+}
+
+fn subject_policy(
+    source: &Source,
+    subject: Option<Text>,
+    attributes: Option<Spanned<Vec<Text>>>,
+    usual: SubjectPolicy,
+) -> Checked<SubjectPolicy> {
+    match (subject, attributes) {
+        (None, None) => Ok(usual),
+        (Some(subject), None) => match &**subject.get_ref() {
+            "empty" => Ok(SubjectPolicy::Empty),
+            "first-dns-name" => Ok(SubjectPolicy::CommonNameFromFirstDnsName),
+            other => Err(source.unknown(subject.span(), other, "a subject", &["empty", "first-dns-name"])),
+        },
+        (None, Some(attributes)) => attributes
+            .get_ref()
+            .iter()
+            .map(|text| attribute(source, text))
+            .collect::<Checked<_>>()
+            .map(SubjectPolicy::Fixed),
+        (Some(_), Some(attributes)) => Err(source
+            .say(attributes.span(), "either subject or subject_attributes says what the subject is; leave one out")),
+    }
+}
+
+fn attribute(source: &Source, text: &Text) -> Checked<Attribute> {
+    let name: DistinguishedName = text
+        .get_ref()
+        .parse()
+        .map_err(|error: DistinguishedNameRejection| source.say(text.span(), error.to_string()))?;
+    match name.attributes() {
+        [one] => Ok(one.clone()),
+        _ => Err(source.fault(
+            text.span(),
+            format_args!("\"{}\"", text.get_ref()),
+            "one attribute and its value, like \"O=Example Corporation\"",
+        )),
+    }
+}

@@ -1,0 +1,202 @@
+//! What stands in the file, letter for letter. Every key is documented in `docs/samples/chancery.toml`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// A text with its place.
+pub(super) type Text = Spanned<String>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Spec {
+    pub(super) version: Text,
+    pub(super) data: Option<Text>,
+    pub(super) listen: ListenSpec,
+    #[serde(default)]
+    pub(super) tls: TlsSpec,
+    #[serde(default)]
+    pub(super) authority: Vec<Spanned<AuthoritySpec>>,
+    #[serde(default)]
+    pub(super) signer: SignerSpec,
+    #[serde(default)]
+    pub(super) directory: Vec<Spanned<DirectorySpec>>,
+    #[serde(default)]
+    pub(super) profile: Vec<Spanned<ProfileSpec>>,
+    pub(super) policy: PolicySpec,
+    #[serde(default)]
+    pub(super) zone: Vec<Spanned<ZoneSpec>>,
+    #[serde(default)]
+    pub(super) validation: ValidationSpec,
+    #[serde(default)]
+    pub(super) limits: LimitsSpec,
+    #[serde(default)]
+    pub(super) ledger: LedgerSpec,
+    #[serde(default)]
+    pub(super) log: LogSpec,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListenSpec {
+    pub(super) url: Text,
+    pub(super) https: Option<Text>,
+    pub(super) plain: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TlsSpec {
+    pub(super) names: Option<Vec<Text>>,
+    pub(super) authority: Option<Text>,
+    pub(super) profile: Option<Text>,
+    pub(super) certificate: Option<Text>,
+    pub(super) key: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuthoritySpec {
+    pub(super) id: Text,
+    pub(super) key: Text,
+    pub(super) chains: Spanned<Vec<Text>>,
+    #[serde(default)]
+    pub(super) development: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignerSpec {
+    pub(super) passphrase: Option<Spanned<PassphraseSpec>>,
+    pub(super) blocked_keys: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PassphraseSpec {
+    pub(super) file: Option<Text>,
+    pub(super) env: Option<Text>,
+    pub(super) credential: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DirectorySpec {
+    pub(super) name: Text,
+    pub(super) authority: Text,
+    pub(super) profiles: Spanned<Vec<Text>>,
+    pub(super) challenges: Option<Spanned<Vec<Text>>>,
+    pub(super) terms_of_service: Option<Text>,
+    pub(super) website: Option<Text>,
+    #[serde(default)]
+    pub(super) caa_identities: Vec<Text>,
+    pub(super) order_lifetime: Option<Text>,
+    pub(super) authorization_lifetime: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProfileSpec {
+    pub(super) name: Text,
+    pub(super) lifetime: Option<Text>,
+    pub(super) lifetime_max: Option<Text>,
+    pub(super) lifetime_min: Option<Text>,
+    pub(super) backdate: Option<Text>,
+    pub(super) keys: Option<Vec<Text>>,
+    pub(super) names: Option<Vec<Text>>,
+    pub(super) key_usages: Option<Vec<Text>>,
+    pub(super) extended_key_usages: Option<Vec<Text>>,
+    pub(super) subject: Option<Text>,
+    pub(super) subject_attributes: Option<Spanned<Vec<Text>>>,
+    pub(super) policies: Option<Vec<Text>>,
+    pub(super) ca_issuers: Option<Vec<Text>>,
+    pub(super) ocsp: Option<Vec<Text>>,
+    pub(super) crl: Option<CrlSpec>,
+    #[serde(default)]
+    pub(super) must_staple: bool,
+    pub(super) records: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CrlSpec {
+    pub(super) url: Text,
+    pub(super) shards: Option<u16>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicySpec {
+    pub(super) file: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ZoneSpec {
+    pub(super) name: Text,
+    #[serde(default)]
+    pub(super) domains: Vec<Text>,
+    #[serde(default)]
+    pub(super) networks: Vec<Text>,
+    #[serde(default)]
+    pub(super) only: Vec<Text>,
+    #[serde(default)]
+    pub(super) allow: Vec<Text>,
+    #[serde(default)]
+    pub(super) deny: Vec<Text>,
+    #[serde(default)]
+    pub(super) resolvers: Vec<Text>,
+    #[serde(default)]
+    pub(super) fixed_hosts: BTreeMap<String, Vec<Text>>,
+    pub(super) http_port: Option<u16>,
+    pub(super) https_port: Option<u16>,
+    pub(super) tls_alpn_port: Option<u16>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ValidationSpec {
+    pub(super) time: Option<Text>,
+    pub(super) answer_wait: Option<Text>,
+    pub(super) at_once: Option<Spanned<usize>>,
+    pub(super) at_once_per_target: Option<Spanned<usize>>,
+    pub(super) connect_timeout: Option<Text>,
+    pub(super) lookup_timeout: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitsSpec {
+    pub(super) connections: Option<Spanned<usize>>,
+    pub(super) connections_per_address: Option<Spanned<usize>>,
+    pub(super) handshake_timeout: Option<Text>,
+    pub(super) header_timeout: Option<Text>,
+    pub(super) body_timeout: Option<Text>,
+    pub(super) stop_timeout: Option<Text>,
+    pub(super) new_accounts_per_address_per_hour: Option<Spanned<u32>>,
+    pub(super) orders_per_account_per_hour: Option<Spanned<u32>>,
+    pub(super) pending_orders_per_account: Option<Spanned<u64>>,
+    pub(super) unproven_accounts: Option<Spanned<u64>>,
+    pub(super) unproven_account_lifetime: Option<Text>,
+    pub(super) settle_after: Option<Text>,
+    pub(super) keep_ended_orders: Option<Text>,
+    pub(super) keep_expired_certificates: Option<Text>,
+    pub(super) keep_expired_light: Option<Text>,
+    pub(super) issuer_alarm: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LedgerSpec {
+    pub(super) key: Option<Text>,
+    pub(super) origin: Option<Text>,
+    pub(super) checkpoint_every: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogSpec {
+    pub(super) level: Option<Text>,
+    pub(super) format: Option<Text>,
+}

@@ -1,0 +1,206 @@
+use std::{collections::BTreeSet, path::PathBuf};
+
+use super::{Config, check::parse, spec::Spec};
+use crate::config::Source;
+
+fn sample() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/samples/chancery.toml")).unwrap()
+}
+
+fn read(text: &str) -> Result<Config, String> {
+    parse(Source::new(PathBuf::from("/data/chancery.toml"), text.to_owned())).map_err(|error| error.to_string())
+}
+
+/// The smallest configuration, with one piece of it replaced.
+fn with(from: &str, to: &str) -> String {
+    const SMALL: &str = "version = \"v1\"
+[listen]
+url = \"https://ca.example.com\"
+[[authority]]
+id = \"issuing\"
+key = \"keys/issuing.key\"
+chains = [\"chains/issuing.pem\"]
+[[directory]]
+name = \"default\"
+authority = \"issuing\"
+profiles = [\"server\"]
+[[profile]]
+name = \"server\"
+[policy]
+file = \"policy.yaml\"
+";
+    assert!(SMALL.contains(from), "{from}");
+    SMALL.replacen(from, to, 1)
+}
+
+#[test]
+fn the_sample_is_taken() {
+    let config = read(&sample()).unwrap();
+    assert_eq!(config.data, PathBuf::from("/var/lib/chancery"));
+    assert_eq!(config.listen.url, "https://ca.example.com");
+    assert_eq!(config.policy, PathBuf::from("/var/lib/chancery/policy.yaml"));
+}
+
+/// What the sample shows for a key is what holds when the key is left out, save where it says otherwise.
+#[test]
+fn the_values_that_the_sample_shows_for_limits_are_those_that_hold_without_them() {
+    let small = read(&with("", "")).unwrap();
+    let sample = read(&sample()).unwrap();
+    assert_eq!(small.limits, sample.limits);
+    assert_eq!(small.validation, sample.validation);
+    assert_eq!(small.log, sample.log);
+    assert_eq!(small.ledger.origin, sample.ledger.origin);
+    assert_eq!(small.ledger.checkpoint_every, sample.ledger.checkpoint_every);
+    let (small, sample) = (&small.directories["default"], &sample.directories["default"]);
+    assert_eq!(small.order_lifetime, sample.order_lifetime);
+    assert_eq!(small.authorization_lifetime, sample.authorization_lifetime);
+}
+
+/// The keys that serde itself says it knows at a place: it is asked with one that it cannot know.
+fn known_keys(section: &str) -> Vec<String> {
+    let text = if section.is_empty() { "unheard_of = 1".to_owned() } else { format!("{section}\nunheard_of = 1") };
+    // What precedes the section in the type's order must be there.
+    let before = "version = \"v1\"\n";
+    let text = if section.is_empty() { text } else { format!("{before}{text}") };
+    let message = toml::from_str::<Spec>(&text).unwrap_err().message().to_owned();
+    assert!(message.contains("unheard_of"), "{message}");
+    message.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_key_of_the_configuration_stands_in_the_sample() {
+    let sample = sample();
+    let mut section = String::new();
+    let mut written: BTreeSet<(String, String)> = BTreeSet::new();
+    for line in sample.lines() {
+        if line.starts_with('[') {
+            section = line.to_owned();
+            written.insert((String::new(), line.trim_matches(['[', ']']).to_owned()));
+        } else if let Some((key, _)) = line.trim_start_matches('#').split_once(" = ")
+            && !key.contains(' ')
+        {
+            written.insert((section.clone(), key.to_owned()));
+        }
+    }
+    let sections = [
+        "",
+        "[listen]",
+        "[tls]",
+        "[[authority]]",
+        "[signer]",
+        "[[directory]]",
+        "[[profile]]",
+        "[policy]",
+        "[[zone]]",
+        "[validation]",
+        "[limits]",
+        "[ledger]",
+        "[log]",
+    ];
+    for section in sections {
+        let known = known_keys(section);
+        assert!(!known.is_empty(), "{section}");
+        for key in known {
+            assert!(written.contains(&(section.to_owned(), key.clone())), "{section} {key} is not in the sample");
+        }
+    }
+}
+
+/// The other way of a key, too, is one that the server would take.
+#[test]
+fn every_other_way_that_the_sample_shows_is_taken_in_its_place() {
+    let sample = sample();
+    for (number, line) in sample.lines().enumerate() {
+        let Some((key, _)) =
+            line.strip_prefix('#').and_then(|line| line.split_once(" = ")).filter(|(key, _)| !key.contains(' '))
+        else {
+            continue;
+        };
+        let other = line.trim_start_matches('#');
+        let drops: &[&str] = match key {
+            "certificate" => &["names =", "authority = \"issuing\"\n# By", "profile = \"server\""],
+            "subject_attributes" => &["subject = "],
+            "passphrase" => &["passphrase = "],
+            "key" => continue, // tried with its certificate
+            _ => &[],
+        };
+        let mut lines: Vec<String> = sample.lines().map(str::to_owned).collect();
+        lines[number] = other.to_owned();
+        if key == "certificate" {
+            lines[number + 1] = lines[number + 1].trim_start_matches('#').to_owned();
+            let tls = lines.iter().position(|line| line == "[tls]").unwrap();
+            for line in &mut lines[tls..number] {
+                if !line.starts_with(['#', '[']) {
+                    line.clear();
+                }
+            }
+        } else {
+            for (at, line) in lines.iter_mut().enumerate() {
+                if at != number && drops.iter().any(|drop| line.starts_with(drop)) {
+                    line.clear();
+                }
+            }
+        }
+        read(&lines.join("\n")).unwrap_or_else(|error| panic!("{key}: {error}"));
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place_and_the_nearest_spelling() {
+    let cases = [
+        ("an unknown section", with("[policy]", "[polcy]")),
+        ("an unknown key", with("profiles = ", "profile = ")),
+        ("a missing key", with("file = \"policy.yaml\"\n", "")),
+        ("a wrong type", with("name = \"server\"", "name = 7")),
+        ("no TOML", with("version = \"v1\"", "version = v1")),
+        ("another version", with("\"v1\"", "\"v2\"")),
+        ("an unknown profile", with("profiles = [\"server\"]", "profiles = [\"sever\"]")),
+        ("an unknown authority", with("authority = \"issuing\"", "authority = \"Issuing\"")),
+        ("a URL with a path", with("https://ca.example.com", "https://ca.example.com/acme")),
+        ("a plain URL", with("https://ca.example.com", "http://ca.example.com")),
+        ("an address without port", with("[[authority]]", "https = \"127.0.0.1\"\n[[authority]]")),
+        ("no duration", with("name = \"server\"", "name = \"server\"\nlifetime = \"90\"")),
+        ("a duration out of bounds", with("[policy]", "[validation]\ntime = \"1h\"\n[policy]")),
+        ("a number out of bounds", with("[policy]", "[limits]\nconnections = 0\n[policy]")),
+        ("an unknown kind of key", with("name = \"server\"", "name = \"server\"\nkeys = [\"p-256\"]")),
+        ("an unknown challenge", with("profiles = ", "challenges = [\"http01\"]\nprofiles = ")),
+        ("half a certificate", with("[policy]", "[tls]\ncertificate = \"a.pem\"\n[policy]")),
+        (
+            "a second directory of a name",
+            with(
+                "[[profile]]",
+                "[[directory]]\nname = \"default\"\nauthority = \"issuing\"\nprofiles = [\"server\"]\n[[profile]]",
+            ),
+        ),
+        (
+            "two places for the passphrase",
+            with("[policy]", "[signer]\npassphrase = { file = \"a\", env = \"B\" }\n[policy]"),
+        ),
+        (
+            "a profile that no certificate could have",
+            with("name = \"server\"", "name = \"server\"\nlifetime = \"1h\"\nlifetime_min = \"2h\""),
+        ),
+        ("a zone that holds nothing", with("[policy]", "[[zone]]\nname = \"lab\"\n[policy]")),
+        ("no network", with("[policy]", "[[zone]]\nname = \"lab\"\nnetworks = [\"10.0.0.0/33\"]\n[policy]")),
+        ("an unknown level", with("[policy]", "[log]\nformat = \"jsn\"\n[policy]")),
+        (
+            "no directory",
+            with("[[directory]]\nname = \"default\"\nauthority = \"issuing\"\nprofiles = [\"server\"]\n", ""),
+        ),
+    ];
+    let shown: String = cases
+        .iter()
+        .map(|(what, text)| format!("{what}\n    {}\n", read(text).expect_err(what).replace('\n', "\n    ")))
+        .collect();
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn the_port_of_the_url_is_listened_on_unless_another_is_named() {
+    assert_eq!(read(&with("ca.example.com", "ca.example.com:14000")).unwrap().listen.https.to_string(), "[::]:14000");
+    assert_eq!(read(&with("", "")).unwrap().listen.https.to_string(), "[::]:443");
+    assert_eq!(
+        read(&with("https://ca.example.com", "https://[2001:DB8::1]:9/")).unwrap().listen.url,
+        "https://[2001:db8::1]:9"
+    );
+}

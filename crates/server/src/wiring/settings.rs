@@ -1,0 +1,118 @@
+//! The settings of the use cases, from the configuration and what it names.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use chancery_authority::{
+    checkpoint::LedgerSettings,
+    ports::KeyId,
+    settings::{Authority, Directory, Limits, OwnTls, Settings},
+};
+use chancery_pki::{
+    PublicKey, Timestamp,
+    key::{BlockList, SignatureAlgorithm},
+};
+use chancery_policy::{Format, Policy};
+
+use super::{WiringError, chains, read_text};
+use crate::config::{Config, v1};
+
+/// Reads a policy file.
+pub(crate) fn policy(path: &Path) -> Result<Policy, WiringError> {
+    let text = read_text(path)?;
+    let name = path.display().to_string();
+    Policy::parse(&text, Format::of_file(&name), &name).map_err(WiringError::Policy)
+}
+
+/// Keys that are never certified: the published ones, and those of the configuration's list.
+fn block_list(path: Option<&Path>) -> Result<BlockList, WiringError> {
+    let mut list = BlockList::published();
+    if let Some(path) = path {
+        let own = BlockList::parse(&read_text(path)?)
+            .map_err(|source| WiringError::BlockList { path: path.to_owned(), source })?;
+        list.extend(own);
+    }
+    Ok(list)
+}
+
+/// Puts the settings together.
+pub(crate) fn settings(
+    config: &Config,
+    issuing: &[(KeyId, PublicKey)],
+    ledger: &KeyId,
+    now: Timestamp,
+) -> Result<Settings, WiringError> {
+    let mut authorities = Vec::new();
+    for (authority, (key, public)) in config.authorities.iter().zip(issuing) {
+        authorities.push(Arc::new(Authority {
+            id: authority.id.clone(),
+            key: key.clone(),
+            algorithm: SignatureAlgorithm::default_for(public.kind()),
+            chains: chains::load(authority, public, now)?,
+        }));
+    }
+    let directories: BTreeMap<_, _> = config
+        .directories
+        .values()
+        .map(|directory| (directory.name.clone(), Arc::new(directory_settings(directory))))
+        .collect();
+    Ok(Settings {
+        authorities,
+        directories,
+        profiles: config.profiles.iter().map(|(name, profile)| (name.clone(), Arc::new(profile.clone()))).collect(),
+        policy: Arc::new(policy(&config.policy)?),
+        block_list: Arc::new(block_list(config.blocked_keys.as_deref())?),
+        own_tls: match &config.tls {
+            v1::Tls::Own { names: _, authority, profile } => {
+                Some(OwnTls { profile: profile.clone(), authority: authority.clone() })
+            }
+            v1::Tls::Brought { .. } => None,
+        },
+        ledger: Some(LedgerSettings {
+            key: ledger.clone(),
+            origin: config.ledger.origin.clone(),
+            every: config.ledger.checkpoint_every,
+        }),
+        limits: limits(&config.limits, &config.validation),
+    })
+}
+
+fn directory_settings(directory: &v1::Directory) -> Directory {
+    let v1::Directory {
+        name,
+        authority,
+        profiles,
+        challenges,
+        terms_of_service,
+        website,
+        caa_identities,
+        order_lifetime,
+        authorization_lifetime,
+    } = directory.clone();
+    Directory {
+        name,
+        authority,
+        challenges,
+        profiles,
+        terms_of_service,
+        website,
+        caa_identities,
+        order_lifetime,
+        authorization_lifetime,
+    }
+}
+
+/// The limits of the use cases; those of the listener and of the validator are theirs.
+fn limits(limits: &v1::Limits, validation: &v1::Validation) -> Limits {
+    Limits {
+        pending_orders_per_account: limits.pending_orders_per_account,
+        unproven_accounts: limits.unproven_accounts,
+        unproven_account_lifetime: limits.unproven_account_lifetime,
+        validation_time: validation.time,
+        answer_wait: validation.answer_wait,
+        settle_after: limits.settle_after,
+        keep_ended_orders: limits.keep_ended_orders,
+        keep_expired_certificates: limits.keep_expired_certificates,
+        keep_expired_light: limits.keep_expired_light,
+        issuer_alarm: limits.issuer_alarm,
+    }
+}
