@@ -140,7 +140,7 @@ impl IssuingCertificate {
         };
         this.read_extensions(&parsed)?;
         let own_name = distinguished_name::same(&this.subject, &this.issuer);
-        this.self_signed = own_name && install::is_signed_by(&this, &this).is_ok();
+        this.self_signed = own_name && install::is_signed_by_itself(&this);
         Ok(this)
     }
 

@@ -1,1 +1,49 @@
-//! The store of one process: a synced journal, with sled as its index.
+//! The store of one process: a synced journal, with sled as the index that can be rebuilt.
+//!
+//! ```text
+//! Changes ─► committer (one thread) ─► journal: one frame for the group, one fdatasync ─► overlay ─► answers
+//!    sweeper (another thread) ─► frozen overlay ─► sled ─► leaves to ledger bundles ─► old segments dropped
+//! ```
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`store`] | opens a folder, starts the threads, answers reads |
+//! | `committer` | checks a group of commits, writes its frame, syncs once, answers |
+//! | `apply` | what changes do to keys and values |
+//! | `journal` | frames and segments; torn or damaged |
+//! | `view` | the overlay over the frozen overlay over sled |
+//! | `index` | sled, kept at arm's length |
+//! | `sweep` | moves the overlay behind everybody's back |
+//! | `bundles` | the ledger's files |
+//! | `walk`, [`rebuild`] | the one walk over the ledger, and the index made from it |
+//! | `key`, `record` | keys and stored shapes |
+//! | `folder`, `disk` | what lies where, and every write |
+//!
+//! What it promises: what [`commit`](chancery_authority::ports::Store::commit) answered with success
+//! is on the disk, and whoever reads sees nothing that a power cut could undo. What is damaged is
+//! named, never served. What it deliberately does not do: decide when something has expired
+//! (`authority`'s jobs do), or serve two processes.
+
+mod apply;
+mod bundles;
+mod committer;
+mod disk;
+mod folder;
+mod index;
+mod journal;
+mod key;
+mod metrics;
+pub mod rebuild;
+mod record;
+pub mod store;
+mod sweep;
+mod view;
+mod walk;
+
+pub use folder::FolderError;
+pub use journal::Damage;
+pub use metrics::Metrics;
+pub use store::{OpenError, Options, SledStore};
+
+#[cfg(test)]
+mod tests;

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::signature;
 use x509_parser::{
+    error::X509Error,
     oid_registry,
     prelude::{FromDer, X509Certificate},
+    signature_algorithm::RsaSsaPssParams,
     verify::verify_signature,
-    x509::SubjectPublicKeyInfo,
+    x509::{AlgorithmIdentifier, SubjectPublicKeyInfo},
 };
 
 use super::{Chain, IssuerFault, IssuingCertificate};
 use crate::{
     distinguished_name,
-    key::{KeyKind, PublicKey},
+    key::{PublicKey, SignatureAlgorithm},
     time::Timestamp,
+    tlv::{Tlv, tag},
 };
 
 /// Most certificates that are looked at.
@@ -293,10 +295,14 @@ const STRONG: [(&str, &str); 8] = [
     ("1.3.101.112", "Ed25519"),
 ];
 
-/// The name of an algorithm that is not [`STRONG`]; the hash of RSASSA-PSS shows when it is checked.
+/// The name of an algorithm that is not [`STRONG`].
 fn weak_algorithm(certificate: &IssuingCertificate) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate.der()).ok()?;
     let oid = &parsed.signature_algorithm.algorithm;
+    if *oid == oid_registry::OID_PKCS1_RSASSAPSS {
+        let (hash, _) = pss_lengths(&parsed.signature_algorithm);
+        return hash.is_none().then(|| "RSASSA-PSS with SHA-1".to_owned());
+    }
     if STRONG.iter().any(|(strong, _)| *strong == oid.to_id_string()) {
         return None;
     }
@@ -304,34 +310,63 @@ fn weak_algorithm(certificate: &IssuingCertificate) -> Option<String> {
     Some(name.unwrap_or_else(|| oid.to_id_string()))
 }
 
-/// Whether `below` is signed by the key of `above`.
+/// Whether `below` is signed by the key of `above`, with an algorithm that is worth something.
 pub(super) fn is_signed_by(below: &IssuingCertificate, above: &IssuingCertificate) -> Result<(), SignatureFault> {
     if let Some(algorithm) = weak_algorithm(below) {
         return Err(SignatureFault::Algorithm(algorithm));
     }
+    verify(below, above.key())
+}
+
+/// Whether `certificate` is signed by its own key. The algorithm may be SHA-1's: a root is trusted
+/// for what it is, and its own signature says nothing (RFC 5280 §6.1 never looks at it).
+pub(super) fn is_signed_by_itself(certificate: &IssuingCertificate) -> bool {
+    verify(certificate, certificate.key()).is_ok()
+}
+
+fn verify(below: &IssuingCertificate, key: &PublicKey) -> Result<(), SignatureFault> {
     let (_, parsed) = X509Certificate::from_der(below.der()).map_err(|_| SignatureFault::Wrong)?;
-    let (_, spki) = SubjectPublicKeyInfo::from_der(above.key().spki()).map_err(|_| SignatureFault::Wrong)?;
     let (algorithm, value) = (&parsed.signature_algorithm, &parsed.signature_value);
-    let name = algorithm.algorithm.to_id_string();
-    let by_hand: Option<&dyn signature::VerificationAlgorithm> = match (above.key().kind(), name.as_str()) {
-        // These are the pairs that x509-parser does not know.
-        (KeyKind::P256, "1.2.840.10045.4.3.4") => Some(&signature::ECDSA_P256_SHA512_ASN1),
-        (KeyKind::P384, "1.2.840.10045.4.3.4") => Some(&signature::ECDSA_P384_SHA512_ASN1),
-        (KeyKind::P521, "1.2.840.10045.4.3.2") => Some(&signature::ECDSA_P521_SHA256_ASN1),
-        (KeyKind::P521, "1.2.840.10045.4.3.3") => Some(&signature::ECDSA_P521_SHA384_ASN1),
-        (KeyKind::P521, "1.2.840.10045.4.3.4") => Some(&signature::ECDSA_P521_SHA512_ASN1),
-        _ => None,
-    };
-    if let Some(by_hand) = by_hand {
-        let key = signature::UnparsedPublicKey::new(by_hand, &spki.subject_public_key.data);
-        return key.verify(&below.tbs, &value.data).map_err(|_| SignatureFault::Wrong);
+    // Outside and inside must name the same algorithm (RFC 5280 §4.1.1.2).
+    if *algorithm != parsed.tbs_certificate.signature {
+        return Err(SignatureFault::Wrong);
     }
+    let inside = Tlv::read_all(&below.tbs).and_then(|tbs| tbs.children());
+    // The version, which is the first of the fields, may be missing.
+    let inside = inside.and_then(|fields| fields.into_iter().find(|field| field.tag == tag::SEQUENCE));
+    let ours = inside.and_then(|field| SignatureAlgorithm::from_algorithm_identifier_der(field.raw));
+    if let Some(ours) = ours {
+        return key.verify(ours, &below.tbs, &value.data).map_err(|_| SignatureFault::Wrong);
+    }
+    // Our verification expects a salt as long as the hash, as RFC 4055 §3.1 recommends.
+    if let (Some(hash), salt) = pss_lengths(algorithm)
+        && hash != salt
+    {
+        return Err(SignatureFault::Algorithm("RSASSA-PSS with a salt that is not as long as its hash".to_owned()));
+    }
+    // RSASSA-PSS, and SHA-1 of roots.
+    let (_, spki) = SubjectPublicKeyInfo::from_der(key.spki()).map_err(|_| SignatureFault::Wrong)?;
     match verify_signature(&spki, algorithm, value, &below.tbs) {
         Ok(()) => Ok(()),
-        Err(x509_parser::error::X509Error::SignatureUnsupportedAlgorithm) => {
+        Err(X509Error::SignatureUnsupportedAlgorithm) => {
+            let name = algorithm.algorithm.to_id_string();
             let named = STRONG.iter().find(|(oid, _)| *oid == name).map_or(name.as_str(), |(_, named)| named);
             Err(SignatureFault::Algorithm(format!("{named} with a hash or key that does not fit")))
         }
         Err(_) => Err(SignatureFault::Wrong),
     }
+}
+
+/// Hash and salt octets of an RSASSA-PSS signature; the hash is `None` where it is none of SHA-2's.
+fn pss_lengths(algorithm: &AlgorithmIdentifier<'_>) -> (Option<u32>, u32) {
+    let parameters = algorithm.parameters.as_ref().and_then(|any| RsaSsaPssParams::try_from(any).ok());
+    parameters.map_or((None, 0), |parameters| {
+        let hash = match parameters.hash_algorithm_oid().to_id_string().as_str() {
+            "2.16.840.1.101.3.4.2.1" => Some(32),
+            "2.16.840.1.101.3.4.2.2" => Some(48),
+            "2.16.840.1.101.3.4.2.3" => Some(64),
+            _ => None,
+        };
+        (hash, parameters.salt_length())
+    })
 }

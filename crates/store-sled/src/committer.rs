@@ -1,0 +1,422 @@
+//! The one writer: takes what waits, checks it, writes one frame for the group, syncs once, answers.
+//!
+//! How long it lets a group grow adapts to what it sees: while commits keep arriving until the very
+//! end of the wait, waiting longer pays; where they dry up, it is cut. A lone client never waits.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use chancery_authority::{
+    changes::{Change, Committed},
+    ports::{CommitError, NotApplied},
+    records::Version,
+};
+use chancery_ledger::{Frontier, Hash};
+use tokio::sync::oneshot;
+
+use crate::{
+    apply::Staging,
+    journal::{self, Active, AppendError, Frame, Place, Results},
+    metrics::{add, number, set},
+    store::Shared,
+};
+
+/// Most commits in a frame.
+const GROUP_COMMITS: usize = 1000;
+/// Octets of leaves and values after which a group is full.
+const GROUP_BYTES: usize = 1 << 20;
+/// A group that large is not waited for any longer.
+const GROUP_ENOUGH: usize = 48;
+/// The shortest wait that is worth a timer.
+const LINGER_STEP: Duration = Duration::from_micros(100);
+/// How much room must have come back above the floor before issuance goes on, as a divisor of the floor.
+const HYSTERESIS: u64 = 8;
+
+/// How long a disk that refused a write counts as full.
+const LOW_AFTER_REFUSAL: Duration = Duration::from_secs(5);
+
+type Answer = Result<Committed, CommitError>;
+
+/// A commit that waits.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) items: Vec<Change>,
+    pub(crate) leaves: Vec<Arc<[u8]>>,
+    pub(crate) hashes: Vec<Hash>,
+    pub(crate) urgent: bool,
+    pub(crate) answer: oneshot::Sender<Answer>,
+    pub(crate) arrived: Instant,
+}
+
+/// What waits for the committer.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    state: Mutex<Waiting>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    requests: VecDeque<Request>,
+    /// How many must wait before the committer is woken; zero while it is not asleep.
+    wake_at: usize,
+    closed: Option<Arc<str>>,
+    roll: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits in line, unless the line is too long or closed.
+    pub(crate) fn push(&self, request: Request, limit: usize) -> Result<(), NotApplied> {
+        let mut waiting = self.lock();
+        if let Some(why) = &waiting.closed {
+            return Err(NotApplied::Stopped(Arc::clone(why)));
+        }
+        if waiting.requests.len() >= limit {
+            return Err(NotApplied::Busy);
+        }
+        waiting.requests.push_back(request);
+        if waiting.wake_at > 0 && waiting.requests.len() >= waiting.wake_at {
+            waiting.wake_at = 0;
+            drop(waiting);
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Lets nobody in any more. What waits is still served by a committer that runs.
+    pub(crate) fn close(&self, why: &Arc<str>) {
+        let mut waiting = self.lock();
+        waiting.closed.get_or_insert_with(|| Arc::clone(why));
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// Asks for a new segment, so that the ones before it can be dropped once they are swept.
+    pub(crate) fn ask_for_new_segment(&self) {
+        self.lock().roll = true;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().requests.len()
+    }
+
+    /// The next group: waits for its first commit, and then `linger` for more. `None` once the
+    /// queue is closed and empty.
+    fn next_group(&self, linger: Duration) -> Option<(Vec<Request>, bool)> {
+        let mut waiting = self.lock();
+        while waiting.requests.is_empty() {
+            if waiting.closed.is_some() {
+                return None;
+            }
+            waiting.wake_at = 1;
+            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        if linger >= LINGER_STEP {
+            let until = Instant::now() + linger;
+            while waiting.requests.len() < GROUP_ENOUGH && waiting.closed.is_none() {
+                let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                    break;
+                };
+                waiting.wake_at = GROUP_ENOUGH;
+                waiting = self.arrived.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+        waiting.wake_at = 0;
+        let mut group = Vec::with_capacity(waiting.requests.len().min(GROUP_COMMITS));
+        let mut bytes = 0;
+        while group.len() < GROUP_COMMITS && bytes < GROUP_BYTES {
+            let Some(request) = waiting.requests.pop_front() else { break };
+            bytes += request.leaves.iter().map(|leaf| leaf.len()).sum::<usize>() + 256 * request.items.len();
+            group.push(request);
+        }
+        Some((group, std::mem::take(&mut waiting.roll)))
+    }
+
+    fn drain(&self) -> Vec<Request> {
+        self.lock().requests.drain(..).collect()
+    }
+}
+
+/// The thread's own state.
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    active: Active,
+    frontier: Frontier,
+    next: Place,
+    linger: Duration,
+    low_space: bool,
+    /// The disk refused a write although it claimed to have room (a quota): believed for a while.
+    low_until: Option<Instant>,
+}
+
+/// A commit that its group keeps.
+struct Accepted {
+    answer: oneshot::Sender<Answer>,
+    committed: Committed,
+    urgent: bool,
+}
+
+/// A group as far as it is checked.
+struct Group {
+    accepted: Vec<Accepted>,
+    refused: Vec<(oneshot::Sender<Answer>, CommitError)>,
+    results: Results,
+    leaves: Vec<Arc<[u8]>>,
+    frontier: Frontier,
+    sequence: u64,
+}
+
+impl Committer {
+    pub(crate) fn new(shared: Arc<Shared>, active: Active) -> Self {
+        let (frontier, next) = (shared.view.frontier(), shared.view.next());
+        Self { shared, active, frontier, next, linger: Duration::ZERO, low_space: false, low_until: None }
+    }
+
+    /// Serves until the queue is closed and empty, or a write or sync fails.
+    pub(crate) fn run(mut self) {
+        while let Some((requests, roll)) = self.shared.queue.next_group(self.linger) {
+            self.adapt(&requests);
+            if let Err(why) = self.serve(requests, roll) {
+                let why: Arc<str> = why.into();
+                self.shared.fail(&why);
+                for request in self.shared.queue.drain() {
+                    answer(request.answer, Err(CommitError::NotApplied(NotApplied::Stopped(Arc::clone(&why)))));
+                }
+                return;
+            }
+        }
+    }
+
+    /// Lets the wait grow while commits keep arriving until its end, and shrink where they dry up.
+    fn adapt(&mut self, requests: &[Request]) {
+        let most = self.shared.options.linger_max;
+        if requests.len() < 2 {
+            self.linger /= 2;
+        } else {
+            let quiet = requests.last().map_or(Duration::ZERO, |last| last.arrived.elapsed());
+            if self.linger.is_zero() || quiet < self.linger.mul_f32(0.3) {
+                self.linger += LINGER_STEP + self.linger / 4;
+            } else {
+                self.linger = self.linger.mul_f32(0.8);
+            }
+        }
+        if self.linger < LINGER_STEP {
+            self.linger = Duration::ZERO;
+        }
+        self.linger = self.linger.min(most);
+        set(&self.shared.metrics.linger_us, u64::try_from(self.linger.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Writes one group. An error is the sentence with which the store stops.
+    fn serve(&mut self, mut requests: Vec<Request>, roll: bool) -> Result<(), String> {
+        self.look_at_space();
+        if !self.low_space {
+            let due = roll || self.active.length() > self.shared.options.segment_bytes || self.active.is_reserve();
+            if due && self.active.first_sequence < self.next.sequence {
+                match Active::begin(&*self.shared.disk, &self.shared.folder.journal(), self.shared.origin, self.next) {
+                    Ok(active) => self.roll_to(active),
+                    Err(error) if is_no_space(&error) => self.low_space = true,
+                    Err(error) => {
+                        let why = format!("a new journal segment could not be made: {error}");
+                        unknown(requests, &why);
+                        return Err(why);
+                    }
+                }
+            }
+        }
+        if self.low_space {
+            requests = self.keep_urgent(requests);
+            if !requests.is_empty() && !self.active.is_reserve() && !self.enter_reserve() {
+                for request in requests {
+                    answer(request.answer, Err(CommitError::NotApplied(NotApplied::NoSpace(self.no_space()))));
+                }
+                return Ok(());
+            }
+        }
+        if requests.is_empty() {
+            return Ok(());
+        }
+        match self.write(requests) {
+            Ok(None) => Ok(()),
+            // Nothing of it was kept: the rest is refused, the urgent part may come again at once and
+            // then finds the reserve.
+            Ok(Some(group)) => {
+                self.low_until = Some(Instant::now() + LOW_AFTER_REFUSAL);
+                let why = self.no_space();
+                for kept in group.accepted {
+                    let refusal = if kept.urgent && !self.active.is_reserve() {
+                        NotApplied::Busy
+                    } else {
+                        NotApplied::NoSpace(Arc::clone(&why))
+                    };
+                    answer(kept.answer, Err(CommitError::NotApplied(refusal)));
+                }
+                for (sender, error) in group.refused {
+                    answer(sender, Err(error));
+                }
+                Ok(())
+            }
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Checks and writes; gives the group back if there was no room for it.
+    fn write(&mut self, requests: Vec<Request>) -> Result<Option<Group>, String> {
+        let group = self.check(requests);
+        if group.accepted.is_empty() {
+            // Nothing new was looked at that is not synced: these answers need no sync of their own.
+            for (sender, error) in group.refused {
+                add(&self.shared.metrics.refused, 1);
+                answer(sender, Err(error));
+            }
+            return Ok(None);
+        }
+        let Group { accepted, refused, results, leaves, frontier, sequence } = group;
+        let commits = u32::try_from(accepted.len()).unwrap_or(u32::MAX);
+        let frame = Frame { first_sequence: self.next.sequence, commits, first_leaf: self.next.leaf, leaves, results };
+        let (bytes, hash) = journal::encode_frame(self.shared.origin, &self.next.previous, &frame);
+        match self.active.append(&*self.shared.disk, &bytes) {
+            Ok(()) => {}
+            Err(AppendError::NoSpace) => {
+                let Frame { leaves, results, .. } = frame;
+                return Ok(Some(Group { accepted, refused, results, leaves, frontier, sequence }));
+            }
+            Err(AppendError::Failed(why)) => {
+                for kept in accepted {
+                    answer(kept.answer, Err(CommitError::Unknown(why.as_str().into())));
+                }
+                for (sender, _) in refused {
+                    let why = why.as_str().into();
+                    answer(sender, Err(CommitError::NotApplied(NotApplied::Stopped(why))));
+                }
+                return Err(why);
+            }
+        }
+        self.next = Place { sequence, leaf: frontier.size(), previous: hash };
+        self.frontier = frontier.clone();
+        self.shared.view.apply(frame, frontier, self.next);
+        let metrics = &self.shared.metrics;
+        add(&metrics.groups, 1);
+        add(&metrics.syncs, 1);
+        add(&metrics.commits, u64::from(commits));
+        add(&metrics.refused, number(refused.len()));
+        add(&metrics.written_bytes, number(bytes.len()));
+        add(&metrics.journal_bytes, number(bytes.len()));
+        set(&metrics.queued, number(self.shared.queue.len()));
+        for kept in accepted {
+            answer(kept.answer, Ok(kept.committed));
+        }
+        for (sender, error) in refused {
+            answer(sender, Err(error));
+        }
+        self.shared.note_growth();
+        Ok(None)
+    }
+
+    fn check(&self, requests: Vec<Request>) -> Group {
+        let mut group = Group {
+            accepted: Vec::with_capacity(requests.len()),
+            refused: Vec::new(),
+            results: BTreeMap::new(),
+            leaves: Vec::new(),
+            frontier: self.frontier.clone(),
+            sequence: self.next.sequence,
+        };
+        for request in requests {
+            let Request { items, leaves, hashes, urgent, answer, arrived: _ } = request;
+            let (version, first_leaf) = (Version(group.sequence), group.frontier.size());
+            let staging = Staging::new(&self.shared.view, &group.results, version, first_leaf, leaves.len());
+            match staging.apply(items) {
+                Ok(results) => {
+                    group.results.extend(results);
+                    group.leaves.extend(leaves);
+                    for hash in hashes {
+                        group.frontier.append(hash);
+                    }
+                    group.sequence += 1;
+                    group.accepted.push(Accepted { answer, committed: Committed { version, first_leaf }, urgent });
+                }
+                Err(error) => group.refused.push((answer, error)),
+            }
+        }
+        group
+    }
+
+    fn look_at_space(&mut self) {
+        let free = self.shared.free_bytes();
+        let floor = self.shared.floor();
+        let was = self.low_space;
+        let refused = self.low_until.is_some_and(|until| Instant::now() < until);
+        self.low_space = refused || free < if was { floor.saturating_add(floor / HYSTERESIS) } else { floor };
+        if self.low_space != was {
+            set(&self.shared.metrics.low_space, u64::from(self.low_space));
+            if self.low_space {
+                tracing::error!(free_bytes = free, floor_bytes = floor, "{}", self.no_space());
+            } else {
+                tracing::info!(free_bytes = free, "there is room again; issuance goes on");
+            }
+        }
+    }
+
+    fn no_space(&self) -> Arc<str> {
+        format!(
+            "the disk of {} has {} MiB left, less than the {} MiB that are kept free; make room and issuance goes on by itself",
+            self.shared.folder.root().display(),
+            self.shared.metrics.free_bytes.load(Ordering::Relaxed) >> 20,
+            self.shared.floor() >> 20,
+        )
+        .into()
+    }
+
+    /// Answers what must wait for room; keeps what must not.
+    fn keep_urgent(&self, requests: Vec<Request>) -> Vec<Request> {
+        let (urgent, rest): (Vec<_>, Vec<_>) = requests.into_iter().partition(|request| request.urgent);
+        for request in rest {
+            answer(request.answer, Err(CommitError::NotApplied(NotApplied::NoSpace(self.no_space()))));
+        }
+        urgent
+    }
+
+    /// Goes on in the preallocated segment.
+    fn enter_reserve(&mut self) -> bool {
+        let folder = self.shared.folder.journal();
+        match Active::begin_in_reserve(&*self.shared.disk, &folder, self.shared.origin, self.next) {
+            Ok(active) => {
+                self.roll_to(active);
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the journal's reserve cannot be used");
+                false
+            }
+        }
+    }
+
+    fn roll_to(&mut self, active: Active) {
+        add(&self.shared.metrics.journal_bytes, active.length());
+        self.shared.segment_began(active.first_sequence, active.path.clone());
+        self.active = active;
+    }
+}
+
+fn is_no_space(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+fn unknown(requests: Vec<Request>, why: &str) {
+    for request in requests {
+        answer(request.answer, Err(CommitError::NotApplied(NotApplied::Stopped(why.into()))));
+    }
+}
+
+fn answer(sender: oneshot::Sender<Answer>, with: Answer) {
+    // Whoever asked may have gone; the commit stands all the same.
+    drop(sender.send(with));
+}

@@ -1,0 +1,389 @@
+//! The index, made again from the ledger's bundles; what the journal holds is replayed over it.
+//!
+//! [`CLASSES`] says of each class of records whether its facts stand in leaves, or are forgotten and
+//! with which effect. Rows whose retention is over come back until the next pruning run.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use chancery_acme::{
+    account::{Account, AccountStatus, ExternalAccount},
+    id::{AccountId, CertificateId, OrderId},
+    order::{Order, OrderState},
+    problem::{Problem, ProblemType},
+};
+use chancery_authority::{
+    changes::{Change, Claim, Counter, Put},
+    ports::CommitError,
+    records::{
+        CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, Job, JobKind,
+        LeafRef, Retention, Revocation, RevocationReason, Version, Versioned,
+    },
+};
+use chancery_ledger::{
+    Walker, certificate,
+    leaf::{Abandoned, EabAction, EabKey, Intent, Revocation as RevocationLeaf, Signature},
+    verify::Visit,
+};
+use chancery_pki::{NameSet, PublicKey, SpkiDigest, certificate::Certificate};
+
+use crate::{
+    apply::{Base, Staging},
+    disk::Disk,
+    folder::Folder,
+    index::{self, Index, Position},
+    journal::{Damage, Origin, Results},
+    key::{self, class},
+    record::{self, Record},
+    store::OpenError,
+    walk,
+};
+
+/// Rows that are held in memory before they go to the index.
+const BATCH: usize = 4096;
+
+/// Where the facts of a class of records come from after the index is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// From leaves.
+    Leaves,
+    /// From other records: it is an index.
+    Follows,
+    /// In part from leaves; the rest is forgotten, with this effect.
+    InPart(&'static str),
+    /// From nowhere: forgotten, with this effect.
+    Forgotten(&'static str),
+}
+
+/// Every class of records, and what a rebuild does for it.
+pub const CLASSES: [(&str, u8, Source); 16] = [
+    (
+        "accounts",
+        class::ACCOUNT,
+        Source::InPart(
+            "accounts that were never granted a certificate must register again; later changes of contacts, \
+             keys and status are forgotten",
+        ),
+    ),
+    ("account keys", class::ACCOUNT_KEY, Source::Follows),
+    ("orders", class::ORDER, Source::InPart("orders without an intent must be placed again")),
+    ("orders of an account", class::ACCOUNT_ORDER, Source::Follows),
+    ("authorizations", class::AUTHORIZATION, Source::Forgotten("names must be validated again")),
+    ("certificates", class::CERTIFICATE, Source::Leaves),
+    ("certificates by name", class::CERTIFICATE_NAME, Source::Follows),
+    ("certificates by key", class::CERTIFICATE_KEY, Source::Follows),
+    ("certificates by end", class::CERTIFICATE_END, Source::Follows),
+    ("certificates of an account", class::ACCOUNT_CERTIFICATE, Source::Follows),
+    ("serials of other authorities", class::SERIAL, Source::Follows),
+    (
+        "idempotency outcomes",
+        class::IDEMPOTENCY,
+        Source::InPart("refusals and approvals that were waited for are asked for again"),
+    ),
+    ("claims", class::CLAIM, Source::Leaves),
+    (
+        "counters",
+        class::COUNTER,
+        Source::InPart("strangers and pending orders are counted anew from what is left of them: nothing"),
+    ),
+    (
+        "jobs",
+        class::JOB,
+        Source::InPart("settlements and prunings are owed again; a validation begins with the client's next order"),
+    ),
+    ("jobs by time", class::JOB_DUE, Source::Follows),
+];
+
+/// What a rebuild brought back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Leaves that were read from bundles.
+    pub leaves: u64,
+    /// Certificates' records.
+    pub certificates: u64,
+    /// Accounts.
+    pub accounts: u64,
+    /// Orders that led to an intent.
+    pub orders: u64,
+    /// Revocations.
+    pub revocations: u64,
+}
+
+/// A rebuild ended early.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    Damage(Damage),
+    Refused(CommitError),
+}
+
+impl From<Damage> for Stopped {
+    fn from(damage: Damage) -> Self {
+        Self::Damage(damage)
+    }
+}
+
+/// Makes a new index from the bundles, up to `position`, and puts it in the place of the old one.
+pub(crate) fn rebuild_index(
+    folder: &Folder,
+    disk: &Arc<dyn Disk>,
+    origin: Origin,
+    position: u64,
+    lock_wait: Duration,
+) -> Result<(Index, Rebuilt), OpenError> {
+    let (old, new) = (folder.index(), folder.new_index());
+    let io = |path: &std::path::Path| {
+        let path = path.to_owned();
+        move |error| OpenError::Io { path, error }
+    };
+    index::discard(&new).map_err(io(&new))?;
+    let rebuilt = {
+        let index = Index::open(disk, &new, lock_wait)?;
+        let mut contents = walk::contents(folder, false)?;
+        // What the journal holds is replayed as it was, not as its leaves tell.
+        contents.rest.clear();
+        let mut walker = Walker::default();
+        let mut rebuilder = Rebuilder::new(&index);
+        let walked = walk::walk(folder, &contents, &mut walker, &mut rebuilder);
+        walked.map_err(|stopped| match stopped {
+            Stopped::Damage(damage) => OpenError::IndexDamaged(damage),
+            Stopped::Refused(error) => OpenError::Damaged(Damage::new(&folder.ledger(), error.to_string())),
+        })?;
+        let report = walker.finish();
+        if let Some(finding) = report.findings.first() {
+            // A row that cannot be made again may be the one by which a certificate is revoked.
+            return Err(OpenError::Damaged(Damage::new(&folder.ledger(), finding.to_string())));
+        }
+        let Rebuilder { batch, mut rebuilt, .. } = rebuilder;
+        rebuilt.leaves = contents.swept();
+        index.sweep(&batch, Position { origin, sequence: position }).map_err(OpenError::IndexDamaged)?;
+        rebuilt
+    };
+    index::discard(&old).map_err(io(&old))?;
+    disk.rename(&new, &old).and_then(|()| disk.sync_folder(folder.root())).map_err(io(&new))?;
+    Ok((Index::open(disk, &old, lock_wait)?, rebuilt))
+}
+
+impl Base for Index {
+    fn get(&self, key: &[u8]) -> Result<Option<Arc<[u8]>>, Damage> {
+        Self::get(self, key)
+    }
+}
+
+/// Hears leaves and writes the rows that follow from them.
+pub(crate) struct Rebuilder<'a> {
+    index: &'a Index,
+    pub(crate) batch: Results,
+    pub(crate) rebuilt: Rebuilt,
+    /// The idempotency keys of issuances that are open.
+    keys: HashMap<[u8; 16], IdempotencyKey>,
+}
+
+impl<'a> Rebuilder<'a> {
+    pub(crate) fn new(index: &'a Index) -> Self {
+        Self { index, batch: Results::new(), rebuilt: Rebuilt::default(), keys: HashMap::new() }
+    }
+
+    fn stage(&mut self, items: Vec<Change>) -> Result<(), Stopped> {
+        // Whoever loaded a record before the index was lost is not there any more: any version will do.
+        let staging = Staging::new(self.index, &self.batch, Version(0), 0, 0);
+        let results = staging.apply(items).map_err(Stopped::Refused)?;
+        self.batch.extend(results);
+        if self.batch.len() >= BATCH {
+            self.index.write(&self.batch)?;
+            self.batch.clear();
+        }
+        Ok(())
+    }
+
+    fn load<T: Record>(&self, key: &[u8]) -> Result<Option<Versioned<T>>, Stopped> {
+        let found = match self.batch.get(key) {
+            Some(staged) => staged.clone(),
+            None => self.index.get(key)?,
+        };
+        let decoded = found.map(|value| record::decode(&value)).transpose();
+        decoded.map_err(|error| Stopped::Damage(Damage::new(&self.index.file(), error.to_string())))
+    }
+
+    fn put<T: Record>(&self, key: &[u8], value: T) -> Result<Put<T>, Stopped> {
+        let replaces = self.load::<T>(key)?.map(|held| held.version);
+        Ok(Put { replaces, value })
+    }
+
+    /// What the end of an issuance does to order and idempotency outcome.
+    fn end(
+        &mut self,
+        id: CertificateId,
+        state: impl FnOnce(LeafRef) -> CertificateState,
+        order_state: OrderState,
+        outcome: IdempotencyOutcome,
+    ) -> Result<(), Stopped> {
+        let record_key = key::certificate(id);
+        let Some(held) = self.load::<CertificateRecord>(&record_key)? else { return Ok(()) };
+        let state = state(held.value.state.intent());
+        let mut items = vec![
+            Change::Certificate(self.put(&record_key, CertificateRecord { state, ..held.value.clone() })?),
+            Change::Finish(JobKind::Settle { certificate: id }),
+        ];
+        if let Some(order) = held.value.order
+            && let Some(held) = self.load::<Order>(&key::order(order))?
+        {
+            let account = held.value.account;
+            items.push(Change::Order(self.put(&key::order(order), Order { state: order_state, ..held.value })?));
+            items.push(Change::Count { counter: Counter::PendingOrders(account), by: -1, limit: None });
+        }
+        if let Some(of) = self.keys.remove(&id.octets())
+            && let Some(held) = self.load::<IdempotencyRecord>(&key::idempotency(&of))?
+        {
+            let ended = IdempotencyRecord { outcome, ..held.value };
+            items.push(Change::Idempotency(self.put(&key::idempotency(&of), ended)?));
+        }
+        self.stage(items)
+    }
+}
+
+/// The idempotency key as `authority` writes it into intents: door, credential and UID, one a line.
+fn idempotency_key(text: &str) -> Option<IdempotencyKey> {
+    let mut parts = text.splitn(3, '\n').map(str::to_owned);
+    Some(IdempotencyKey { door: parts.next()?, credential: parts.next()?, uid: parts.next()? })
+}
+
+impl Visit for Rebuilder<'_> {
+    type Error = Stopped;
+
+    fn on_intent(&mut self, index: u64, intent: &Intent) -> Result<(), Stopped> {
+        let damaged = |why: &str| Stopped::Damage(Damage::new(&self.index.file(), format!("leaf {index}: {why}")));
+        // What was to be signed is a certificate but for its signature.
+        let der = certificate::assemble(&intent.tbs, &[0]).map_err(|_| damaged("its TBS does not parse"))?;
+        let parsed = Certificate::from_der(&der).map_err(|error| damaged(&error.to_string()))?;
+        let id = CertificateId::from_random(intent.certificate);
+        let account = intent.account.map(AccountId::from_random);
+        let order = intent.order.map(OrderId::from_random);
+        let names = NameSet::new(parsed.names().iter().cloned()).map_err(|error| damaged(&error.to_string()))?;
+        let record = CertificateRecord {
+            id,
+            authority: intent.authority.parse().map_err(|_| damaged("its authority's name is none"))?,
+            serial: intent.serial,
+            names: names.clone(),
+            key: SpkiDigest(crate::journal::sha256(parsed.spki())),
+            validity: parsed.validity(),
+            profile: intent.profile.name.clone(),
+            requester: intent.requester.summary.clone(),
+            account,
+            order,
+            chain: intent.chain.parse().unwrap_or(0),
+            crl_shard: intent.crl_shard.and_then(|shard| u16::try_from(shard).ok()),
+            retention: if intent.retention == "light" { Retention::Light } else { Retention::Full },
+            state: CertificateState::Intended { intent: LeafRef::At(index) },
+            revocation: None,
+            recorded: intent.at,
+        };
+        let end = record.validity.not_after();
+        let mut items = vec![
+            Change::Certificate(self.put(&key::certificate(id), record)?),
+            Change::Schedule(Job { kind: JobKind::Settle { certificate: id }, due: intent.at, attempt: 0 }),
+        ];
+        self.rebuilt.certificates += 1;
+        let mut directory = None;
+        if let Some(account) = account {
+            let held = self.load::<Account>(&key::account(account))?;
+            directory = held.map(|held| held.value.directory);
+            if directory.is_none()
+                && let Some(facts) = &intent.account_facts
+                && let Ok(key) = PublicKey::from_spki(&facts.spki)
+            {
+                directory = Some(facts.directory.clone());
+                self.rebuilt.accounts += 1;
+                items.push(Change::Account(Put::new(Account {
+                    id: account,
+                    directory: facts.directory.clone(),
+                    key,
+                    contacts: facts.contacts.clone(),
+                    status: AccountStatus::Valid,
+                    terms_agreed: None,
+                    created: facts.created,
+                    proven: true,
+                    external: facts.eab.clone().map(|key_id| ExternalAccount { key_id, binding: String::new() }),
+                })));
+            }
+        }
+        if let (Some(order), Some(account), Some(directory)) = (order, account, directory) {
+            self.rebuilt.orders += 1;
+            let rebuilt = Order {
+                id: order,
+                account,
+                directory,
+                names,
+                profile: intent.profile.name.clone(),
+                not_before: None,
+                not_after: None,
+                authorizations: Vec::new(),
+                state: OrderState::Processing { certificate: id },
+                created: intent.at,
+                expires: intent.at,
+            };
+            items.push(Change::Order(self.put(&key::order(order), rebuilt)?));
+            items.push(Change::Count { counter: Counter::PendingOrders(account), by: 1, limit: None });
+            items.push(Change::Schedule(Job { kind: JobKind::PruneOrder { order }, due: end, attempt: 0 }));
+        }
+        if let Some(order) = order {
+            items.push(Change::Release(Claim::OrderCertificate(order)));
+            items.push(Change::Claim(Claim::OrderCertificate(order)));
+        }
+        if let Some(idempotency) = &intent.idempotency
+            && let Some(of) = idempotency_key(&idempotency.key)
+        {
+            let outcome = IdempotencyRecord {
+                key: of.clone(),
+                request: idempotency.request.unwrap_or_default(),
+                attempt: idempotency.attempt,
+                outcome: IdempotencyOutcome::Pending { certificate: id },
+                at: intent.at,
+            };
+            items.push(Change::Idempotency(self.put(&key::idempotency(&of), outcome)?));
+            self.keys.insert(intent.certificate, of);
+        }
+        self.stage(items)
+    }
+
+    fn on_signature(&mut self, index: u64, signature: &Signature, _: &[u8]) -> Result<(), Stopped> {
+        let certificate = CertificateId::from_random(signature.certificate);
+        self.end(
+            certificate,
+            |intent| CertificateState::Issued { intent, signature: LeafRef::At(index) },
+            OrderState::Valid { certificate },
+            IdempotencyOutcome::Issued { certificate },
+        )
+    }
+
+    fn on_abandoned(&mut self, _: u64, abandoned: &Abandoned) -> Result<(), Stopped> {
+        let certificate = CertificateId::from_random(abandoned.certificate);
+        let error = Problem::new(ProblemType::ServerInternal, "the issuance was interrupted; place a new order");
+        self.end(
+            certificate,
+            |intent| CertificateState::PossiblyIssued { intent },
+            OrderState::Invalid { error },
+            IdempotencyOutcome::Abandoned { certificate },
+        )
+    }
+
+    fn on_revocation(&mut self, _: u64, revocation: &RevocationLeaf) -> Result<(), Stopped> {
+        let record_key = key::certificate(CertificateId::from_random(revocation.certificate));
+        let Some(held) = self.load::<CertificateRecord>(&record_key)? else { return Ok(()) };
+        let reason = revocation.reason.and_then(|code| RevocationReason::from_code(u64::from(code)));
+        let revoked = Revocation { at: revocation.at, reason };
+        self.rebuilt.revocations += u64::from(held.value.revocation.is_none());
+        let record = CertificateRecord { revocation: Some(revoked), ..held.value };
+        let put = self.put(&record_key, record)?;
+        self.stage(vec![Change::Certificate(put)])
+    }
+
+    fn on_eab_key(&mut self, _: u64, eab: &EabKey) -> Result<(), Stopped> {
+        let (EabAction::Used, Some(account)) = (eab.action, eab.account) else { return Ok(()) };
+        let Some(held) = self.load::<Account>(&key::account(AccountId::from_random(account)))? else { return Ok(()) };
+        let claim = Claim::EabUse { key_id: eab.key.clone(), account_key: held.value.key.digest() };
+        self.stage(vec![
+            Change::Release(claim.clone()),
+            Change::Claim(claim),
+            Change::Count { counter: Counter::EabAccounts(eab.key.clone()), by: 1, limit: None },
+        ])
+    }
+}

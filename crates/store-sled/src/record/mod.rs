@@ -1,0 +1,119 @@
+//! Stored records: format octet, version, then a shape of that format in postcard.
+//!
+//! A newer format is refused by name rather than misread. Domain types carry no serde; they are
+//! converted by full destructuring, so that a new field does not compile until it is mapped.
+
+mod v1;
+
+use chancery_authority::records::{Version, Versioned};
+use serde::{Deserialize, Serialize};
+
+/// The format that is written.
+const FORMAT: u8 = 1;
+
+/// Why a stored value does not read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RecordError {
+    /// Written by a newer release.
+    #[error("it has format {0}, written by a newer Chancery: use that one")]
+    Newer(u8),
+    /// Not what we write.
+    #[error("it does not read: {0}")]
+    Malformed(&'static str),
+}
+
+/// A domain type that is stored.
+pub(crate) trait Record: Sized {
+    /// The shape it is stored in.
+    type Shape<'a>: Serialize + Deserialize<'a>
+    where
+        Self: 'a;
+
+    /// Into the shape.
+    fn shape(&self) -> Self::Shape<'_>;
+    /// Out of the shape.
+    fn from_shape(shape: Self::Shape<'_>) -> Result<Self, &'static str>;
+}
+
+/// The stored bytes of a record.
+pub(crate) fn encode<T: Record>(version: Version, value: &T) -> Vec<u8> {
+    let mut out = Vec::with_capacity(192);
+    out.push(FORMAT);
+    let mut rest = version.0;
+    while rest >= 0x80 {
+        out.push(u8::try_from(rest & 0x7f).unwrap_or(0) | 0x80);
+        rest >>= 7;
+    }
+    out.push(u8::try_from(rest).unwrap_or(0));
+    postcard::to_extend(&value.shape(), out).expect("shapes are made of plain data, which always serializes")
+}
+
+/// Splits stored bytes into version and shape.
+fn open(bytes: &[u8]) -> Result<(Version, &[u8]), RecordError> {
+    let Some((format, mut rest)) = bytes.split_first() else { return Err(RecordError::Malformed("it is empty")) };
+    match *format {
+        FORMAT => {}
+        0 => return Err(RecordError::Malformed("there is no format 0")),
+        newer => return Err(RecordError::Newer(newer)),
+    }
+    let mut version = 0u64;
+    for shift in (0..64).step_by(7) {
+        let Some((octet, left)) = rest.split_first() else { return Err(RecordError::Malformed("its version is cut")) };
+        rest = left;
+        version |= u64::from(octet & 0x7f) << shift;
+        if octet & 0x80 == 0 {
+            return Ok((Version(version), rest));
+        }
+    }
+    Err(RecordError::Malformed("its version is too long"))
+}
+
+/// The version alone: all that a check needs.
+pub(crate) fn version(bytes: &[u8]) -> Result<Version, RecordError> {
+    open(bytes).map(|(version, _)| version)
+}
+
+/// The whole record.
+pub(crate) fn decode<T: Record>(bytes: &[u8]) -> Result<Versioned<T>, RecordError> {
+    let (version, shape) = open(bytes)?;
+    let (shape, rest) =
+        postcard::take_from_bytes(shape).map_err(|_| RecordError::Malformed("its fields do not parse"))?;
+    if !rest.is_empty() {
+        return Err(RecordError::Malformed("bytes follow its last field"));
+    }
+    let value = T::from_shape(shape).map_err(RecordError::Malformed)?;
+    Ok(Versioned { value, version })
+}
+
+/// A number: counters and attempts.
+pub(crate) fn encode_number(number: u64) -> Vec<u8> {
+    number.to_le_bytes().iter().copied().take(8 - usize::try_from(number.leading_zeros() / 8).unwrap_or(0)).collect()
+}
+
+/// What [`encode_number`] wrote.
+pub(crate) fn decode_number(bytes: &[u8]) -> Result<u64, RecordError> {
+    let mut octets = [0; 8];
+    let place = octets.get_mut(..bytes.len()).ok_or(RecordError::Malformed("a number has at most 8 octets"))?;
+    place.copy_from_slice(bytes);
+    Ok(u64::from_le_bytes(octets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_reads_back() {
+        for number in [0, 1, 255, 256, 65_536, u64::MAX] {
+            assert_eq!(decode_number(&encode_number(number)), Ok(number));
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_newer_format_is_refused_by_name() {
+        assert_eq!(version(&[2, 1, 0]), Err(RecordError::Newer(2)));
+        assert_eq!(version(&[1, 0x85, 0x01]), Ok(Version(133)));
+        assert!(matches!(version(&[]), Err(RecordError::Malformed(_))));
+        assert!(matches!(version(&[1, 0xff]), Err(RecordError::Malformed(_))));
+    }
+}

@@ -1,0 +1,613 @@
+//! The shapes of format 1. They never change; a changed record gets a format 2 beside them.
+
+use std::net::IpAddr;
+
+use chancery_acme::{
+    account::{Account, AccountStatus, ExternalAccount},
+    authorization::{Authorization, AuthorizationState},
+    challenge::{Challenge, ChallengeKind, ChallengeState, Token},
+    id::{AccountId, AuthorizationId, CertificateId, OrderId},
+    order::{Order, OrderState},
+    problem::{Problem, ProblemType, Subproblem},
+};
+use chancery_authority::records::{
+    CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, LeafRef, Retention,
+    Revocation, RevocationReason,
+};
+use chancery_pki::{Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
+use serde::{Deserialize, Serialize};
+
+use super::Record;
+
+type Shaped<T> = Result<T, &'static str>;
+
+const fn time(at: i64) -> Timestamp {
+    Timestamp::from_unix_millis(at)
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) enum NameShape<'a> {
+    Dns(&'a str),
+    Wildcard(&'a str),
+    Ip(IpAddr),
+    Spiffe(&'a str),
+}
+
+fn name(of: &Name) -> NameShape<'_> {
+    match of {
+        Name::Dns(dns) => NameShape::Dns(dns.as_str()),
+        Name::Wildcard(base) => NameShape::Wildcard(base.as_str()),
+        Name::Ip(address) => NameShape::Ip(*address),
+        Name::Spiffe(id) => NameShape::Spiffe(id.as_str()),
+    }
+}
+
+fn name_from(shape: &NameShape<'_>) -> Shaped<Name> {
+    Ok(match shape {
+        NameShape::Dns(dns) => Name::Dns(dns.parse().map_err(|_| "a DNS name is none")?),
+        NameShape::Wildcard(base) => Name::Wildcard(base.parse().map_err(|_| "a wildcard's base is no name")?),
+        NameShape::Ip(address) => Name::Ip(*address),
+        NameShape::Spiffe(id) => Name::Spiffe(id.parse().map_err(|_| "a SPIFFE ID is none")?),
+    })
+}
+
+fn names(of: &NameSet) -> Vec<NameShape<'_>> {
+    of.iter().map(name).collect()
+}
+
+fn names_from(shapes: &[NameShape<'_>]) -> Shaped<NameSet> {
+    let names: Vec<Name> = shapes.iter().map(name_from).collect::<Shaped<_>>()?;
+    NameSet::new(names).map_err(|_| "the names are no set")
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ProblemShape<'a> {
+    kind: &'a str,
+    detail: &'a str,
+    status: Option<u16>,
+    #[serde(borrow)]
+    subproblems: Vec<SubproblemShape<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SubproblemShape<'a> {
+    kind: &'a str,
+    detail: &'a str,
+    #[serde(borrow)]
+    name: Option<NameShape<'a>>,
+}
+
+fn problem(of: &Problem) -> ProblemShape<'_> {
+    let Problem { kind, detail, status, subproblems } = of;
+    let subproblems = subproblems.iter().map(|sub| {
+        let Subproblem { kind, detail, name: of } = sub;
+        SubproblemShape { kind: kind.token(), detail, name: of.as_ref().map(name) }
+    });
+    ProblemShape { kind: kind.token(), detail, status: *status, subproblems: subproblems.collect() }
+}
+
+fn problem_from(shape: &ProblemShape<'_>) -> Shaped<Problem> {
+    let kind = |token| ProblemType::from_token(token).ok_or("a problem type is unknown");
+    let ProblemShape { kind: token, detail, status, subproblems } = shape;
+    let subproblems = subproblems.iter().map(|sub| {
+        let SubproblemShape { kind: token, detail, name } = sub;
+        let name = name.as_ref().map(name_from).transpose()?;
+        Ok(Subproblem { kind: kind(token)?, detail: (*detail).to_owned(), name })
+    });
+    let subproblems = subproblems.collect::<Shaped<_>>()?;
+    Ok(Problem { kind: kind(token)?, detail: (*detail).to_owned(), status: *status, subproblems })
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AccountShape<'a> {
+    id: [u8; 16],
+    directory: &'a str,
+    spki: &'a [u8],
+    #[serde(borrow)]
+    contacts: Vec<&'a str>,
+    status: AccountStatusShape,
+    terms_agreed: Option<i64>,
+    created: i64,
+    proven: bool,
+    external: Option<(&'a str, &'a str)>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum AccountStatusShape {
+    Valid,
+    Deactivated(i64),
+    Revoked(i64),
+}
+
+impl Record for Account {
+    type Shape<'a> = AccountShape<'a>;
+
+    fn shape(&self) -> AccountShape<'_> {
+        let Self { id, directory, key, contacts, status, terms_agreed, created, proven, external } = self;
+        AccountShape {
+            id: id.octets(),
+            directory,
+            spki: key.spki(),
+            contacts: contacts.iter().map(String::as_str).collect(),
+            status: match status {
+                AccountStatus::Valid => AccountStatusShape::Valid,
+                AccountStatus::Deactivated { at } => AccountStatusShape::Deactivated(at.unix_millis()),
+                AccountStatus::Revoked { at } => AccountStatusShape::Revoked(at.unix_millis()),
+            },
+            terms_agreed: terms_agreed.map(Timestamp::unix_millis),
+            created: created.unix_millis(),
+            proven: *proven,
+            external: external.as_ref().map(|external| {
+                let ExternalAccount { key_id, binding } = external;
+                (key_id.as_str(), binding.as_str())
+            }),
+        }
+    }
+
+    fn from_shape(shape: AccountShape<'_>) -> Shaped<Self> {
+        let AccountShape { id, directory, spki, contacts, status, terms_agreed, created, proven, external } = shape;
+        Ok(Self {
+            id: AccountId::from_random(id),
+            directory: directory.to_owned(),
+            key: PublicKey::from_spki(spki).map_err(|_| "an account's key is refused")?,
+            contacts: contacts.into_iter().map(str::to_owned).collect(),
+            status: match status {
+                AccountStatusShape::Valid => AccountStatus::Valid,
+                AccountStatusShape::Deactivated(at) => AccountStatus::Deactivated { at: time(at) },
+                AccountStatusShape::Revoked(at) => AccountStatus::Revoked { at: time(at) },
+            },
+            terms_agreed: terms_agreed.map(time),
+            created: time(created),
+            proven,
+            external: external
+                .map(|(key_id, binding)| ExternalAccount { key_id: key_id.to_owned(), binding: binding.to_owned() }),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct OrderShape<'a> {
+    id: [u8; 16],
+    account: [u8; 16],
+    directory: &'a str,
+    #[serde(borrow)]
+    names: Vec<NameShape<'a>>,
+    profile: &'a str,
+    not_before: Option<i64>,
+    not_after: Option<i64>,
+    authorizations: Vec<[u8; 16]>,
+    state: OrderStateShape<'a>,
+    created: i64,
+    expires: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+enum OrderStateShape<'a> {
+    Pending,
+    Ready,
+    Processing([u8; 16]),
+    Valid([u8; 16]),
+    #[serde(borrow)]
+    Invalid(ProblemShape<'a>),
+}
+
+impl Record for Order {
+    type Shape<'a> = OrderShape<'a>;
+
+    fn shape(&self) -> OrderShape<'_> {
+        let Self {
+            id,
+            account,
+            directory,
+            names: of,
+            profile,
+            not_before,
+            not_after,
+            authorizations,
+            state,
+            created,
+            expires,
+        } = self;
+        OrderShape {
+            id: id.octets(),
+            account: account.octets(),
+            directory,
+            names: names(of),
+            profile,
+            not_before: not_before.map(Timestamp::unix_millis),
+            not_after: not_after.map(Timestamp::unix_millis),
+            authorizations: authorizations.iter().map(AuthorizationId::octets).collect(),
+            state: match state {
+                OrderState::Pending => OrderStateShape::Pending,
+                OrderState::Ready => OrderStateShape::Ready,
+                OrderState::Processing { certificate } => OrderStateShape::Processing(certificate.octets()),
+                OrderState::Valid { certificate } => OrderStateShape::Valid(certificate.octets()),
+                OrderState::Invalid { error } => OrderStateShape::Invalid(problem(error)),
+            },
+            created: created.unix_millis(),
+            expires: expires.unix_millis(),
+        }
+    }
+
+    fn from_shape(shape: OrderShape<'_>) -> Shaped<Self> {
+        let OrderShape {
+            id,
+            account,
+            directory,
+            names,
+            profile,
+            not_before,
+            not_after,
+            authorizations,
+            state,
+            created,
+            expires,
+        } = shape;
+        Ok(Self {
+            id: OrderId::from_random(id),
+            account: AccountId::from_random(account),
+            directory: directory.to_owned(),
+            names: names_from(&names)?,
+            profile: profile.to_owned(),
+            not_before: not_before.map(time),
+            not_after: not_after.map(time),
+            authorizations: authorizations.into_iter().map(AuthorizationId::from_random).collect(),
+            state: match state {
+                OrderStateShape::Pending => OrderState::Pending,
+                OrderStateShape::Ready => OrderState::Ready,
+                OrderStateShape::Processing(id) => {
+                    OrderState::Processing { certificate: CertificateId::from_random(id) }
+                }
+                OrderStateShape::Valid(id) => OrderState::Valid { certificate: CertificateId::from_random(id) },
+                OrderStateShape::Invalid(error) => OrderState::Invalid { error: problem_from(&error)? },
+            },
+            created: time(created),
+            expires: time(expires),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AuthorizationShape<'a> {
+    id: [u8; 16],
+    account: [u8; 16],
+    order: [u8; 16],
+    #[serde(borrow)]
+    name: NameShape<'a>,
+    state: AuthorizationStateShape,
+    expires: i64,
+    challenges: Vec<ChallengeShape<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum AuthorizationStateShape {
+    Pending,
+    Valid,
+    Invalid,
+    Deactivated,
+    Revoked,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChallengeShape<'a> {
+    kind: ChallengeKindShape,
+    token: [u8; 16],
+    #[serde(borrow)]
+    state: ChallengeStateShape<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ChallengeKindShape {
+    Http01,
+    Dns01,
+    TlsAlpn01,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ChallengeStateShape<'a> {
+    Pending,
+    Processing(i64),
+    Valid(i64),
+    #[serde(borrow)]
+    Invalid(ProblemShape<'a>),
+}
+
+fn challenge(of: &Challenge) -> ChallengeShape<'_> {
+    let Challenge { kind, token, state } = of;
+    ChallengeShape {
+        kind: match kind {
+            ChallengeKind::Http01 => ChallengeKindShape::Http01,
+            ChallengeKind::Dns01 => ChallengeKindShape::Dns01,
+            ChallengeKind::TlsAlpn01 => ChallengeKindShape::TlsAlpn01,
+        },
+        token: token.octets(),
+        state: match state {
+            ChallengeState::Pending => ChallengeStateShape::Pending,
+            ChallengeState::Processing { since } => ChallengeStateShape::Processing(since.unix_millis()),
+            ChallengeState::Valid { validated } => ChallengeStateShape::Valid(validated.unix_millis()),
+            ChallengeState::Invalid { error } => ChallengeStateShape::Invalid(problem(error)),
+        },
+    }
+}
+
+fn challenge_from(shape: &ChallengeShape<'_>) -> Shaped<Challenge> {
+    let ChallengeShape { kind, token, state } = shape;
+    Ok(Challenge {
+        kind: match kind {
+            ChallengeKindShape::Http01 => ChallengeKind::Http01,
+            ChallengeKindShape::Dns01 => ChallengeKind::Dns01,
+            ChallengeKindShape::TlsAlpn01 => ChallengeKind::TlsAlpn01,
+        },
+        token: Token::from_random(*token),
+        state: match state {
+            ChallengeStateShape::Pending => ChallengeState::Pending,
+            ChallengeStateShape::Processing(since) => ChallengeState::Processing { since: time(*since) },
+            ChallengeStateShape::Valid(validated) => ChallengeState::Valid { validated: time(*validated) },
+            ChallengeStateShape::Invalid(error) => ChallengeState::Invalid { error: problem_from(error)? },
+        },
+    })
+}
+
+impl Record for Authorization {
+    type Shape<'a> = AuthorizationShape<'a>;
+
+    fn shape(&self) -> AuthorizationShape<'_> {
+        let Self { id, account, order, name: of, state, expires, challenges } = self;
+        AuthorizationShape {
+            id: id.octets(),
+            account: account.octets(),
+            order: order.octets(),
+            name: name(of),
+            state: match state {
+                AuthorizationState::Pending => AuthorizationStateShape::Pending,
+                AuthorizationState::Valid => AuthorizationStateShape::Valid,
+                AuthorizationState::Invalid => AuthorizationStateShape::Invalid,
+                AuthorizationState::Deactivated => AuthorizationStateShape::Deactivated,
+                AuthorizationState::Revoked => AuthorizationStateShape::Revoked,
+            },
+            expires: expires.unix_millis(),
+            challenges: challenges.iter().map(challenge).collect(),
+        }
+    }
+
+    fn from_shape(shape: AuthorizationShape<'_>) -> Shaped<Self> {
+        let AuthorizationShape { id, account, order, name, state, expires, challenges } = shape;
+        Ok(Self {
+            id: AuthorizationId::from_random(id),
+            account: AccountId::from_random(account),
+            order: OrderId::from_random(order),
+            name: name_from(&name)?,
+            state: match state {
+                AuthorizationStateShape::Pending => AuthorizationState::Pending,
+                AuthorizationStateShape::Valid => AuthorizationState::Valid,
+                AuthorizationStateShape::Invalid => AuthorizationState::Invalid,
+                AuthorizationStateShape::Deactivated => AuthorizationState::Deactivated,
+                AuthorizationStateShape::Revoked => AuthorizationState::Revoked,
+            },
+            expires: time(expires),
+            challenges: challenges.iter().map(challenge_from).collect::<Shaped<_>>()?,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct CertificateShape<'a> {
+    id: [u8; 16],
+    authority: &'a str,
+    serial: [u8; 16],
+    #[serde(borrow)]
+    names: Vec<NameShape<'a>>,
+    key: [u8; 32],
+    /// First and last second, in seconds.
+    validity: (i64, i64),
+    profile: &'a str,
+    requester: &'a str,
+    account: Option<[u8; 16]>,
+    order: Option<[u8; 16]>,
+    chain: u16,
+    crl_shard: Option<u16>,
+    light: bool,
+    state: CertificateStateShape,
+    revocation: Option<(i64, Option<u8>)>,
+    recorded: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+enum CertificateStateShape {
+    Intended { intent: u64 },
+    Issued { intent: u64, signature: u64 },
+    PossiblyIssued { intent: u64 },
+}
+
+/// A leaf's index; a commit's own leaves are resolved before a record is stored.
+const fn index(leaf: LeafRef) -> u64 {
+    match leaf {
+        LeafRef::At(index) => index,
+        LeafRef::InThisCommit(_) => u64::MAX,
+    }
+}
+
+impl Record for CertificateRecord {
+    type Shape<'a> = CertificateShape<'a>;
+
+    fn shape(&self) -> CertificateShape<'_> {
+        let Self {
+            id,
+            authority,
+            serial,
+            names: of,
+            key,
+            validity,
+            profile,
+            requester,
+            account,
+            order,
+            chain,
+            crl_shard,
+            retention,
+            state,
+            revocation,
+            recorded,
+        } = self;
+        CertificateShape {
+            id: id.octets(),
+            authority: authority.as_str(),
+            serial: serial.to_u128().to_be_bytes(),
+            names: names(of),
+            key: key.0,
+            validity: (validity.not_before().unix_seconds(), validity.not_after().unix_seconds()),
+            profile,
+            requester,
+            account: account.map(|id| id.octets()),
+            order: order.map(|id| id.octets()),
+            chain: *chain,
+            crl_shard: *crl_shard,
+            light: match retention {
+                Retention::Full => false,
+                Retention::Light => true,
+            },
+            state: match *state {
+                CertificateState::Intended { intent } => CertificateStateShape::Intended { intent: index(intent) },
+                CertificateState::Issued { intent, signature } => {
+                    CertificateStateShape::Issued { intent: index(intent), signature: index(signature) }
+                }
+                CertificateState::PossiblyIssued { intent } => {
+                    CertificateStateShape::PossiblyIssued { intent: index(intent) }
+                }
+            },
+            revocation: revocation
+                .map(|Revocation { at, reason }| (at.unix_millis(), reason.map(RevocationReason::code))),
+            recorded: recorded.unix_millis(),
+        }
+    }
+
+    fn from_shape(shape: CertificateShape<'_>) -> Shaped<Self> {
+        let CertificateShape {
+            id,
+            authority,
+            serial,
+            names,
+            key,
+            validity,
+            profile,
+            requester,
+            account,
+            order,
+            chain,
+            crl_shard,
+            light,
+            state,
+            revocation,
+            recorded,
+        } = shape;
+        let (first, last) = validity;
+        let validity = Validity::new(Timestamp::from_unix_seconds(first), Timestamp::from_unix_seconds(last))
+            .map_err(|_| "a validity ends before it begins")?;
+        let revocation = match revocation {
+            None => None,
+            Some((at, None)) => Some(Revocation { at: time(at), reason: None }),
+            Some((at, Some(code))) => {
+                let reason = RevocationReason::from_code(u64::from(code)).ok_or("a revocation reason is unknown")?;
+                Some(Revocation { at: time(at), reason: Some(reason) })
+            }
+        };
+        Ok(Self {
+            id: CertificateId::from_random(id),
+            authority: authority.parse().map_err(|_| "an authority's name is none")?,
+            serial: SerialNumber::from_u128(u128::from_be_bytes(serial)).ok_or("a serial number is zero")?,
+            names: names_from(&names)?,
+            key: SpkiDigest(key),
+            validity,
+            profile: profile.to_owned(),
+            requester: requester.to_owned(),
+            account: account.map(AccountId::from_random),
+            order: order.map(OrderId::from_random),
+            chain,
+            crl_shard,
+            retention: if light { Retention::Light } else { Retention::Full },
+            state: match state {
+                CertificateStateShape::Intended { intent } => {
+                    CertificateState::Intended { intent: LeafRef::At(intent) }
+                }
+                CertificateStateShape::Issued { intent, signature } => {
+                    CertificateState::Issued { intent: LeafRef::At(intent), signature: LeafRef::At(signature) }
+                }
+                CertificateStateShape::PossiblyIssued { intent } => {
+                    CertificateState::PossiblyIssued { intent: LeafRef::At(intent) }
+                }
+            },
+            revocation,
+            recorded: time(recorded),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct IdempotencyShape<'a> {
+    door: &'a str,
+    credential: &'a str,
+    uid: &'a str,
+    request: [u8; 32],
+    attempt: u32,
+    #[serde(borrow)]
+    outcome: IdempotencyOutcomeShape<'a>,
+    at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+enum IdempotencyOutcomeShape<'a> {
+    Pending([u8; 16]),
+    Issued([u8; 16]),
+    Refused(&'a str),
+    Held,
+    Abandoned([u8; 16]),
+}
+
+impl Record for IdempotencyRecord {
+    type Shape<'a> = IdempotencyShape<'a>;
+
+    fn shape(&self) -> IdempotencyShape<'_> {
+        let Self { key: IdempotencyKey { door, credential, uid }, request, attempt, outcome, at } = self;
+        IdempotencyShape {
+            door,
+            credential,
+            uid,
+            request: *request,
+            attempt: *attempt,
+            outcome: match outcome {
+                IdempotencyOutcome::Pending { certificate } => IdempotencyOutcomeShape::Pending(certificate.octets()),
+                IdempotencyOutcome::Issued { certificate } => IdempotencyOutcomeShape::Issued(certificate.octets()),
+                IdempotencyOutcome::Refused { rule } => IdempotencyOutcomeShape::Refused(rule),
+                IdempotencyOutcome::Held => IdempotencyOutcomeShape::Held,
+                IdempotencyOutcome::Abandoned { certificate } => {
+                    IdempotencyOutcomeShape::Abandoned(certificate.octets())
+                }
+            },
+            at: at.unix_millis(),
+        }
+    }
+
+    fn from_shape(shape: IdempotencyShape<'_>) -> Shaped<Self> {
+        let IdempotencyShape { door, credential, uid, request, attempt, outcome, at } = shape;
+        let id = CertificateId::from_random;
+        Ok(Self {
+            key: IdempotencyKey { door: door.to_owned(), credential: credential.to_owned(), uid: uid.to_owned() },
+            request,
+            attempt,
+            outcome: match outcome {
+                IdempotencyOutcomeShape::Pending(certificate) => {
+                    IdempotencyOutcome::Pending { certificate: id(certificate) }
+                }
+                IdempotencyOutcomeShape::Issued(certificate) => {
+                    IdempotencyOutcome::Issued { certificate: id(certificate) }
+                }
+                IdempotencyOutcomeShape::Refused(rule) => IdempotencyOutcome::Refused { rule: rule.to_owned() },
+                IdempotencyOutcomeShape::Held => IdempotencyOutcome::Held,
+                IdempotencyOutcomeShape::Abandoned(certificate) => {
+                    IdempotencyOutcome::Abandoned { certificate: id(certificate) }
+                }
+            },
+            at: time(at),
+        })
+    }
+}

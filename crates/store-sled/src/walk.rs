@@ -1,0 +1,116 @@
+//! The one walk over bundles and journal: verification, the scrub and the rebuild are three ears of it.
+//!
+//! It only reads, and works beside a running server: what is being written at the journal's end is
+//! not yet part of the ledger, and a sweep that moves leaves meanwhile makes it begin again.
+
+use std::sync::Arc;
+
+use chancery_ledger::{
+    Walker,
+    tile::{Layer, Tile},
+    verify::Visit,
+};
+
+use crate::{
+    bundles::{self, State},
+    folder::Folder,
+    journal::{self, Damage, Place, ReadError},
+};
+
+/// How often a walk begins again because a sweep changed the files under it.
+const ATTEMPTS: usize = 8;
+
+/// What the folder holds: how far its bundles go, and the leaves after them.
+#[expect(dead_code, reason = "what a backup needs to know of the journal; the backup is not wired yet")]
+pub(crate) struct Contents {
+    pub(crate) state: Option<State>,
+    /// Leaves of the journal that no bundle has yet.
+    pub(crate) rest: Vec<Arc<[u8]>>,
+    /// Where the journal begins, and where it goes on.
+    pub(crate) first: Place,
+    pub(crate) next: Place,
+}
+
+impl Contents {
+    /// Leaves in bundles.
+    pub(crate) fn swept(&self) -> u64 {
+        self.state.as_ref().map_or(0, |state| state.frontier.size())
+    }
+}
+
+/// Looks how far bundles and journal go. `live` as in [`journal::read`].
+pub(crate) fn contents(folder: &Folder, live: bool) -> Result<Contents, ReadError> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        match contents_once(folder, live) {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => {}
+            Err(error) if live => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        Damage::new(&folder.journal(), "it begins after the last leaf in the ledger's bundles").into()
+    }))
+}
+
+/// `None` where bundles and journal do not meet.
+fn contents_once(folder: &Folder, live: bool) -> Result<Option<Contents>, ReadError> {
+    let state = bundles::read_state(&folder.ledger())?;
+    let swept = state.as_ref().map_or(0, |state| state.frontier.size());
+    let mut rest = Vec::new();
+    let journal = journal::read(&folder.journal(), live, |frame| {
+        let known = usize::try_from(swept.saturating_sub(frame.first_leaf)).unwrap_or(usize::MAX);
+        rest.extend(frame.leaves.into_iter().skip(known));
+        Ok(())
+    })?;
+    let (first, next) = match journal {
+        Some(journal) => (journal.first, journal.next),
+        None => {
+            let place = state.as_ref().map_or(Place::START, |state| state.next);
+            (place, place)
+        }
+    };
+    Ok((first.leaf <= swept).then_some(Contents { state, rest, first, next }))
+}
+
+/// Feeds every leaf to the walker and, through it, to whoever listens. Bundles that do not read are
+/// named in the walker's findings, and the walk goes on after them.
+pub(crate) fn walk<V: Visit>(
+    folder: &Folder,
+    contents: &Contents,
+    walker: &mut Walker,
+    visitor: &mut V,
+) -> Result<(), V::Error> {
+    let size = contents.swept();
+    let mut number = 0;
+    while let Some(tile) = Tile::in_tree(Layer::Entries, number, size) {
+        let begin = number * u64::from(chancery_ledger::tile::WIDTH);
+        match read_now(folder, tile) {
+            Ok((entries, hashes)) => {
+                for ((entry, kept), index) in entries.iter().zip(hashes).zip(begin..).take(usize::from(tile.width())) {
+                    walker.feed_to(index, entry, Some(kept), visitor)?;
+                }
+            }
+            Err(error) => walker.skip(begin + u64::from(tile.width()), error.to_string()),
+        }
+        number += 1;
+    }
+    for (leaf, index) in contents.rest.iter().zip(size..) {
+        walker.feed_to(index, leaf, None, visitor)?;
+    }
+    Ok(())
+}
+
+/// A bundle as wide as it was, or wider where a sweep has gone on meanwhile.
+fn read_now(folder: &Folder, tile: Tile) -> Result<(Vec<Vec<u8>>, Vec<chancery_ledger::Hash>), ReadError> {
+    let found = bundles::read_bundle(&folder.ledger(), tile);
+    if found.is_ok() || tile.is_full() {
+        return found;
+    }
+    let now = bundles::read_state(&folder.ledger())?.map_or(0, |state| state.frontier.size());
+    match Tile::in_tree(Layer::Entries, tile.index(), now) {
+        Some(wider) if wider != tile => bundles::read_bundle(&folder.ledger(), wider),
+        _ => found,
+    }
+}
