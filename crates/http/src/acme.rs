@@ -1,7 +1,292 @@
-//! ACME (RFC 8555) over HTTP.
+//! ACME (RFC 8555) over HTTP: `/acme/{directory}/…`.
+//!
+//! One function takes every request, finds its resource in a closed list, lets signed requests
+//! in through `front` and nowhere else, calls the use case, and writes the answer with the
+//! headers that every answer has. What a use case refuses becomes a problem document in `problem`.
+//!
+//! URLs begin with the configured external URL; the Host header plays no part. TLS, the accept
+//! loop, header limits and the clients' real addresses belong to the server.
 
+mod account;
+mod answer;
+mod authorization;
+mod certificate;
+mod directory;
+mod front;
 mod jws;
 mod nonce;
+mod order;
+mod problem;
+mod rates;
+mod route;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod verify;
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+    routing::any,
+};
+use chancery_acme::id::AccountId;
+use chancery_authority::Office;
+use http::{Method, StatusCode, request::Parts};
+use tokio::sync::Semaphore;
+use tracing::Instrument as _;
+
+pub use self::rates::{Rate, RateLimits};
+use self::{
+    answer::Answer,
+    directory::{Directories, Known},
+    front::{Front, Signed, Signer},
+    nonce::Nonces,
+    problem::Fault,
+    rates::Buckets,
+    route::Resource,
+    verify::Verifiers,
+};
+use crate::{metrics::Metrics, request_id::RequestId};
+
+/// Seconds after which work that is under way may be done.
+const SOON_S: u64 = 1;
+
+/// Where a request comes from. The server puts it into the request's extensions; without it there
+/// is no limit by address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+/// What the ACME routes are told by the configuration.
+#[derive(Debug, Clone)]
+pub struct AcmeSettings {
+    /// Scheme, host and port under which clients reach this server.
+    pub external_url: String,
+    /// How fast each client may ask.
+    pub rates: RateLimits,
+    /// Most signed requests under way at once; further ones are told to come back.
+    pub in_flight: usize,
+    /// How long a request's body may take to arrive.
+    pub body_time: Duration,
+    /// A page about the limits, linked where one was reached.
+    pub documentation: Option<String>,
+}
+
+impl AcmeSettings {
+    /// The defaults at this external URL.
+    #[must_use]
+    pub fn at(external_url: impl Into<String>) -> Self {
+        Self {
+            external_url: external_url.into(),
+            rates: RateLimits::default(),
+            in_flight: 2048,
+            body_time: Duration::from_secs(10),
+            documentation: None,
+        }
+    }
+}
+
+/// The state of the ACME routes. Cheap to clone.
+#[derive(Clone)]
+pub struct AcmeState(Arc<Acme>);
+
+pub(crate) struct Acme {
+    office: Office,
+    metrics: Arc<Metrics>,
+    front: Front,
+    directories: Directories,
+    new_accounts: Buckets<u64>,
+    new_orders: Buckets<AccountId>,
+    in_flight: Semaphore,
+    documentation: Option<String>,
+}
+
+impl AcmeState {
+    /// The ACME door of an office.
+    #[must_use]
+    pub fn new(office: Office, metrics: Arc<Metrics>, settings: AcmeSettings) -> Self {
+        let AcmeSettings { external_url, rates, in_flight, body_time, documentation } = settings;
+        let front = Front {
+            nonces: Nonces::new(&office.entropy().octets32()),
+            verifiers: Verifiers::new(),
+            external: external_url.trim_end_matches('/').into(),
+            body_time,
+        };
+        Self(Arc::new(Acme {
+            office,
+            metrics,
+            front,
+            directories: Directories::default(),
+            new_accounts: Buckets::new(rates.new_accounts_per_address),
+            new_orders: Buckets::new(rates.orders_per_account),
+            in_flight: Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)),
+            documentation,
+        }))
+    }
+}
+
+/// The routes of every ACME directory.
+pub fn router(state: AcmeState) -> Router {
+    Router::new().route("/acme/{*resource}", any(serve)).with_state(state)
+}
+
+/// Every ACME request.
+async fn serve(State(AcmeState(acme)): State<AcmeState>, request: Request) -> Response {
+    let began = Instant::now();
+    let id = RequestId::new(acme.office.entropy());
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path().strip_prefix("/acme/").unwrap_or_default();
+    let found = Resource::parse(path, parts.uri.query());
+    let directory = found.and_then(|(name, _)| acme.directories.find(&acme.office, &acme.front.external, name));
+    let (route, outcome) = match (&directory, found) {
+        (Some(directory), Some((_, resource))) => {
+            let span = tracing::info_span!("acme", request.id = %id, acme.resource = resource.as_str());
+            let answered = acme.answer(directory, resource, &parts, body).instrument(span).await;
+            (resource.as_str(), answered)
+        }
+        _ => ("unknown", Err(Refused { account: None, fault: Fault::not_found("ACME resource") })),
+    };
+    let mut answer = match outcome {
+        Ok(answer) => answer,
+        Err(refused) => refused.into_answer(&id, route),
+    };
+    let is_directory = matches!(found, Some((_, Resource::Directory)));
+    if let Some(directory) = &directory
+        && (!is_directory || answer.status() != StatusCode::OK)
+    {
+        answer = answer.with_link(&directory.index, "index");
+    }
+    let carries_nonce = parts.method == Method::POST || matches!(found, Some((_, Resource::NewNonce)));
+    let nonce = (carries_nonce && parts.method != Method::OPTIONS).then(|| acme.front.nonces.issue(acme.office.now()));
+    acme.metrics.answered(route, answer.outcome(), answer.status().as_u16(), began.elapsed());
+    answer.into_response(id.header_value(), nonce.as_deref(), parts.method == Method::HEAD)
+}
+
+/// A request that is refused, and whose it was if that is proven.
+struct Refused {
+    account: Option<AccountId>,
+    fault: Fault,
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self { account: None, fault }
+    }
+}
+
+impl Refused {
+    /// Logs what happened, once: our own failures as errors, decisions about known accounts as
+    /// such, and what strangers send only if somebody wants to see it.
+    fn into_answer(self, id: &RequestId, route: &'static str) -> Answer {
+        let Self { account, fault } = self;
+        let problem = fault.kind().token();
+        match (fault.cause(), account) {
+            (Some(cause), _) => {
+                tracing::error!(request.id = %id, acme.resource = route, problem, cause, "a request failed");
+            }
+            (None, Some(account)) => {
+                // Debug escapes what clients sent, so that nobody writes lines of his own.
+                tracing::info!(request.id = %id, acme.resource = route, account.id = %account, problem, detail = ?fault.detail(), "refused");
+            }
+            (None, None) => {
+                tracing::debug!(request.id = %id, acme.resource = route, problem, detail = ?fault.detail(), "refused");
+            }
+        }
+        fault.into_answer(id)
+    }
+}
+
+impl Acme {
+    async fn answer(
+        &self,
+        directory: &Known,
+        resource: Resource,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<Answer, Refused> {
+        let method = &parts.method;
+        if resource.is_public(method) {
+            return Ok(match resource {
+                Resource::Directory => Answer::rendered(directory.json.clone()),
+                // HEAD says 200, GET says 204 (RFC 8555 §7.2).
+                _ if method == Method::HEAD => Answer::empty(StatusCode::OK),
+                _ => Answer::empty(StatusCode::NO_CONTENT),
+            });
+        }
+        if method == Method::OPTIONS {
+            return Ok(Answer::preflight(resource.methods()));
+        }
+        if method != Method::POST {
+            return Err(Fault::method(resource.methods()).into());
+        }
+        let Ok(_permit) = self.in_flight.try_acquire() else {
+            return Err(problem::overloaded().into());
+        };
+        self.metrics.in_flight().inc();
+        let _counted = Counted(self.metrics.in_flight());
+        let signed = self.front.admit(&self.office, directory, parts, body, resource.accepts()).await?;
+        let account = match signed.signer() {
+            Signer::Account(account) => Some(account.id),
+            Signer::Key(_) => None,
+        };
+        let client = parts.extensions.get::<ClientAddress>().copied();
+        self.perform(directory, resource, client, signed).await.map_err(|fault| Refused { account, fault })
+    }
+
+    /// Does what a genuine request asks for. Every arm says what its payload must be, else there is nothing to work on.
+    async fn perform(
+        &self,
+        directory: &Known,
+        resource: Resource,
+        client: Option<ClientAddress>,
+        signed: Signed<Signer>,
+    ) -> Result<Answer, Fault> {
+        match resource {
+            Resource::Directory => {
+                signed.by_account()?.empty()?;
+                Ok(Answer::rendered(directory.json.clone()))
+            }
+            Resource::NewNonce => {
+                signed.by_account()?.empty()?;
+                Ok(Answer::empty(StatusCode::NO_CONTENT))
+            }
+            Resource::NewAccount => account::register(self, directory, client, signed.by_key()?.object()?).await,
+            Resource::Account(id) => {
+                account::account(self, directory, id, signed.by_account()?.empty_or_object()?).await
+            }
+            Resource::Orders(id, after) => {
+                account::orders(self, directory, id, after, signed.by_account()?.empty()?).await
+            }
+            Resource::NewOrder => order::place(self, directory, signed.by_account()?.object()?).await,
+            Resource::Order(id) => order::order(self, directory, id, signed.by_account()?.empty()?).await,
+            Resource::Finalize(id) => order::finalize(self, directory, id, signed.by_account()?.object()?).await,
+            Resource::Authorization(id) => {
+                authorization::authorization(self, directory, id, signed.by_account()?.empty_or_object()?).await
+            }
+            Resource::Challenge(id, kind) => {
+                authorization::challenge(self, directory, (id, kind), signed.by_account()?.empty_or_object()?).await
+            }
+            Resource::Certificate(id, chain) => {
+                certificate::certificate(self, directory, (id, chain), signed.by_account()?.empty()?).await
+            }
+            Resource::RevokeCert => certificate::revoke(self, signed.object()?).await,
+        }
+    }
+}
+
+/// A request in the gauge of those under way, whichever way it ends.
+struct Counted<'a>(&'a prometheus_client::metrics::gauge::Gauge);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,3 +1,9 @@
 //! axum: ACME, the JSON API, health and metrics.
+//!
+//! The accept loop, TLS and the real client addresses belong to the server; this crate turns
+//! requests into use cases of `authority` and their outcomes into answers.
 
 pub mod acme;
+pub mod api;
+pub mod metrics;
+pub mod request_id;

@@ -238,6 +238,7 @@ fn unknown_header_parameters_that_are_not_critical_are_ignored_and_escaped_slash
     assert_eq!(Jws::parse(&key.jws_raw(escaped.as_bytes(), b"{}")).expect("well formed").url, URL);
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "tests build each JWK where they hand it over")]
 fn key_of(jwk: Value) -> Result<PublicKey, JwsRejection> {
     Jwk(jwk.to_string().into()).public_key()
 }

@@ -1,0 +1,113 @@
+//! newAccount, accounts and their orders (RFC 8555 §7.3, §7.1.2.1).
+
+use chancery_acme::{
+    account::Account,
+    id::{AccountId, OrderId},
+    problem::ProblemType,
+    wire::{self, AccountUpdate, NewAccount},
+};
+use chancery_authority::register_account::RegisterAccount;
+use chancery_pki::PublicKey;
+use http::StatusCode;
+
+use super::{
+    Acme,
+    answer::Answer,
+    directory::Known,
+    front::{PostAsGet, Verified},
+    problem::Fault,
+    rates::bucket_of,
+};
+use crate::acme::ClientAddress;
+
+/// Orders on one page of an account's list.
+const PAGE: usize = 100;
+
+/// Finds or makes the account of the key that signed.
+pub(crate) async fn register(
+    acme: &Acme,
+    directory: &Known,
+    client: Option<ClientAddress>,
+    request: Verified<NewAccount, PublicKey>,
+) -> Result<Answer, Fault> {
+    let NewAccount { contact, terms_of_service_agreed, only_return_existing } = request.body;
+    let only_existing = only_return_existing.unwrap_or(false);
+    if let (Some(ClientAddress(address)), false) = (client, only_existing)
+        && acme.office.account_by_key(&directory.name, &request.by.digest()).await?.is_none()
+        && let Err(wait) = acme.new_accounts.take(bucket_of(address))
+    {
+        let detail = "too many new accounts from your address; reuse the account you have";
+        return Err(Fault::too_fast(detail, wait, acme.documentation.as_deref()));
+    }
+    let registered = acme
+        .office
+        .register_account(RegisterAccount {
+            directory: directory.name.clone(),
+            key: request.by,
+            contacts: contact.unwrap_or_default(),
+            terms_agreed: terms_of_service_agreed.unwrap_or(false),
+            only_existing,
+        })
+        .await?;
+    let account = &registered.account;
+    let status = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
+    if registered.created {
+        tracing::info!(account.id = %account.id, acme.directory = directory.name, key.kind = %account.key.kind(), "account made");
+    }
+    Ok(show(status, account, directory).with_location(directory.urls.account(account.id)))
+}
+
+/// Reads, changes or ends an account.
+pub(crate) async fn account(
+    acme: &Acme,
+    directory: &Known,
+    id: AccountId,
+    request: Verified<Option<AccountUpdate>>,
+) -> Result<Answer, Fault> {
+    own(&request.by, id)?;
+    let Some(AccountUpdate { contact, status }) = request.body else {
+        return Ok(show(StatusCode::OK, &request.by, directory));
+    };
+    let account = match status.as_deref() {
+        Some("deactivated") => {
+            let account = acme.office.deactivate_account(id).await?;
+            tracing::info!(account.id = %id, "account deactivated by its holder");
+            account
+        }
+        None | Some("valid") => acme.office.update_account(id, contact).await?,
+        Some(_) => {
+            return Err(Fault::new(ProblemType::Malformed, "the one status that can be asked for is \"deactivated\""));
+        }
+    };
+    Ok(show(StatusCode::OK, &account, directory))
+}
+
+/// A page of an account's orders.
+pub(crate) async fn orders(
+    acme: &Acme,
+    directory: &Known,
+    id: AccountId,
+    after: Option<OrderId>,
+    request: Verified<PostAsGet>,
+) -> Result<Answer, Fault> {
+    own(&request.by, id)?;
+    let page = acme.office.orders(id, after, PAGE).await?;
+    let list = wire::Orders { orders: page.iter().map(|order| directory.urls.order(*order)).collect() };
+    let answer = Answer::json(StatusCode::OK, &list);
+    match page.last() {
+        Some(last) if page.len() == PAGE => Ok(answer.with_link(&directory.urls.orders_after(id, *last), "next")),
+        _ => Ok(answer),
+    }
+}
+
+fn own(account: &Account, id: AccountId) -> Result<(), Fault> {
+    if account.id == id {
+        Ok(())
+    } else {
+        Err(Fault::new(ProblemType::Unauthorized, "an account's resources answer to that account alone"))
+    }
+}
+
+fn show(status: StatusCode, account: &Account, directory: &Known) -> Answer {
+    Answer::json(status, &wire::Account::of(account, &directory.urls))
+}

@@ -1,0 +1,231 @@
+//! From an HTTP request to [`Verified`]: the one way in for everything that is signed.
+//!
+//! The order is: content type, size, envelope, nonce, `url`, account, signature. The nonce is
+//! spent as soon as it was seen (RFC 8555 §6.5: once it has appeared in a request it is invalid),
+//! but whether it was good is told last, to those alone who signed. The account is loaded for
+//! every request, so one that was deactivated stops at once. No handler sees a body that did not
+//! come through here: [`Verified`] is made in this module alone.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::body::Body;
+use bytes::Bytes;
+use chancery_acme::{
+    account::{Account, AccountStatus},
+    problem::ProblemType,
+    wire::json,
+};
+use chancery_authority::Office;
+use chancery_pki::PublicKey;
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE, request::Parts};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use super::{
+    directory::Known,
+    jws::{Jws, SignedBy},
+    nonce::Nonces,
+    problem::Fault,
+    route::Accepts,
+    verify::Verifiers,
+};
+
+/// Largest body, in octets; an order of a hundred long names fits.
+pub(crate) const BODY_MAX: usize = 64 * 1024;
+
+/// What the front needs.
+pub(crate) struct Front {
+    pub(crate) nonces: Nonces,
+    pub(crate) verifiers: Arc<Verifiers>,
+    /// The configured external URL without a slash at its end.
+    pub(crate) external: Box<str>,
+    /// How long a body may take to arrive.
+    pub(crate) body_time: Duration,
+}
+
+/// Who signed a request, proven.
+pub(crate) enum Signer {
+    /// An account, valid now.
+    Account(Account),
+    /// The holder of a key that came along.
+    Key(PublicKey),
+}
+
+/// A request that is genuine: its signature, `url`, nonce and account are good. Its payload can
+/// only be had by saying what it must be.
+pub(crate) struct Signed<B> {
+    by: B,
+    payload: Vec<u8>,
+}
+
+/// A genuine request with its payload read. Made by [`Signed`] alone.
+pub(crate) struct Verified<T, B = Account> {
+    /// Who signed.
+    pub(crate) by: B,
+    /// What was asked.
+    pub(crate) body: T,
+    _made_here: (),
+}
+
+/// The payload of POST-as-GET (RFC 8555 §6.3): nothing at all.
+pub(crate) struct PostAsGet;
+
+impl Front {
+    /// Lets a request through, or says what is wrong with it.
+    pub(crate) async fn admit(
+        &self,
+        office: &Office,
+        directory: &Known,
+        parts: &Parts,
+        body: Body,
+        accepts: Accepts,
+    ) -> Result<Signed<Signer>, Fault> {
+        check_content_type(&parts.headers)?;
+        let body = self.read(body).await?;
+        let jws = Jws::parse(&body)?;
+        drop(body);
+        let nonce = self.nonces.spend(&jws.nonce, office.now());
+        let asked = parts.uri.path_and_query().map_or("/", |asked| asked.as_str());
+        if jws.url.strip_prefix(&*self.external) != Some(asked) {
+            return Err(Fault::new(
+                ProblemType::Unauthorized,
+                format_args!(
+                    "the url in the protected header is not the URL of this request, {}{asked}",
+                    self.external
+                ),
+            ));
+        }
+        match (&jws.by, accepts) {
+            (SignedBy::Kid(_), Accepts::Account | Accepts::Either)
+            | (SignedBy::Jwk(_), Accepts::Key | Accepts::Either) => {}
+            (SignedBy::Kid(_), Accepts::Key) => {
+                return Err(Fault::new(
+                    ProblemType::Malformed,
+                    "newAccount is signed with jwk, not kid (RFC 8555 §6.2)",
+                ));
+            }
+            (SignedBy::Jwk(_), Accepts::Account) => {
+                return Err(Fault::new(
+                    ProblemType::Malformed,
+                    "this request is signed with kid, not jwk (RFC 8555 §6.2)",
+                ));
+            }
+        }
+        let by = jws.by.clone();
+        let (jws, by) = match by {
+            SignedBy::Kid(kid) => {
+                let account = match directory.urls.account_id(&kid) {
+                    Some(id) => office.account(&directory.name, id).await?,
+                    None => None,
+                };
+                let account = account.ok_or_else(|| {
+                    Fault::new(ProblemType::AccountDoesNotExist, "no account of this directory has the URL in kid")
+                })?;
+                (self.verifiers.verify(jws, &account.key).await?, Signer::Account(account))
+            }
+            SignedBy::Jwk(jwk) => {
+                let (jws, key) = self.verifiers.verify_with_own_key(jws, jwk).await?;
+                (jws, Signer::Key(key))
+            }
+        };
+        nonce?;
+        if let Signer::Account(account) = &by {
+            check_status(account)?;
+        }
+        Ok(Signed { by, payload: jws.payload })
+    }
+
+    async fn read(&self, body: Body) -> Result<Bytes, Fault> {
+        let collected = tokio::time::timeout(self.body_time, Limited::new(body, BODY_MAX).collect()).await;
+        match collected {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                let too_large = format!("the body is larger than {BODY_MAX} octets");
+                Err(Fault::with_status(ProblemType::Malformed, StatusCode::PAYLOAD_TOO_LARGE, too_large))
+            }
+            Ok(Err(_)) => Err(Fault::new(ProblemType::Malformed, "the body ended early")),
+            Err(_elapsed) => {
+                let late = format!("the body took longer than {} seconds", self.body_time.as_secs());
+                Err(Fault::with_status(ProblemType::Malformed, StatusCode::REQUEST_TIMEOUT, late))
+            }
+        }
+    }
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Fault> {
+    let mut given = headers.get_all(CONTENT_TYPE).iter();
+    let is_jose = given.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"application/jose+json"));
+    if is_jose && given.next().is_none() {
+        return Ok(());
+    }
+    Err(Fault::with_status(
+        ProblemType::Malformed,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "the content type of signed requests is application/jose+json (RFC 8555 §6.2)",
+    ))
+}
+
+fn check_status(account: &Account) -> Result<(), Fault> {
+    match account.status {
+        AccountStatus::Valid => Ok(()),
+        AccountStatus::Deactivated { at } => Err(Fault::with_status(
+            ProblemType::Unauthorized,
+            StatusCode::UNAUTHORIZED,
+            format_args!("this account was deactivated at {at}; register a new key"),
+        )),
+        AccountStatus::Revoked { at } => Err(Fault::with_status(
+            ProblemType::Unauthorized,
+            StatusCode::UNAUTHORIZED,
+            format_args!("this account was revoked at {at}; ask the operator of this server"),
+        )),
+    }
+}
+
+impl Signed<Signer> {
+    /// Signed by an account. The front has refused everything else where a route wants one.
+    pub(crate) fn by_account(self) -> Result<Signed<Account>, Fault> {
+        match self.by {
+            Signer::Account(by) => Ok(Signed { by, payload: self.payload }),
+            Signer::Key(_) => Err(Fault::new(ProblemType::Malformed, "this request is signed with kid, not jwk")),
+        }
+    }
+
+    /// Signed by a key that came along.
+    pub(crate) fn by_key(self) -> Result<Signed<PublicKey>, Fault> {
+        match self.by {
+            Signer::Key(by) => Ok(Signed { by, payload: self.payload }),
+            Signer::Account(_) => Err(Fault::new(ProblemType::Malformed, "this request is signed with jwk, not kid")),
+        }
+    }
+}
+
+impl<B> Signed<B> {
+    /// The account behind it, where there is one.
+    pub(crate) const fn signer(&self) -> &B {
+        &self.by
+    }
+
+    /// A read: the payload is empty, and `{}` is not (RFC 8555 §6.3).
+    pub(crate) fn empty(self) -> Result<Verified<PostAsGet, B>, Fault> {
+        if self.payload.is_empty() {
+            Ok(Verified { by: self.by, body: PostAsGet, _made_here: () })
+        } else {
+            Err(Fault::new(ProblemType::Malformed, "this resource is read with an empty payload (RFC 8555 §6.3)"))
+        }
+    }
+
+    /// A write: the payload is a JSON object.
+    pub(crate) fn object<T: DeserializeOwned>(self) -> Result<Verified<T, B>, Fault> {
+        if self.payload.is_empty() {
+            return Err(Fault::new(ProblemType::Malformed, "this resource takes a JSON object, not an empty payload"));
+        }
+        let body = json::payload(&self.payload)?;
+        Ok(Verified { by: self.by, body, _made_here: () })
+    }
+
+    /// A read or a write: an empty payload is `None`.
+    pub(crate) fn empty_or_object<T: DeserializeOwned>(self) -> Result<Verified<Option<T>, B>, Fault> {
+        let body = if self.payload.is_empty() { None } else { Some(json::payload(&self.payload)?) };
+        Ok(Verified { by: self.by, body, _made_here: () })
+    }
+}

@@ -1,0 +1,1 @@
+//! The JSON API of our own, over the local socket and HTTPS.
