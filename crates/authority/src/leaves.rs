@@ -181,7 +181,10 @@ fn decision(decision: &Decision) -> leaf::Decision {
         names: decision
             .names
             .iter()
-            .map(|verdict| leaf::NameRule { name: typed_name(&verdict.name), rule: verdict.rule.as_ref().map(ToString::to_string) })
+            .map(|verdict| leaf::NameRule {
+                name: typed_name(&verdict.name),
+                rule: verdict.rule.as_ref().map(ToString::to_string),
+            })
             .collect(),
         outcome: match decision.outcome {
             Outcome::Allow => leaf::Outcome::Allow,

@@ -47,6 +47,7 @@ pub(crate) struct Failed {
 
 impl Failed {
     /// It could not be done.
+    #[expect(clippy::self_named_constructors, reason = "a failure says that it failed")]
     pub(crate) fn failed(text: impl fmt::Display) -> Self {
         Self { exit: Exit::Failed, text: text.to_string() }
     }

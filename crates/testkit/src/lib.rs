@@ -4,6 +4,8 @@
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "only tests use it; a helper that fails fails its test")]
 
 pub mod memory;
+pub mod office;
+pub mod ports;
 pub mod sample;
 pub mod store_suite;
 

@@ -29,6 +29,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Reads and checks a configuration.
+#[expect(clippy::needless_pass_by_value, reason = "the source is read once")]
 pub(crate) fn parse(source: Source) -> Checked<Config> {
     let spec: Spec = toml::from_str(&source.text).map_err(|error| source.of_toml(&error))?;
     check(&source, spec)

@@ -1,0 +1,468 @@
+//! The use cases over the store in memory: what is promised about issuance, whatever fails between.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::time::Duration;
+
+use chancery_acme::{
+    account::AccountStatus,
+    authorization::AuthorizationStatus,
+    challenge::{ChallengeKind, ChallengeState},
+    order::{FinalizeRejection, Order, OrderState, OrderStatus},
+    problem::ProblemType,
+};
+use chancery_authority::{
+    Limits, Refusal,
+    changes::Counter,
+    finalize_order::FinalizeOrderRejection,
+    issue::IssueRejection,
+    place_order::{PlaceOrder, PlaceOrderRejection},
+    ports::{CertificateQuery, Store as _},
+    records::{CertificateRecord, CertificateState, JobKind, RevocationReason},
+    register_account::{RegisterAccount, RegisterRejection},
+    revoke::{RevokeRejection, Revoker},
+};
+use chancery_ledger::{Leaf, Walker};
+use chancery_testkit::{
+    memory::{Commit, Failing},
+    office::{POLICY, TestOffice, csr, fresh_key, names_of},
+    ports::SignerFault,
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn certificates(ca: &TestOffice) -> Vec<CertificateRecord> {
+    ca.office.certificates(&CertificateQuery::All, None, 1000).await.unwrap()
+}
+
+async fn order_now(ca: &TestOffice, order: &Order) -> Order {
+    ca.office.order(order.account, order.id).await.unwrap().unwrap()
+}
+
+async fn leaves(ca: &TestOffice) -> Vec<Leaf> {
+    let size = ca.store.tree_head().await.unwrap().size;
+    let all = ca.store.leaves(0..size, 10_000).await.unwrap();
+    all.iter().map(|leaf| Leaf::decode(leaf).unwrap()).collect()
+}
+
+async fn ledger_is_clean(ca: &TestOffice) {
+    let size = ca.store.tree_head().await.unwrap().size;
+    let mut walker = Walker::default();
+    for (index, leaf) in (0u64..).zip(ca.store.leaves(0..size, 10_000).await.unwrap()) {
+        walker.feed(index, &leaf);
+    }
+    let report = walker.finish();
+    assert!(report.is_clean(), "{:?}", report.findings);
+}
+
+#[tokio::test]
+async fn an_order_leads_to_one_certificate_whose_bytes_come_from_the_ledger() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test", "b.test"]).await;
+    let valid = ca.office.finalize_order(&account, order.id, csr(&["b.test", "a.test"])).await.unwrap();
+    let OrderState::Valid { certificate } = valid.state else { panic!("{valid:?}") };
+    let chain = ca.office.certificate(account.id, certificate).await.unwrap().unwrap();
+    assert!(chain.pem().starts_with("-----BEGIN CERTIFICATE-----\n"));
+    assert_eq!(ca.signer.signatures(), 1);
+    let kinds: Vec<&str> = leaves(&ca).await.iter().map(Leaf::kind).collect();
+    assert_eq!(kinds, ["intent", "signature"]);
+    ledger_is_clean(&ca).await;
+}
+
+#[tokio::test]
+async fn another_accounts_certificate_and_order_are_as_unknown_ones() {
+    let ca = TestOffice::default();
+    let (account, other) = (ca.account().await, ca.account().await);
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    let valid = ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+    let OrderState::Valid { certificate } = valid.state else { panic!("{valid:?}") };
+    assert_eq!(ca.office.certificate(other.id, certificate).await.unwrap(), None);
+    assert_eq!(ca.office.order(other.id, order.id).await.unwrap(), None);
+    let refused = ca.office.finalize_order(&other, order.id, csr(&["a.test"])).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(FinalizeOrderRejection::NotFound)));
+}
+
+#[tokio::test]
+async fn a_second_finalize_is_refused_and_signs_nothing() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+    let refused = ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap_err();
+    let not_ready = FinalizeRejection::NotReady { status: OrderStatus::Valid };
+    assert!(matches!(refused, Refusal::Rejected(FinalizeOrderRejection::Order(rejection)) if rejection == not_ready));
+    assert_eq!(ca.signer.signatures(), 1);
+}
+
+#[tokio::test]
+async fn of_many_finalizes_at_once_one_signs() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    let racing: Vec<_> = (0..16)
+        .map(|_| {
+            let (office, account, id) = (ca.office.clone(), account.clone(), order.id);
+            tokio::spawn(async move { office.finalize_order(&account, id, csr(&["a.test"])).await.is_ok() })
+        })
+        .collect();
+    let mut won = 0;
+    for race in racing {
+        won += usize::from(race.await.unwrap());
+    }
+    assert_eq!((won, ca.signer.signatures()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_csr_that_names_other_hosts_leaves_the_order_ready() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    let refused = ca.office.finalize_order(&account, order.id, csr(&["b.test"])).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(FinalizeOrderRejection::Order(FinalizeRejection::NamesDiffer { .. }))));
+    ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_reported_lost_but_kept_never_leads_to_a_second_signature() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    ca.store.fail_next(Commit::Certificate, Failing::Kept);
+    let answered = ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+    assert!(matches!(answered.state, OrderState::Processing { .. }));
+    let ca = ca.restarted(8);
+    assert!(matches!(order_now(&ca, &order).await.state, OrderState::Valid { .. }));
+    ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap_err();
+    assert_eq!(ca.signer.signatures(), 1);
+}
+
+#[tokio::test]
+async fn a_signature_that_was_not_stored_is_settled_as_possibly_issued_and_its_order_is_invalid() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    ca.store.fail_next(Commit::Certificate, Failing::Lost);
+    ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+    let ca = ca.restarted(8);
+    assert!(matches!(order_now(&ca, &order).await.state, OrderState::Processing { .. }));
+    ca.clock.advance(Duration::from_secs(61));
+    ca.run_due_jobs().await;
+    assert!(matches!(order_now(&ca, &order).await.state, OrderState::Invalid { .. }));
+    let records = certificates(&ca).await;
+    assert_eq!(records.len(), 1);
+    assert!(matches!(records[0].state, CertificateState::PossiblyIssued { .. }));
+    // What may exist can be revoked.
+    ca.office.revoke_serial(&records[0].authority, records[0].serial, Some(4), "tester".to_owned()).await.unwrap();
+    // Time passes again, and nothing more happens to it.
+    ca.clock.advance(Duration::from_secs(61));
+    ca.run_due_jobs().await;
+    assert_eq!(certificates(&ca).await.len(), 1);
+    ledger_is_clean(&ca).await;
+}
+
+#[tokio::test]
+async fn an_intent_whose_fate_is_unknown_is_never_signed() {
+    for how in [Failing::Lost, Failing::Kept] {
+        let ca = TestOffice::default();
+        let account = ca.account().await;
+        let order = ca.ready_order(&account, &["a.test"]).await;
+        ca.store.fail_next(Commit::Intent, how);
+        ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap_err();
+        assert_eq!(ca.signer.signatures(), 0);
+        ca.clock.advance(Duration::from_secs(61));
+        ca.run_due_jobs().await;
+        ledger_is_clean(&ca).await;
+    }
+}
+
+#[tokio::test]
+async fn a_signer_whose_outcome_is_unknown_is_not_asked_again() {
+    for (fault, signatures) in
+        [(SignerFault::Unknown, 0), (SignerFault::SignedButUnknown, 1), (SignerFault::WrongSignature, 0)]
+    {
+        let ca = TestOffice::default();
+        let account = ca.account().await;
+        let order = ca.ready_order(&account, &["a.test"]).await;
+        ca.signer.fail_next(fault.clone());
+        let answered = ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+        assert!(matches!(answered.state, OrderState::Processing { .. }), "{fault:?}");
+        ca.clock.advance(Duration::from_secs(61));
+        ca.run_due_jobs().await;
+        assert_eq!(ca.signer.signatures(), signatures, "{fault:?}");
+        assert!(matches!(order_now(&ca, &order).await.state, OrderState::Invalid { .. }), "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signer_that_is_busy_or_away_is_asked_again_and_signs_once() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    ca.signer.fail_next(SignerFault::Busy);
+    ca.signer.fail_next(SignerFault::Unavailable);
+    let valid = ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+    assert!(matches!(valid.state, OrderState::Valid { .. }));
+    assert_eq!(ca.signer.signatures(), 1);
+}
+
+#[tokio::test]
+async fn an_order_with_one_invalid_authorization_becomes_invalid() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.order(&account, &["a.test", "b.test"]).await;
+    let authorizations = ca.authorizations(&order).await;
+    ca.validator.fail_next(ProblemType::IncorrectResponse);
+    let answered = ca.office.answer_challenge(&account, authorizations[0].id, ChallengeKind::Http01).await.unwrap();
+    assert_eq!(answered.status(ca.office.now()), AuthorizationStatus::Invalid);
+    let OrderState::Invalid { error } = order_now(&ca, &order).await.state else { panic!("not invalid") };
+    assert_eq!(error.kind, ProblemType::IncorrectResponse);
+    assert_eq!(ca.store.counter(&Counter::PendingOrders(account.id)), 0);
+}
+
+#[tokio::test]
+async fn two_verdicts_at_once_make_the_order_ready() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.order(&account, &["a.test", "b.test", "c.test"]).await;
+    let answers: Vec<_> = ca
+        .authorizations(&order)
+        .await
+        .into_iter()
+        .map(|authorization| {
+            let (office, account) = (ca.office.clone(), account.clone());
+            tokio::spawn(async move {
+                office.answer_challenge(&account, authorization.id, ChallengeKind::Http01).await.is_ok()
+            })
+        })
+        .collect();
+    for answer in answers {
+        assert!(answer.await.unwrap());
+    }
+    assert_eq!(order_now(&ca, &order).await.state, OrderState::Ready);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_validation_that_outlasts_the_wait_is_a_stored_job_and_survives_the_process() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.order(&account, &["a.test"]).await;
+    let authorization = ca.authorizations(&order).await.remove(0);
+    ca.validator.hold();
+    let answered = ca.office.answer_challenge(&account, authorization.id, ChallengeKind::Http01).await.unwrap();
+    assert!(matches!(answered.challenge(ChallengeKind::Http01).unwrap().state, ChallengeState::Processing { .. }));
+    assert!(ca.store.jobs().iter().any(|job| matches!(job.kind, JobKind::Validate { .. })));
+    let ca = ca.restarted(8);
+    ca.clock.advance(Duration::from_secs(61));
+    ca.validator.release(10);
+    ca.run_due_jobs().await;
+    assert_eq!(order_now(&ca, &order).await.state, OrderState::Ready);
+    assert!(!ca.store.jobs().iter().any(|job| matches!(job.kind, JobKind::Validate { .. })));
+}
+
+#[tokio::test]
+async fn a_busy_validator_is_asked_again_by_a_job() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.order(&account, &["a.test"]).await;
+    let authorization = ca.authorizations(&order).await.remove(0);
+    ca.validator.busy_next();
+    ca.office.answer_challenge(&account, authorization.id, ChallengeKind::Http01).await.unwrap();
+    assert_eq!(order_now(&ca, &order).await.state, OrderState::Pending);
+    ca.clock.advance(Duration::from_secs(3));
+    ca.run_due_jobs().await;
+    assert_eq!(order_now(&ca, &order).await.state, OrderState::Ready);
+}
+
+#[tokio::test]
+async fn policy_is_asked_at_new_order_and_at_finalize() {
+    let policy = "version: v1\nrules:\n  - name: strong\n    allow: { names: [\"**.test\"], keys: [P-384] }\n";
+    let ca = TestOffice::new(policy, Limits::default());
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    let refused = ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap_err();
+    let Refusal::Rejected(FinalizeOrderRejection::Issue(IssueRejection::Policy(decision))) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(decision.explain().contains("a.test"));
+    assert_eq!(ca.signer.signatures(), 0);
+    assert_eq!(order_now(&ca, &order).await.state, OrderState::Ready);
+}
+
+#[tokio::test]
+async fn all_refused_names_are_told_at_once_and_nothing_is_stored() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let commits = ca.store.commits();
+    let request = PlaceOrder {
+        names: names_of(&["ok.test", "denied.test", "outside.example"]),
+        not_before: None,
+        not_after: None,
+        profile: None,
+    };
+    let refused = ca.office.place_order(&account, request.clone()).await.unwrap_err();
+    let Refusal::Rejected(PlaceOrderRejection::Policy(decision)) = refused else { panic!("{refused:?}") };
+    assert_eq!(decision.refused().count(), 2);
+    // The first of its kind within the hour is one leaf; the second leaves nothing.
+    assert_eq!(ca.store.commits(), commits + 1);
+    ca.office.place_order(&account, request).await.unwrap_err();
+    assert_eq!(ca.store.commits(), commits + 1);
+    assert_eq!(leaves(&ca).await[0].kind(), "refusal");
+}
+
+#[tokio::test]
+async fn open_orders_are_limited_and_the_place_is_free_again_when_one_ends() {
+    let ca = TestOffice::new(POLICY, Limits { pending_orders_per_account: 2, ..Limits::default() });
+    let account = ca.account().await;
+    let first = ca.order(&account, &["a.test"]).await;
+    ca.order(&account, &["b.test"]).await;
+    let request = PlaceOrder { names: names_of(&["c.test"]), not_before: None, not_after: None, profile: None };
+    let refused = ca.office.place_order(&account, request.clone()).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(PlaceOrderRejection::TooManyPending { limit: 2 })));
+    let authorization = ca.authorizations(&first).await.remove(0);
+    ca.office.deactivate_authorization(account.id, authorization.id).await.unwrap();
+    ca.office.place_order(&account, request).await.unwrap();
+}
+
+#[tokio::test]
+async fn orders_that_end_are_pruned_and_time_passes_twice() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let abandoned = ca.order(&account, &["a.test"]).await;
+    let ready = ca.ready_order(&account, &["b.test"]).await;
+    ca.office.finalize_order(&account, ready.id, csr(&["b.test"])).await.unwrap();
+    ca.clock.advance(DAY * 3);
+    ca.run_due_jobs().await;
+    assert_eq!(ca.office.order(account.id, abandoned.id).await.unwrap(), None);
+    assert_eq!(ca.store.counter(&Counter::PendingOrders(account.id)), 0);
+    let kept = order_now(&ca, &ready).await;
+    assert!(matches!(kept.state, OrderState::Valid { .. }));
+    assert_eq!(ca.office.authorization(account.id, kept.authorizations[0]).await.unwrap(), None);
+    ca.clock.advance(DAY * 91);
+    ca.run_due_jobs().await;
+    assert_eq!(ca.office.order(account.id, ready.id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn accounts_without_any_certificate_are_limited_and_pruned() {
+    let ca = TestOffice::new(POLICY, Limits { unproven_accounts: 1, ..Limits::default() });
+    let stranger = ca.account().await;
+    let request = RegisterAccount {
+        directory: "default".to_owned(),
+        key: fresh_key(),
+        contacts: Vec::new(),
+        terms_agreed: false,
+        only_existing: false,
+    };
+    let refused = ca.office.register_account(request.clone()).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(RegisterRejection::TooManyUnproven { limit: 1 })));
+    ca.clock.advance(DAY * 8);
+    ca.run_due_jobs().await;
+    assert_eq!(ca.office.account("default", stranger.id).await.unwrap(), None);
+    let proven = ca.office.register_account(request).await.unwrap().account;
+    let order = ca.ready_order(&proven, &["a.test"]).await;
+    ca.office.finalize_order(&proven, order.id, csr(&["a.test"])).await.unwrap();
+    assert_eq!(ca.store.counter(&Counter::UnprovenAccounts), 0);
+    ca.clock.advance(DAY * 8);
+    ca.run_due_jobs().await;
+    assert!(ca.office.account("default", proven.id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_deactivated_account_is_never_revived_by_its_key() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.order(&account, &["a.test"]).await;
+    let ended = ca.office.deactivate_account(account.id).await.unwrap();
+    assert!(matches!(ended.status, AccountStatus::Deactivated { .. }));
+    assert!(matches!(order_now(&ca, &order).await.state, OrderState::Invalid { .. }));
+    let again = RegisterAccount {
+        directory: "default".to_owned(),
+        key: account.key,
+        contacts: Vec::new(),
+        terms_agreed: false,
+        only_existing: false,
+    };
+    let refused = ca.office.register_account(again).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(RegisterRejection::Deactivated)));
+}
+
+#[tokio::test]
+async fn a_certificate_is_revoked_once_by_whoever_may_and_with_a_permitted_reason() {
+    let ca = TestOffice::default();
+    let (account, other) = (ca.account().await, ca.account().await);
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    let valid = ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+    let OrderState::Valid { certificate } = valid.state else { panic!("{valid:?}") };
+    let der = ca.office.certificate(account.id, certificate).await.unwrap().unwrap().certificate;
+    let rejected = |refusal: Refusal<RevokeRejection>| match refusal {
+        Refusal::Rejected(rejection) => rejection,
+        Refusal::Failed(failure) => panic!("{failure}"),
+    };
+    let revoke = |by, reason| ca.office.revoke(by, &der, reason);
+    assert_eq!(
+        rejected(revoke(Revoker::Account(account.clone()), Some(7)).await.unwrap_err()),
+        RevokeRejection::BadReason { given: 7 }
+    );
+    assert_eq!(
+        rejected(revoke(Revoker::Account(other.clone()), None).await.unwrap_err()),
+        RevokeRejection::NotPermitted
+    );
+    assert_eq!(
+        rejected(revoke(Revoker::CertificateKey(fresh_key()), None).await.unwrap_err()),
+        RevokeRejection::NotPermitted
+    );
+    // An account with valid authorizations for all names may (RFC 8555 §7.6).
+    ca.ready_order(&other, &["a.test"]).await;
+    revoke(Revoker::Account(other), Some(4)).await.unwrap();
+    assert_eq!(certificates(&ca).await[0].revocation.unwrap().reason, Some(RevocationReason::Superseded));
+    assert!(matches!(
+        rejected(revoke(Revoker::Account(account), None).await.unwrap_err()),
+        RevokeRejection::AlreadyRevoked { .. }
+    ));
+    assert_eq!(leaves(&ca).await.last().unwrap().kind(), "revocation");
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_signed_by_the_ledgers_own_key_and_only_when_the_tree_grew() {
+    let ca = TestOffice::default();
+    ca.office.owe_standing_jobs().await.unwrap();
+    ca.office.record_start().await.unwrap();
+    ca.run_due_jobs().await;
+    let first = ca.store.checkpoint().await.unwrap().unwrap();
+    let signed = chancery_ledger::SignedCheckpoint::parse(first.as_bytes()).unwrap();
+    let key = ca.office.ledger_verifier(ca.office.settings().ledger.as_ref().unwrap()).unwrap();
+    assert_eq!(signed.verify(&key).unwrap().size(), ca.store.tree_head().await.unwrap().size);
+    ca.clock.advance(Duration::from_secs(61));
+    ca.run_due_jobs().await;
+    assert_eq!(ca.store.checkpoint().await.unwrap().unwrap(), first);
+    ca.office.record_start().await.unwrap();
+    ca.clock.advance(Duration::from_secs(61));
+    ca.run_due_jobs().await;
+    assert_ne!(ca.store.checkpoint().await.unwrap().unwrap(), first);
+}
+
+#[tokio::test]
+async fn the_servers_own_certificate_goes_down_the_same_row() {
+    let policy = "version: v1\nrules:\n  - name: own\n    allow: { names: [ca.test] }\n    for: { door: own-tls }\n";
+    let ca = TestOffice::new(policy, Limits::default());
+    ca.office.issue_own_tls(&names_of(&["ca.test"]), &fresh_key()).await.unwrap();
+    let refused = ca.office.issue_own_tls(&names_of(&["other.test"]), &fresh_key()).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(IssueRejection::Policy(_))));
+    assert_eq!(ca.signer.signatures(), 1);
+    ledger_is_clean(&ca).await;
+}
+
+#[tokio::test]
+async fn expired_certificates_records_are_dropped_when_their_time_is_over() {
+    let ca = TestOffice::default();
+    ca.office.owe_standing_jobs().await.unwrap();
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+    ca.clock.advance(DAY * 100);
+    ca.run_due_jobs().await;
+    assert_eq!(certificates(&ca).await.len(), 1);
+    ca.clock.advance(DAY * 400);
+    ca.run_due_jobs().await;
+    assert_eq!(certificates(&ca).await.len(), 0);
+}

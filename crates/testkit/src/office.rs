@@ -1,0 +1,223 @@
+//! A whole authority in memory: one issuer, one ACME directory, a policy, and everything in a test's hand.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chancery_acme::{
+    account::Account,
+    authorization::Authorization,
+    challenge::ChallengeKind,
+    order::{Order, OrderState},
+};
+use chancery_authority::{
+    Authority, Directory, Limits, Office, OwnTls, Ports, Settings,
+    checkpoint::LedgerSettings,
+    place_order::PlaceOrder,
+    ports::{KeyId, Signer as _, Store},
+    records::Job,
+    register_account::RegisterAccount,
+};
+use chancery_pki::{
+    Csr, KeyKind, Name, NameSet, PublicKey, SerialNumber, SignatureAlgorithm, Timestamp,
+    ceremony::development_root,
+    chain::install,
+    distinguished_name::{Attribute, AttributeKind, DistinguishedName},
+    key::BlockList,
+    profile::{Profile, ProfileSpec},
+};
+use chancery_policy::{Format, Policy};
+
+use crate::{
+    memory::MemoryStore,
+    ports::{SeededEntropy, TestClock, TestSigner, TestValidator},
+};
+
+/// The policy of a test authority: everything under `test` but `denied.test`.
+pub const POLICY: &str = r#"version: v1
+rules:
+  - name: test-names
+    allow: { names: ["**.test"], wildcards: ["*.wild.test"] }
+  - name: not-this-one
+    deny: { names: ["denied.test"] }
+    because: nobody gets this name
+"#;
+
+/// How long the issuer of a test authority lives.
+pub const ISSUER_LIFE: Duration = Duration::from_secs(3650 * 86_400);
+
+/// A whole authority in memory.
+pub struct TestOffice {
+    /// The use cases.
+    pub office: Office,
+    /// The store.
+    pub store: Arc<MemoryStore>,
+    /// The signer.
+    pub signer: Arc<TestSigner>,
+    /// The validator.
+    pub validator: Arc<TestValidator>,
+    /// The clock.
+    pub clock: Arc<TestClock>,
+    policy: String,
+    issuer: Vec<u8>,
+    limits: Limits,
+}
+
+impl Default for TestOffice {
+    fn default() -> Self {
+        Self::new(POLICY, Limits::default())
+    }
+}
+
+impl TestOffice {
+    /// An authority with this policy and these limits.
+    #[must_use]
+    pub fn new(policy: &str, limits: Limits) -> Self {
+        let store = Arc::new(MemoryStore::new());
+        let signer = Arc::new(TestSigner::new([("issuing", KeyKind::P256), ("ledger", KeyKind::Ed25519)]));
+        let key = signer.public_key(&KeyId("issuing".into())).expect("made above");
+        let name = Attribute::new(AttributeKind::CommonName, "Test Issuer").expect("a plain name");
+        let serial = SerialNumber::from_random([1; 16]);
+        let document =
+            development_root(&DistinguishedName::new(vec![name]), &key, serial, TestClock::START, ISSUER_LIFE);
+        let issuer = document.assemble(&signer.sign_directly("issuing", document.body()));
+        let (validator, clock) = (Arc::new(TestValidator::default()), TestClock::at(TestClock::START));
+        let settings = settings(policy, &issuer, &key, limits.clone());
+        let ports = Ports {
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            signer: Arc::clone(&signer) as _,
+            validator: Arc::clone(&validator) as _,
+            clock: Arc::clone(&clock) as _,
+            entropy: SeededEntropy::from_seed(7),
+        };
+        let office = Office::new(ports, settings);
+        Self { office, store, signer, validator, clock, policy: policy.to_owned(), issuer, limits }
+    }
+
+    /// The same authority after a restart: everything that was in memory alone is gone.
+    #[must_use]
+    pub fn restarted(self, seed: u64) -> Self {
+        let key = self.signer.public_key(&KeyId("issuing".into())).expect("made at the start");
+        let ports = Ports {
+            store: Arc::clone(&self.store) as Arc<dyn Store>,
+            signer: Arc::clone(&self.signer) as _,
+            validator: Arc::clone(&self.validator) as _,
+            clock: Arc::clone(&self.clock) as _,
+            entropy: SeededEntropy::from_seed(seed),
+        };
+        let office = Office::new(ports, settings(&self.policy, &self.issuer, &key, self.limits.clone()));
+        Self { office, ..self }
+    }
+
+    /// An account with a key of its own.
+    pub async fn account(&self) -> Account {
+        let request = RegisterAccount {
+            directory: "default".to_owned(),
+            key: fresh_key(),
+            contacts: Vec::new(),
+            terms_agreed: false,
+            only_existing: false,
+        };
+        self.office.register_account(request).await.expect("registered").account
+    }
+
+    /// An order for these names.
+    pub async fn order(&self, account: &Account, names: &[&str]) -> Order {
+        let request = PlaceOrder { names: names_of(names), not_before: None, not_after: None, profile: None };
+        self.office.place_order(account, request).await.expect("placed")
+    }
+
+    /// The order's authorizations.
+    pub async fn authorizations(&self, order: &Order) -> Vec<Authorization> {
+        let mut all = Vec::new();
+        for id in &order.authorizations {
+            all.push(self.office.authorization(order.account, *id).await.expect("read").expect("there"));
+        }
+        all
+    }
+
+    /// An order whose challenges are answered.
+    pub async fn ready_order(&self, account: &Account, names: &[&str]) -> Order {
+        let order = self.order(account, names).await;
+        for authorization in self.authorizations(&order).await {
+            let kind = authorization.challenges.first().expect("a challenge").kind;
+            self.office.answer_challenge(account, authorization.id, kind).await.expect("answered");
+        }
+        let order = self.office.order(account.id, order.id).await.expect("read").expect("there");
+        assert_eq!(order.state, OrderState::Ready);
+        order
+    }
+
+    /// Runs every job that is due now, once each; returns what was run.
+    pub async fn run_due_jobs(&self) -> Vec<Job> {
+        let jobs = self.office.due_jobs(1000).await.expect("read");
+        for job in &jobs {
+            self.office.run_job(job).await.expect("run");
+        }
+        jobs
+    }
+}
+
+fn settings(policy: &str, issuer: &[u8], key: &PublicKey, limits: Limits) -> Settings {
+    let chain = install(&[issuer.to_vec()], key, TestClock::START).expect("a chain");
+    let authority = Authority {
+        id: "issuing".parse().expect("a name"),
+        key: KeyId("issuing".into()),
+        algorithm: SignatureAlgorithm::default_for(KeyKind::P256),
+        chains: vec![Arc::new(chain)],
+    };
+    let profile = Profile::new(ProfileSpec::server()).expect("the default profile is sound");
+    let directory = Directory {
+        name: "default".to_owned(),
+        authority: authority.id.clone(),
+        challenges: ChallengeKind::ALL.to_vec(),
+        profiles: vec!["server".to_owned()],
+        terms_of_service: None,
+        website: None,
+        caa_identities: Vec::new(),
+        order_lifetime: Duration::from_secs(86_400),
+        authorization_lifetime: Duration::from_secs(7 * 3600),
+    };
+    Settings {
+        own_tls: Some(OwnTls { profile: "server".to_owned(), authority: authority.id.clone() }),
+        ledger: Some(LedgerSettings {
+            key: KeyId("ledger".into()),
+            origin: "test.example/ledger".to_owned(),
+            every: Duration::from_secs(60),
+        }),
+        authorities: vec![Arc::new(authority)],
+        directories: BTreeMap::from([("default".to_owned(), Arc::new(directory))]),
+        profiles: BTreeMap::from([("server".to_owned(), Arc::new(profile))]),
+        policy: Arc::new(Policy::parse(policy, Format::Yaml, "policy.yaml").expect("a sound policy")),
+        block_list: Arc::new(BlockList::default()),
+        limits,
+    }
+}
+
+/// Names from their texts.
+#[must_use]
+pub fn names_of(names: &[&str]) -> NameSet {
+    NameSet::new(names.iter().map(|name| name.parse::<Name>().expect("a name"))).expect("names")
+}
+
+/// A new P-256 key's public half.
+#[must_use]
+pub fn fresh_key() -> PublicKey {
+    let pair = rcgen::KeyPair::generate().expect("a key");
+    PublicKey::from_spki(&rcgen::PublicKeyData::subject_public_key_info(&pair)).expect("a good key")
+}
+
+/// A CSR for these names with a new P-256 key.
+#[must_use]
+pub fn csr(names: &[&str]) -> Csr {
+    let pair = rcgen::KeyPair::generate().expect("a key");
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = rcgen::CertificateParams::new(names).expect("names");
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    let der = params.serialize_request(&pair).expect("a CSR").der().to_vec();
+    Csr::from_der(&der).expect("a good CSR")
+}
+
+/// The time at which every test authority begins.
+#[must_use]
+pub const fn start() -> Timestamp {
+    TestClock::START
+}

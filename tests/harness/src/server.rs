@@ -1,0 +1,319 @@
+//! The real binary: a development authority in a folder of its own, started and stopped as an operator would.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Output, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{
+    net::{TcpListener, UnixDatagram},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::{
+    Result,
+    client::{Client, Target, trust},
+};
+
+/// Longest that a start may take before a test fails.
+const START: Duration = Duration::from_secs(60);
+/// Longest that a stop may take.
+const STOP: Duration = Duration::from_secs(30);
+
+/// A policy for tests: everything under `test`, and the server's own name.
+pub const POLICY: &str = r#"version: v1
+rules:
+  - name: own
+    allow: { names: [localhost] }
+    for: { door: own-tls }
+  - name: test-names
+    allow: { names: ["**.test"], wildcards: ["*.wild.test", "*.dns.test"] }
+    for: { door: acme }
+  - name: not-this-one
+    deny: { names: ["secret.denied.test"] }
+    because: nobody gets this name (TEST-1)
+"#;
+
+/// What a server is started with.
+pub struct Setup {
+    /// The port at which http-01 is looked for.
+    pub http_port: u16,
+    /// The port at which tls-alpn-01 is looked for.
+    pub tls_alpn_port: u16,
+    /// The resolvers of the zone `dns.test`; without them its names stand in the table of fixed hosts.
+    pub resolver: Option<SocketAddr>,
+    /// The policy.
+    pub policy: String,
+    /// More configuration, appended.
+    pub configuration: String,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { http_port: 1, tls_alpn_port: 1, resolver: None, policy: POLICY.to_owned(), configuration: String::new() }
+    }
+}
+
+/// A development authority: its folder, its configuration, and the process while it runs.
+pub struct Server {
+    folder: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+/// A free port of 127.0.0.1.
+///
+/// # Errors
+///
+/// If there is none.
+pub async fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).await?.local_addr()?.port())
+}
+
+/// The binary under test: `CHANCERY_BIN`, else the one that was built beside this test.
+///
+/// # Errors
+///
+/// If there is none.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("CHANCERY_BIN") {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe()?;
+    let built = own.ancestors().skip(1).map(|folder| folder.join("chancery")).find(|path| path.is_file());
+    built.ok_or_else(|| "there is no chancery binary beside the tests: cargo build --workspace makes it".into())
+}
+
+impl Server {
+    /// Makes the folder and starts the server; returns once it is ready.
+    ///
+    /// # Errors
+    ///
+    /// What the commands printed, where they failed.
+    pub async fn start(setup: &Setup) -> Result<Self> {
+        let mut server = Self::prepare(setup).await?;
+        server.serve().await?;
+        Ok(server)
+    }
+
+    /// Makes the folder without starting anything.
+    ///
+    /// # Errors
+    ///
+    /// What `chancery init` printed, if it failed.
+    pub async fn prepare(setup: &Setup) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let port = free_port().await?;
+        let server = Self { folder, port, child: None };
+        let ca = server.path();
+        let output = Command::new(binary()?)
+            .args(["init", "--development", "--url", &format!("https://localhost:{port}")])
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .arg(&ca)
+            .output()
+            .await?;
+        succeeded(&output)?;
+        fs::write(ca.join("policy.yaml"), &setup.policy)?;
+        let (http, tls) = (setup.http_port, setup.tls_alpn_port);
+        let resolved = match setup.resolver {
+            Some(resolver) => format!("resolvers = [\"{resolver}\"]\n"),
+            None => "\n[zone.fixed_hosts]\n\"**.dns.test\" = [\"127.0.0.1\"]\n".to_owned(),
+        };
+        let zones = format!(
+            "\n[[zone]]\nname = \"test\"\ndomains = [\"test\"]\nallow = [\"127.0.0.0/8\"]\nhttp_port = {http}\ntls_alpn_port = {tls}\n\n\
+             [zone.fixed_hosts]\n\"**.test\" = [\"127.0.0.1\"]\n\n\
+             [[zone]]\nname = \"dns\"\ndomains = [\"dns.test\"]\nallow = [\"127.0.0.0/8\"]\nhttp_port = {http}\ntls_alpn_port = {tls}\n{resolved}{}",
+            setup.configuration
+        );
+        let file = ca.join("chancery.toml");
+        let configuration = fs::read_to_string(&file)? + &zones;
+        fs::write(file, configuration)?;
+        Ok(server)
+    }
+
+    /// Starts the server on its folder; returns once it says that it is ready.
+    ///
+    /// # Errors
+    ///
+    /// What it printed, if it ended instead.
+    pub async fn serve(&mut self) -> Result<()> {
+        let socket = self.folder.path().join("notify");
+        // One of an earlier start may lie there.
+        let _ = fs::remove_file(&socket);
+        let notified = UnixDatagram::bind(&socket)?;
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log())?;
+        let mut child = Command::new(binary()?)
+            .arg("serve")
+            .env("CHANCERY_CONFIG", self.configuration())
+            .env("NOTIFY_SOCKET", &socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(log.try_clone()?))
+            .stderr(Stdio::from(log))
+            .kill_on_drop(true)
+            .spawn()?;
+        let ready = async {
+            let mut message = [0; 512];
+            loop {
+                let length = notified.recv(&mut message).await?;
+                let text = String::from_utf8_lossy(message.get(..length).unwrap_or_default()).into_owned();
+                if text.lines().any(|line| line == "READY=1") {
+                    return Ok::<_, std::io::Error>(());
+                }
+            }
+        };
+        tokio::select! {
+            ready = timeout(START, ready) => ready.map_err(|_| self.fault("did not become ready"))??,
+            status = child.wait() => return Err(self.fault(&format!("ended with {}", status?)).into()),
+        }
+        self.child = Some(child);
+        Ok(())
+    }
+
+    fn fault(&self, what: &str) -> String {
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        format!("the server {what}; it printed:\n{log}")
+    }
+
+    /// The server's folder.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("ca")
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn configuration(&self) -> PathBuf {
+        self.path().join("chancery.toml")
+    }
+
+    /// What it printed.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("server.log")
+    }
+
+    /// A folder beside it, for what a test's clients need.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    pub fn scratch(&self, name: &str) -> Result<PathBuf> {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    /// The offline root's certificate.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn root_pem(&self) -> Result<PathBuf> {
+        let offline = self.folder.path().join("ca-offline-root");
+        let pem = fs::read_dir(&offline)?.flatten().map(|entry| entry.path()).find(|path| has_ending(path, "pem"));
+        pem.ok_or_else(|| format!("no root in {}", offline.display()).into())
+    }
+
+    /// The directory's URL.
+    #[must_use]
+    pub fn directory(&self) -> String {
+        format!("https://localhost:{}/acme/default/directory", self.port)
+    }
+
+    /// Where it is, for [`Client`].
+    ///
+    /// # Errors
+    ///
+    /// If its root cannot be read.
+    pub fn target(&self) -> Result<Target> {
+        Ok(Target {
+            address: format!("127.0.0.1:{}", self.port),
+            host: "localhost".to_owned(),
+            directory: self.directory(),
+            tls: trust(&fs::read(self.root_pem()?)?)?,
+        })
+    }
+
+    /// A client with an account.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the network or the server says.
+    pub async fn client(&self) -> Result<Client> {
+        let mut client = Client::connect(self.target()?).await?;
+        client.register().await?;
+        Ok(client)
+    }
+
+    /// The process, while it runs.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
+    /// A command of the binary on this server's configuration.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be run.
+    pub async fn command(&self, arguments: &[&str]) -> Result<Output> {
+        Ok(Command::new(binary()?).args(arguments).env("CHANCERY_CONFIG", self.configuration()).output().await?)
+    }
+
+    /// What a command printed, if it succeeded.
+    ///
+    /// # Errors
+    ///
+    /// What it printed otherwise.
+    pub async fn printed(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.command(arguments).await?;
+        succeeded(&output)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Stops it as systemd would, and waits until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// If it does not end in time.
+    pub async fn stop(&mut self) -> Result<ExitStatus> {
+        let mut child = self.child.take().ok_or("the server does not run")?;
+        if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw) {
+            rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
+        }
+        Ok(timeout(STOP, child.wait()).await.map_err(|_| self.fault("did not stop"))??)
+    }
+
+    /// kill -9.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run.
+    pub async fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().ok_or("the server does not run")?;
+        child.kill().await?;
+        Ok(())
+    }
+}
+
+fn has_ending(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|found| found == ending)
+}
+
+/// Nothing if a command succeeded.
+///
+/// # Errors
+///
+/// What it printed, otherwise.
+pub fn succeeded(output: &Output) -> Result<()> {
+    if output.status.success() {
+        return Ok(());
+    }
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Err(format!("{}\n{out}\n{err}", output.status).into())
+}

@@ -1,0 +1,1 @@
+//! Real ACME clients against the real binary; the tests are in `main.rs`.

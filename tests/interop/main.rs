@@ -1,0 +1,243 @@
+//! Real ACME clients against the real binary: certbot, lego, instant-acme, and our own where a
+//! test needs to see every answer.
+#![expect(clippy::print_stdout, clippy::indexing_slicing, reason = "a test that is skipped says so; one that panics fails")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+use chancery_harness::{
+    Result,
+    client::{authorizations, b64, challenge, csr_with},
+    responder::Responder,
+    server::{Server, Setup, free_port, succeeded},
+};
+use instant_acme::{Account, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, OrderStatus, RetryPolicy};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+/// A program that a test needs, or a loud word that the test is skipped.
+fn program(variable: &str, name: &str) -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
+        return Some(path.into());
+    }
+    let found = std::env::var_os("PATH")
+        .and_then(|path| std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file()));
+    if found.is_none() {
+        println!("SKIPPED: there is no {name} on this machine (tests/run provides it; {variable} names another)");
+    }
+    found
+}
+
+async fn openssl_verifies(server: &Server, leaf: &Path, chain: &Path) -> Result<()> {
+    let output = Command::new("openssl")
+        .args(["verify", "-x509_strict", "-CAfile"])
+        .arg(server.root_pem()?)
+        .arg("-untrusted")
+        .arg(chain)
+        .arg(leaf)
+        .output()
+        .await?;
+    succeeded(&output)
+}
+
+#[tokio::test]
+async fn instant_acme_obtains_a_certificate_that_openssl_verifies() -> Result<()> {
+    let responder = Responder::start().await?;
+    let server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
+    let (account, _credentials) = Account::builder_with_root(server.root_pem()?)?
+        .create(
+            &NewAccount { contact: &["mailto:a@example.test"], terms_of_service_agreed: true, only_return_existing: false },
+            server.directory(),
+            None,
+        )
+        .await?;
+    let names = [Identifier::Dns("one.test".to_owned()), Identifier::Dns("two.test".to_owned())];
+    let mut order = account.new_order(&NewOrder::new(&names)).await?;
+    let mut pending = order.authorizations();
+    while let Some(authorization) = pending.next().await {
+        let mut authorization = authorization?;
+        assert_eq!(authorization.status, AuthorizationStatus::Pending);
+        let mut challenge = authorization.challenge(ChallengeType::Http01).ok_or("no http-01")?;
+        responder.put(&challenge.token.clone(), challenge.key_authorization().as_str().to_owned());
+        challenge.set_ready().await?;
+    }
+    assert_eq!(order.poll_ready(&RetryPolicy::default()).await?, OrderStatus::Ready);
+    order.finalize().await?;
+    let pem = order.poll_certificate(&RetryPolicy::default()).await?;
+    let folder = server.scratch("instant-acme")?;
+    fs::write(folder.join("chain.pem"), &pem)?;
+    openssl_verifies(&server, &folder.join("chain.pem"), &folder.join("chain.pem")).await
+}
+
+#[tokio::test]
+async fn a_flow_is_five_posts_and_needs_no_polling() -> Result<()> {
+    let responder = Responder::start().await?;
+    let server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
+    let mut client = server.client().await?;
+    let order = client.new_order(&["five.test"]).await?.expect_status(201)?;
+    let authorization = client.read(&authorizations(&order.json())[0]).await?.expect_status(200)?.json();
+    let (url, token) = challenge(&authorization, "http-01")?;
+    responder.put(&token, client.key_authorization(&token));
+    let answered = client.post(&url, &json!({})).await?.expect_status(200)?;
+    assert_eq!(answered.text("status")?, "valid");
+    let finalize = order.text("finalize")?;
+    let csr = csr_with(&rcgen::KeyPair::generate()?, &["five.test"])?;
+    let valid = client.post(&finalize, &json!({ "csr": b64(&csr) })).await?.expect_status(200)?;
+    assert_eq!(valid.text("status")?, "valid");
+    client.read(&valid.text("certificate")?).await?.expect_status(200)?;
+    // A finalize that is repeated is refused and leads to nothing (RFC 8555 §7.4).
+    let again = client.post(&finalize, &json!({ "csr": b64(&csr) })).await?;
+    assert_eq!((again.status, again.problem().as_str()), (403, "orderNotReady"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_rule_for_each_name_that_is_refused() -> Result<()> {
+    let server = Server::start(&Setup::default()).await?;
+    let mut client = server.client().await?;
+    let refused = client.new_order(&["fine.test", "secret.denied.test", "outside.example.com"]).await?;
+    assert_eq!((refused.status, refused.problem().as_str()), (400, "rejectedIdentifier"));
+    let problem = refused.json();
+    let subproblems = problem.get("subproblems").and_then(Value::as_array).ok_or("no subproblems")?;
+    let text = serde_json::to_string(subproblems)?;
+    assert_eq!(subproblems.len(), 2, "{text}");
+    assert!(text.contains("not-this-one") && text.contains("TEST-1") && !text.contains("fine.test"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_restart() -> Result<()> {
+    let responder = Responder::start().await?;
+    let mut server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
+    let mut client = server.client().await?;
+    let certificate = obtain(&mut client, &responder, "kept.test").await?;
+    let before = client.read(&certificate).await?.expect_status(200)?.body;
+    assert!(server.stop().await?.success());
+    server.serve().await?;
+    client.nonce = None;
+    assert_eq!(client.read(&certificate).await?.expect_status(200)?.body, before);
+    server.kill().await?;
+    server.serve().await?;
+    client.nonce = None;
+    assert_eq!(client.read(&certificate).await?.expect_status(200)?.body, before);
+    let verified = server.printed(&["ledger", "verify"]).await?;
+    assert!(!verified.is_empty());
+    Ok(())
+}
+
+/// The URL of a new certificate for `name`.
+async fn obtain(client: &mut chancery_harness::client::Client, responder: &Responder, name: &str) -> Result<String> {
+    let order = client.new_order(&[name]).await?.expect_status(201)?;
+    let authorization = client.read(&authorizations(&order.json())[0]).await?.expect_status(200)?.json();
+    let (url, token) = challenge(&authorization, "http-01")?;
+    responder.put(&token, client.key_authorization(&token));
+    client.post(&url, &json!({})).await?.expect_status(200)?;
+    let csr = csr_with(&rcgen::KeyPair::generate()?, &[name])?;
+    let valid = client.post(&order.text("finalize")?, &json!({ "csr": b64(csr) })).await?.expect_status(200)?;
+    valid.text("certificate")
+}
+
+struct Certbot {
+    program: PathBuf,
+    folder: PathBuf,
+    root: PathBuf,
+    directory: String,
+}
+
+impl Certbot {
+    async fn run(&self, arguments: &[&str]) -> Result<Output> {
+        let at = |name: &str| self.folder.join(name);
+        let output = Command::new(&self.program)
+            .args(arguments)
+            .arg("--config-dir")
+            .arg(at("etc"))
+            .arg("--work-dir")
+            .arg(at("work"))
+            .arg("--logs-dir")
+            .arg(at("log"))
+            .arg("--non-interactive")
+            .env("REQUESTS_CA_BUNDLE", &self.root)
+            .output()
+            .await?;
+        Ok(output)
+    }
+}
+
+#[tokio::test]
+async fn certbot_obtains_renews_and_revokes_over_http_01() -> Result<()> {
+    let Some(program) = program("CHANCERY_CERTBOT", "certbot") else { return Ok(()) };
+    let port = free_port().await?;
+    let server = Server::start(&Setup { http_port: port, ..Setup::default() }).await?;
+    let certbot =
+        Certbot { program, folder: server.scratch("certbot")?, root: server.root_pem()?, directory: server.directory() };
+    let http_port = port.to_string();
+    let output = certbot
+        .run(&[
+            "certonly", "--server", &certbot.directory, "--agree-tos", "-m", "a@example.test", "--no-eff-email", "--standalone",
+            "--http-01-port", &http_port, "--http-01-address", "127.0.0.1", "-d", "h1.test", "-d", "h2.test",
+        ])
+        .await?;
+    succeeded(&output)?;
+    let live = certbot.folder.join("etc/live/h1.test");
+    openssl_verifies(&server, &live.join("cert.pem"), &live.join("chain.pem")).await?;
+    let first = fs::read(live.join("cert.pem"))?;
+    succeeded(&certbot.run(&["renew", "--force-renewal", "--no-random-sleep-on-renew"]).await?)?;
+    assert_ne!(fs::read(live.join("cert.pem"))?, first);
+    succeeded(
+        &certbot
+            .run(&["revoke", "--server", &certbot.directory, "--cert-name", "h1.test", "--reason", "superseded", "--no-delete-after-revoke"])
+            .await?,
+    )?;
+    let listed = server.printed(&["certificate", "list", "--name", "h1.test", "--output", "json"]).await?;
+    assert!(listed.contains("superseded"), "{listed}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn certbot_revokes_by_the_certificates_own_key() -> Result<()> {
+    let Some(program) = program("CHANCERY_CERTBOT", "certbot") else { return Ok(()) };
+    let port = free_port().await?;
+    let server = Server::start(&Setup { http_port: port, ..Setup::default() }).await?;
+    let certbot =
+        Certbot { program, folder: server.scratch("certbot")?, root: server.root_pem()?, directory: server.directory() };
+    let http_port = port.to_string();
+    succeeded(
+        &certbot
+            .run(&[
+                "certonly", "--server", &certbot.directory, "--agree-tos", "-m", "a@example.test", "--no-eff-email", "--standalone",
+                "--http-01-port", &http_port, "--http-01-address", "127.0.0.1", "-d", "own.test",
+            ])
+            .await?,
+    )?;
+    let live = certbot.folder.join("etc/live/own.test");
+    let (cert, key) = (live.join("cert.pem").display().to_string(), live.join("privkey.pem").display().to_string());
+    succeeded(
+        &certbot
+            .run(&["revoke", "--server", &certbot.directory, "--cert-path", &cert, "--key-path", &key, "--reason", "keycompromise", "--no-delete-after-revoke"])
+            .await?,
+    )?;
+    let listed = server.printed(&["certificate", "list", "--name", "own.test", "--output", "json"]).await?;
+    assert!(listed.contains("keyCompromise"), "{listed}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn lego_obtains_a_certificate_over_tls_alpn_01() -> Result<()> {
+    let Some(program) = program("CHANCERY_LEGO", "lego") else { return Ok(()) };
+    let port = free_port().await?;
+    let server = Server::start(&Setup { tls_alpn_port: port, ..Setup::default() }).await?;
+    let folder = server.scratch("lego")?;
+    let output = Command::new(program)
+        .args(["--server", &server.directory(), "--accept-tos", "--email", "a@example.test", "--path"])
+        .arg(&folder)
+        .args(["--tls", "--tls.port", &format!("127.0.0.1:{port}"), "-d", "t1.test", "run"])
+        .env("LEGO_CA_CERTIFICATES", server.root_pem()?)
+        .output()
+        .await?;
+    succeeded(&output)?;
+    let certificates = folder.join("certificates");
+    openssl_verifies(&server, &certificates.join("t1.test.crt"), &certificates.join("t1.test.issuer.crt")).await
+}
