@@ -245,7 +245,7 @@ mod tests {
             limit: Some(3),
             ..CertificateFilter::default()
         };
-        assert_eq!(query_string(&filter).unwrap(), "limit=3&name=%2A.a%20b%2F%26%3D%C3%BC.example&pem=true");
+        assert_eq!(query_string(&filter).unwrap(), "name=%2A.a%20b%2F%26%3D%C3%BC.example&pem=true&limit=3");
     }
 
     #[test]
