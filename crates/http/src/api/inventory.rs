@@ -1,0 +1,202 @@
+//! Accounts and certificates.
+
+use axum::{
+    Extension,
+    extract::{Path, Query, State, rejection::QueryRejection},
+};
+use bytes::Bytes;
+use chancery_acme::{
+    account::{Account, AccountStatus},
+    id::{AccountId, CertificateId},
+};
+use chancery_api::{
+    AccountList, AccountView, CertificateFilter, CertificateList, CertificateView, PAGE_MAX, PageQuery, RevocationView,
+    RevokeRequest, Revoked,
+};
+use chancery_authority::{
+    Office, Refusal,
+    ports::CertificateQuery,
+    records::{CertificateRecord, RevocationReason},
+    revoke::RevokeRejection,
+};
+use chancery_pki::{Name, SerialNumber, SpkiDigest, Timestamp, certificate::pem_block};
+
+use super::{
+    ApiState, Caller,
+    answer::{ApiError, Json, read},
+    process::called,
+};
+
+/// How many entries a page has where nothing else is asked for.
+const PAGE: usize = 100;
+
+pub(super) async fn accounts(
+    State(ApiState(api)): State<ApiState>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<AccountList>, ApiError> {
+    let PageQuery { after, limit } = asked(query)?;
+    let after = parsed::<AccountId>("after", after.as_deref(), "an account's id")?;
+    let limit = page(limit)?;
+    let found = api.office.accounts(after, limit).await?;
+    let next = (found.len() == limit).then(|| found.last().map(|account| account.id.to_string())).flatten();
+    Ok(Json(AccountList { accounts: found.into_iter().map(account_view).collect(), next }))
+}
+
+pub(super) async fn certificates(
+    State(ApiState(api)): State<ApiState>,
+    query: Result<Query<CertificateFilter>, QueryRejection>,
+) -> Result<Json<CertificateList>, ApiError> {
+    let CertificateFilter { name, below, account, key_sha256, expires_before, pem, after, limit } = asked(query)?;
+    let wanted = wanted(&api.office, name, below, account, key_sha256, expires_before)?;
+    let after = parsed::<CertificateId>("after", after.as_deref(), "a certificate's id")?;
+    let limit = page(limit)?;
+    let found = api.office.certificates(&wanted, after, limit).await?;
+    let next = (found.len() == limit).then(|| found.last().map(|record| record.id.to_string())).flatten();
+    let mut certificates = Vec::with_capacity(found.len());
+    for record in &found {
+        certificates.push(view(&api.office, record, pem).await?);
+    }
+    Ok(Json(CertificateList { certificates, next }))
+}
+
+pub(super) async fn certificate(
+    State(ApiState(api)): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<CertificateView>, ApiError> {
+    let record = find(&api.office, &id).await?;
+    Ok(Json(view(&api.office, &record, true).await?))
+}
+
+pub(super) async fn revoke(
+    State(ApiState(api)): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Revoked>, ApiError> {
+    let RevokeRequest { reason } = read(&body)?;
+    let record = find(&api.office, &id).await?;
+    let revoked = api.office.revoke_serial(&record.authority, record.serial, reason, called(caller)).await;
+    revoked.map_err(|refusal| match refusal {
+        Refusal::Failed(failure) => failure.into(),
+        Refusal::Rejected(rejection) => match rejection {
+            RevokeRejection::BadReason { .. } => ApiError::invalid(rejection.to_string()),
+            RevokeRejection::Unknown => ApiError::not_found(rejection.to_string()),
+            RevokeRejection::Unreadable { .. }
+            | RevokeRejection::AlreadyRevoked { .. }
+            | RevokeRejection::NotPermitted
+            | RevokeRejection::Expired { .. } => ApiError::refused(rejection.to_string()),
+        },
+    })?;
+    let record = find(&api.office, &id).await?;
+    Ok(Json(Revoked { certificate: view(&api.office, &record, false).await? }))
+}
+
+fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+    query.map(|Query(query)| query).map_err(|rejection| ApiError::invalid(rejection.body_text()))
+}
+
+fn page(limit: Option<usize>) -> Result<usize, ApiError> {
+    match limit {
+        None => Ok(PAGE),
+        Some(limit) if (1..=PAGE_MAX).contains(&limit) => Ok(limit),
+        Some(limit) => Err(ApiError::invalid(format!("limit is 1 to {PAGE_MAX}, not {limit}"))),
+    }
+}
+
+fn parsed<T: std::str::FromStr>(key: &str, text: Option<&str>, what: &str) -> Result<Option<T>, ApiError> {
+    text.map(|text| {
+        text.parse().map_err(|_| ApiError::invalid(format!("{key}: \"{}\" is not {what}", text.escape_debug())))
+    })
+    .transpose()
+}
+
+fn wanted(
+    office: &Office,
+    name: Option<String>,
+    below: Option<String>,
+    account: Option<String>,
+    key_sha256: Option<String>,
+    expires_before: Option<String>,
+) -> Result<CertificateQuery, ApiError> {
+    let given = [&name, &below, &account, &key_sha256, &expires_before].into_iter().flatten().count();
+    if given > 1 {
+        return Err(ApiError::invalid("name, below, account, key_sha256, expires_before: at most one of them"));
+    }
+    if let Some(name) = name {
+        let read = if name.starts_with("spiffe://") {
+            name.parse().map(Name::Spiffe)
+        } else {
+            Name::ip(&name).or_else(|_| Name::dns(&name))
+        };
+        return read.map(CertificateQuery::Name).map_err(|error| ApiError::invalid(format!("name: {error}")));
+    }
+    if let Some(below) = below {
+        let read = Name::dns(&below).map_err(|error| ApiError::invalid(format!("below: {error}")))?;
+        return Ok(CertificateQuery::Suffix(read.to_string()));
+    }
+    if let Some(account) = parsed::<AccountId>("account", account.as_deref(), "an account's id")? {
+        return Ok(CertificateQuery::Account(account));
+    }
+    if let Some(key) = key_sha256 {
+        let octets = hex::decode(&key).ok().and_then(|octets| <[u8; 32]>::try_from(octets).ok());
+        let digest = octets.ok_or_else(|| ApiError::invalid("key_sha256 has 64 hexadecimal digits"))?;
+        return Ok(CertificateQuery::Key(SpkiDigest(digest)));
+    }
+    if let Some(end) = parsed::<Timestamp>("expires_before", expires_before.as_deref(), "a time (RFC 3339)")? {
+        let now = office.now();
+        return Ok(CertificateQuery::Expiring(now..end.max(now)));
+    }
+    Ok(CertificateQuery::All)
+}
+
+/// By id, or by serial number in hexadecimal.
+async fn find(office: &Office, id: &str) -> Result<CertificateRecord, ApiError> {
+    let unknown = || ApiError::not_found(format!("there is no certificate \"{}\"", id.escape_debug()));
+    let plain = id.replace(':', "").to_ascii_lowercase();
+    let by_serial =
+        || plain.parse::<SerialNumber>().ok().map(|serial| CertificateId::from_random(serial.to_u128().to_be_bytes()));
+    let id = id.parse::<CertificateId>().ok().or_else(by_serial).ok_or_else(unknown)?;
+    let found = office.store().certificate(id).await.map_err(chancery_authority::Failure::from)?;
+    Ok(found.ok_or_else(unknown)?.value)
+}
+
+async fn view(office: &Office, record: &CertificateRecord, pem: bool) -> Result<CertificateView, ApiError> {
+    let pem = if pem { office.issued(record).await?.map(|der| pem_block("CERTIFICATE", &der)) } else { None };
+    Ok(CertificateView {
+        id: record.id.to_string(),
+        authority: record.authority.to_string(),
+        serial: record.serial.to_string(),
+        names: record.names.iter().map(ToString::to_string).collect(),
+        not_before: record.validity.not_before().to_string(),
+        not_after: record.validity.not_after().to_string(),
+        profile: record.profile.clone(),
+        requester: record.requester.clone(),
+        account: record.account.map(|id| id.to_string()),
+        order: record.order.map(|id| id.to_string()),
+        state: record.state.as_str().to_owned(),
+        revoked: record.revocation.map(|revocation| RevocationView {
+            at: revocation.at.to_string(),
+            reason: revocation.reason.map(|reason| RevocationReason::as_str(reason).to_owned()),
+        }),
+        key_sha256: record.key.to_string(),
+        pem,
+    })
+}
+
+fn account_view(account: Account) -> AccountView {
+    AccountView {
+        id: account.id.to_string(),
+        directory: account.directory,
+        status: match account.status {
+            AccountStatus::Valid => "valid",
+            AccountStatus::Deactivated { at: _ } => "deactivated",
+            AccountStatus::Revoked { at: _ } => "revoked",
+        }
+        .to_owned(),
+        contacts: account.contacts,
+        key_sha256: account.key.digest().to_string(),
+        key_kind: account.key.kind().to_string(),
+        created: account.created.to_string(),
+        eab_key: account.external.map(|external| external.key_id),
+    }
+}

@@ -1,0 +1,209 @@
+use std::sync::Mutex;
+
+use axum::body::Body;
+use chancery_acme::order::OrderState;
+use chancery_api::{AccountList, CertificateList, CertificateView, ErrorBody, Revoked};
+use chancery_testkit::office::{TestOffice, csr};
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde::de::DeserializeOwned;
+use tower::ServiceExt as _;
+
+use super::*;
+
+const LOCAL: Option<Caller> = Some(Caller::Local { uid: 1000 });
+
+/// A process that remembers what it was asked.
+#[derive(Default)]
+struct Process {
+    sick: Option<String>,
+    asked: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Operator for Process {
+    async fn not_issuing(&self) -> Vec<String> {
+        self.sick.iter().cloned().collect()
+    }
+
+    async fn status(&self) -> Result<Status, OperationError> {
+        Err(OperationError::Failed("the status is not at hand".to_owned()))
+    }
+
+    async fn reload(&self, by: &str) -> Result<Reloaded, OperationError> {
+        self.asked.lock().unwrap().push(format!("reload by {by}"));
+        Err(OperationError::Refused("policy.yaml:3:5: no such thing".to_owned()))
+    }
+
+    async fn backup(&self, folder: &Path) -> Result<BackedUp, OperationError> {
+        self.asked.lock().unwrap().push(format!("backup {}", folder.display()));
+        Ok(BackedUp { folder: folder.display().to_string(), ledger_size: 3, milliseconds: 1 })
+    }
+
+    async fn observe(&self) {}
+}
+
+fn app(test: &TestOffice, process: Arc<Process>) -> Router {
+    router(ApiState::new(test.office.clone(), process, Arc::new(Metrics::new())))
+}
+
+async fn call(app: &Router, caller: Option<Caller>, method: Method, target: &str, body: &str) -> (StatusCode, Vec<u8>) {
+    let mut request = Request::builder().method(method).uri(target).body(Body::from(body.to_owned())).unwrap();
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
+    }
+    let response = app.clone().oneshot(request).await.unwrap();
+    (response.status(), response.into_body().collect().await.unwrap().to_bytes().to_vec())
+}
+
+async fn get<T: DeserializeOwned>(app: &Router, target: &str) -> T {
+    let (status, body) = call(app, LOCAL, Method::GET, target, "").await;
+    assert_eq!(status, StatusCode::OK, "{target}: {}", String::from_utf8_lossy(&body));
+    serde_json::from_slice(&body).unwrap()
+}
+
+async fn issue(test: &TestOffice, name: &str) {
+    let account = test.account().await;
+    let order = test.ready_order(&account, &[name]).await;
+    let order = test.office.finalize_order(&account, order.id, csr(&[name])).await.unwrap();
+    assert!(matches!(order.state, OrderState::Valid { .. }), "{order:?}");
+}
+
+/// The whole matrix: whoever lacks a route's permission sees nothing there, not even that it is.
+#[tokio::test]
+async fn every_route_answers_those_who_may_and_is_not_there_for_anybody_else() {
+    let test = TestOffice::default();
+    let app = app(&test, Arc::default());
+    let nothing = call(&app, LOCAL, Method::GET, "/no/such/thing", "").await;
+    assert_eq!(nothing.0, StatusCode::NOT_FOUND);
+    for route in routes::all().0 {
+        let target = route.path.replace("{id}", "AAAAAAAAAAAAAAAAAAAAAA");
+        for caller in [None, Some(Caller::Plain), LOCAL] {
+            let answer = call(&app, caller, route.method.clone(), &target, "").await;
+            let may = caller.is_some_and(|caller| caller.may(route.permission));
+            assert_eq!(answer != nothing, may, "{caller:?} {} {target}", route.method);
+            let other = if route.method == Method::GET { Method::POST } else { Method::GET };
+            let answer = call(&app, caller, other.clone(), &target, "").await;
+            assert_eq!(answer.0, StatusCode::NOT_FOUND, "{caller:?} {other} {target}");
+        }
+    }
+    assert!(!Caller::Plain.may(Permission::Operate));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_issue_is_alive_but_not_ready_and_says_why() {
+    let test = TestOffice::default();
+    let app = app(&test, Arc::new(Process { sick: Some("the clock went back".to_owned()), ..Process::default() }));
+    let caller = Some(Caller::Plain);
+    assert_eq!(call(&app, caller, Method::GET, "/healthz", "").await.0, StatusCode::OK);
+    let (status, body) = call(&app, caller, Method::GET, "/readyz", "").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(String::from_utf8(body).unwrap(), "not ready\nthe clock went back\n");
+}
+
+#[tokio::test]
+async fn certificates_are_found_by_name_suffix_account_and_key_and_come_in_pages() {
+    let test = TestOffice::default();
+    for name in ["a.one.test", "b.one.test", "c.two.test"] {
+        issue(&test, name).await;
+    }
+    let app = app(&test, Arc::default());
+    let all: CertificateList = get(&app, "/v1/certificates").await;
+    assert_eq!(all.certificates.len(), 3);
+    assert_eq!(all.next, None);
+    let names = |list: CertificateList| {
+        let mut names: Vec<String> = list.certificates.into_iter().flat_map(|found| found.names).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(get(&app, "/v1/certificates?name=a.one.test").await), ["a.one.test"]);
+    assert_eq!(names(get(&app, "/v1/certificates?below=one.test").await), ["a.one.test", "b.one.test"]);
+    let one = &all.certificates[0];
+    let same = format!("/v1/certificates?account={}", one.account.as_ref().unwrap());
+    assert_eq!(names(get(&app, &same).await), one.names);
+    assert_eq!(names(get(&app, &format!("/v1/certificates?key_sha256={}", one.key_sha256)).await), one.names);
+    assert_eq!(names(get(&app, "/v1/certificates?expires_before=9000-01-01T00:00:00Z").await).len(), 3);
+    let mut paged = Vec::new();
+    let mut target = "/v1/certificates?limit=2".to_owned();
+    loop {
+        let page: CertificateList = get(&app, &target).await;
+        let next = page.next.clone();
+        paged.extend(page.certificates);
+        match next {
+            Some(next) => target = format!("/v1/certificates?limit=2&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(paged, all.certificates);
+    let accounts: AccountList = get(&app, "/v1/accounts").await;
+    assert_eq!(accounts.accounts.len(), 3);
+    assert!(accounts.accounts.iter().all(|account| account.status == "valid" && account.directory == "default"));
+}
+
+#[tokio::test]
+async fn a_certificate_is_shown_by_id_and_by_serial_with_its_pem_and_revoked_once() {
+    let test = TestOffice::default();
+    issue(&test, "a.test").await;
+    let app = app(&test, Arc::default());
+    let all: CertificateList = get(&app, "/v1/certificates").await;
+    let (id, serial) = (&all.certificates[0].id, &all.certificates[0].serial);
+    let by_id: CertificateView = get(&app, &format!("/v1/certificates/{id}")).await;
+    let by_serial: CertificateView = get(&app, &format!("/v1/certificates/{}", serial.to_uppercase())).await;
+    assert_eq!(by_id, by_serial);
+    assert!(by_id.pem.unwrap().starts_with("-----BEGIN CERTIFICATE-----\n"));
+
+    let target = format!("/v1/certificates/{serial}/revoke");
+    let (status, body) = call(&app, LOCAL, Method::POST, &target, r#"{"reason": 2}"#).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{}", String::from_utf8_lossy(&body));
+    let (status, body) = call(&app, LOCAL, Method::POST, &target, r#"{"reason": 1}"#).await;
+    assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
+    let revoked: Revoked = serde_json::from_slice(&body).unwrap();
+    assert_eq!(revoked.certificate.revoked.unwrap().reason.as_deref(), Some("keyCompromise"));
+    let (status, body) = call(&app, LOCAL, Method::POST, &target, "").await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    let error: ErrorBody = serde_json::from_slice(&body).unwrap();
+    assert_eq!(error.code, "refused");
+    assert!(error.message.contains("was revoked at"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn what_is_asked_wrongly_is_refused_in_words() {
+    let test = TestOffice::default();
+    let app = app(&test, Arc::default());
+    for target in [
+        "/v1/certificates?nme=a.test",
+        "/v1/certificates?limit=0",
+        "/v1/certificates?limit=501",
+        "/v1/certificates?limit=x",
+        "/v1/certificates?name=a..b",
+        "/v1/certificates?name=a.test&below=test",
+        "/v1/certificates?key_sha256=00",
+        "/v1/certificates?expires_before=tomorrow",
+        "/v1/certificates?after=x",
+        "/v1/accounts?after=x",
+    ] {
+        let (status, body) = call(&app, LOCAL, Method::GET, target, "").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{target}");
+        let error: ErrorBody = serde_json::from_slice(&body).unwrap();
+        assert_eq!(error.code, "invalid", "{target}");
+    }
+    let (status, body) = call(&app, LOCAL, Method::GET, "/v1/certificates/nonsense", "").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(String::from_utf8(body).unwrap().contains("nonsense"));
+    for body in ["[]", "{", r#"{"folder": "relative"}"#, r#"{"folder": "/a", "more": 1}"#, "{}"] {
+        assert_eq!(call(&app, LOCAL, Method::POST, "/v1/backup", body).await.0, StatusCode::BAD_REQUEST, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn operations_go_to_the_process_and_what_it_refuses_is_told() {
+    let test = TestOffice::default();
+    let process = Arc::new(Process::default());
+    let app = app(&test, Arc::clone(&process));
+    let (status, body) = call(&app, LOCAL, Method::POST, "/v1/reload", "").await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(String::from_utf8(body).unwrap().contains("policy.yaml:3:5"));
+    assert_eq!(call(&app, LOCAL, Method::POST, "/v1/backup", r#"{"folder": "/backup"}"#).await.0, StatusCode::OK);
+    assert_eq!(*process.asked.lock().unwrap(), ["reload by uid 1000", "backup /backup"]);
+    assert_eq!(call(&app, LOCAL, Method::GET, "/v1/status", "").await.0, StatusCode::INTERNAL_SERVER_ERROR);
+}
