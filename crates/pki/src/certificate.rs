@@ -213,6 +213,8 @@ pub fn verify_issued(
     let read = Certificate::from_der(der)?;
     let part = |same: bool, what: &'static str| if same { Ok(()) } else { Err(Difference::Part(what)) };
     part(read.tbs == tbs.der(), "TBSCertificate")?;
+    // x509-parser lets unused bits of a signature pass, and lengths longer than needed.
+    part(tbs.assemble(&read.signature).is_ok_and(|whole| whole == der), "encoding")?;
     part(read.serial_number() == Some(request.serial), "serial number")?;
     part(read.issuer == issuer.subject(), "issuer")?;
     part(read.authority_key_identifier.as_deref() == Some(&issuer.key_identifier()), "authority key identifier")?;

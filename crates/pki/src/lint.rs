@@ -16,6 +16,7 @@ use view::View;
 
 use crate::{
     chain::IssuingCertificate,
+    key::SignatureAlgorithm,
     tbs::{LeafRequest, Tbs},
 };
 
@@ -82,6 +83,8 @@ struct Subject<'a> {
     request: &'a LeafRequest<'a>,
     /// Whose name it bears as issuer.
     issuer: &'a IssuingCertificate,
+    /// How it is to be signed.
+    algorithm: SignatureAlgorithm,
 }
 
 /// The row that speaks when there is nothing for the others to look at.
@@ -95,15 +98,20 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
 /// Looks at a TBS by every row.
 #[must_use]
 pub fn lint(tbs: &Tbs, request: &LeafRequest<'_>, issuer: &IssuingCertificate) -> Vec<Finding> {
-    lint_der(tbs.der(), request, issuer)
+    lint_der(tbs.der(), request, issuer, tbs.algorithm())
 }
 
-fn lint_der(der: &[u8], request: &LeafRequest<'_>, issuer: &IssuingCertificate) -> Vec<Finding> {
+fn lint_der(
+    der: &[u8],
+    request: &LeafRequest<'_>,
+    issuer: &IssuingCertificate,
+    algorithm: SignatureAlgorithm,
+) -> Vec<Finding> {
     let Some(view) = View::read(der) else {
         let (id, source) = FRAME;
         return vec![Finding { id, source, what: "it has not the frame of a TBSCertificate".to_owned() }];
     };
-    let subject = Subject { view, request, issuer };
+    let subject = Subject { view, request, issuer, algorithm };
     let mut findings = Vec::new();
     let mut wrong = Vec::new();
     for row in rows() {

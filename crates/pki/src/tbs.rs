@@ -77,6 +77,7 @@ pub enum TbsError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tbs {
     der: Vec<u8>,
+    algorithm: SignatureAlgorithm,
 }
 
 impl Tbs {
@@ -99,13 +100,19 @@ impl Tbs {
             subject: subject.der(),
             spki: request.key.spki(),
         };
-        Ok(Self { der: replace(&encoded, &with).ok_or(TbsError::Unreadable)? })
+        Ok(Self { der: replace(&encoded, &with).ok_or(TbsError::Unreadable)?, algorithm })
     }
 
     /// The bytes that are signed.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// How they are to be signed.
+    #[must_use]
+    pub const fn algorithm(&self) -> SignatureAlgorithm {
+        self.algorithm
     }
 
     /// The certificate that these bytes and a signature make.

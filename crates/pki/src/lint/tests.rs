@@ -88,6 +88,16 @@ impl Case {
     }
 
     fn findings(&self) -> Vec<&'static str> {
+        self.look(|tbs| {
+            let mut parts = Parts::of(tbs);
+            (self.change)(&mut parts);
+            vec![parts.write()]
+        })
+        .concat()
+    }
+
+    /// What is found in each of the TBSs that `change` makes of the one that passes.
+    fn look(&self, change: impl FnOnce(&[u8]) -> Vec<Vec<u8>>) -> Vec<Vec<&'static str>> {
         let (pair, issuer_key) = key();
         let document = development_root(
             &organization("Lint Issuer"),
@@ -124,9 +134,11 @@ impl Case {
             crl_shard: profile.crl_shard(serial),
         };
         let tbs = Tbs::build(&request, &issuer, SignatureAlgorithm::default_for(KeyKind::P256)).unwrap();
-        let mut parts = Parts::of(tbs.der());
-        (self.change)(&mut parts);
-        lint_der(&parts.write(), &request, &issuer).into_iter().map(|finding| finding.id).collect()
+        let changed = change(tbs.der());
+        let ids = |der: &Vec<u8>| {
+            lint_der(der, &request, &issuer, tbs.algorithm()).into_iter().map(|finding| finding.id).collect()
+        };
+        changed.iter().map(ids).collect()
     }
 }
 
@@ -330,6 +342,9 @@ static CASES: &[Case] = &[
     case("algorithm_fits_issuer_key").by(|p| {
         p.fields[2] = SignatureAlgorithm::Ed25519.algorithm_identifier_der().to_vec();
     }),
+    case("algorithm_as_meant").by(|p| {
+        p.fields[2] = SignatureAlgorithm::EcdsaSha384.algorithm_identifier_der().to_vec();
+    }),
     case("issuer_not_empty").by(|p| p.fields[3] = sequence(&[])),
     case("issuer_bytes_copied").by(|p| p.fields[3] = organization("LINT ISSUER").der().to_vec()),
     case("time_type").by(|p| {
@@ -494,6 +509,31 @@ fn every_row_has_a_certificate_that_fails_it_and_no_other() {
 }
 
 #[test]
+fn no_octet_can_change_without_a_finding() {
+    for case in [case("none").must_staple(), case("none").with_subject()] {
+        for mask in [0x01, 0x20, 0x80, 0xff] {
+            let findings = case.look(|tbs| {
+                let flipped = |at: usize| {
+                    let mut flipped = tbs.to_vec();
+                    flipped[at] ^= mask;
+                    flipped
+                };
+                (0..tbs.len()).map(flipped).collect()
+            });
+            for (at, found) in findings.iter().enumerate() {
+                assert!(!found.is_empty(), "octet {at} may be changed by {mask:02x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tbs_that_was_cut_short_is_found_out() {
+    let findings = case("none").look(|tbs| (0..tbs.len()).map(|length| tbs[..length].to_vec()).collect());
+    assert!(findings.iter().all(|found| !found.is_empty()));
+}
+
+#[test]
 fn every_row_names_its_source_and_has_an_id_of_its_own() {
     let mut ids: Vec<&str> = rows().map(|row| row.id).collect();
     assert!(rows().all(|row| !row.source.is_empty()));
@@ -523,7 +563,10 @@ fn bytes_that_are_no_tbs_are_found_out() {
         crl_shard: None,
     };
     for bytes in [&b""[..], b"\x30\x00", b"not DER at all", document.body().get(..40).unwrap()] {
-        let found: Vec<_> = lint_der(bytes, &request, &issuer).into_iter().map(|finding| finding.id).collect();
+        let found: Vec<_> = lint_der(bytes, &request, &issuer, SignatureAlgorithm::EcdsaSha256)
+            .into_iter()
+            .map(|finding| finding.id)
+            .collect();
         assert_eq!(found, ["tbs_frame"]);
     }
 }

@@ -94,6 +94,10 @@ pub(super) static ROWS: &[Row] = &[
         let fits = known.is_some_and(|known| known.fits(s.issuer.key().kind()));
         no(!fits, "its issuer's key cannot make such signatures")
     }),
+    then(Part::Algorithm, "algorithm_as_meant", "RFC 5280 §4.1.1.2", |s| {
+        let meant = s.algorithm.algorithm_identifier_der();
+        no(s.view.algorithm.raw != meant, "its signature algorithm is not the one that signs it")
+    }),
     rule(Part::Issuer, "issuer_not_empty", "RFC 5280 §4.1.2.4", |s| {
         no(s.view.issuer.content.is_empty(), "its issuer is empty")
     }),
