@@ -1,5 +1,7 @@
 //! Certificates with their chains (RFC 8555 §7.4.2) and revocation (§7.6).
 
+use std::sync::Arc;
+
 use chancery_acme::{id::CertificateId, problem::ProblemType, wire};
 use chancery_authority::{issue::IssuedChain, revoke::Revoker};
 use chancery_pki::chain::Chain;
@@ -38,18 +40,24 @@ pub(crate) async fn certificate(
     Ok(answer)
 }
 
-/// The chains of the authority that issued this certificate, without the one it comes with.
+/// The other chains of the authority above the same issuer (renewed, cross-signed) that hold now.
 fn other_chains(acme: &Acme, directory: &Known, default: &IssuedChain) -> Vec<Vec<Vec<u8>>> {
     let settings = acme.office.settings();
-    let authority = settings.directories.get(&directory.name).and_then(|found| settings.authority(&found.authority));
-    let der = |chain: &Chain| chain.certificates().iter().map(|certificate| certificate.der().to_vec()).collect();
-    let chains: Vec<Vec<Vec<u8>>> =
-        authority.map(|authority| authority.chains.iter().map(|chain| der(chain)).collect()).unwrap_or_default();
-    // A directory may have been given another authority since; then its chains are not this certificate's.
-    if !chains.contains(&default.issuers) {
+    let Some(authority) =
+        settings.directories.get(&directory.name).and_then(|found| settings.authority(&found.authority))
+    else {
         return Vec::new();
-    }
-    chains.into_iter().filter(|chain| *chain != default.issuers).collect()
+    };
+    let der = |chain: &Chain| chain.certificates().iter().map(|each| each.der().to_vec()).collect::<Vec<_>>();
+    // A directory may have been given another authority since; then its chains are not this certificate's.
+    let Some(own) = authority.chains.iter().find(|chain| der(chain) == default.issuers) else {
+        return Vec::new();
+    };
+    let now = acme.office.now();
+    let fits = |chain: &&Arc<Chain>| {
+        !Arc::ptr_eq(chain, own) && chain.issuing().subject() == own.issuing().subject() && now <= chain.not_after()
+    };
+    authority.chains.iter().filter(fits).map(|chain| der(chain)).collect()
 }
 
 /// Revokes a certificate, for its account, for one that is authorized for all of its names, or for its own key.

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use super::{
     directory::Known,
     jws::{Jws, SignedBy},
-    nonce::Nonces,
+    nonce::{NonceRejection, Nonces},
     problem::Fault,
     route::Accepts,
     verify::Verifiers,
@@ -84,7 +84,10 @@ impl Front {
         let body = self.read(body).await?;
         let jws = Jws::parse(&body)?;
         drop(body);
-        let nonce = self.nonces.spend(&jws.nonce, office.now());
+        let nonce = match &jws.nonce {
+            Some(nonce) => self.nonces.spend(nonce, office.now()),
+            None => Err(NonceRejection::Missing),
+        };
         let asked = parts.uri.path_and_query().map_or("/", |asked| asked.as_str());
         if jws.url.strip_prefix(&*self.external) != Some(asked) {
             return Err(Fault::new(

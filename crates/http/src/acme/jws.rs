@@ -127,7 +127,8 @@ pub(crate) struct Jwk(Box<str>);
 #[derive(Debug)]
 pub(crate) struct Jws {
     pub(crate) algorithm: Algorithm,
-    pub(crate) nonce: String,
+    /// Absent is not malformed but a bad nonce (RFC 8555 §6.5).
+    pub(crate) nonce: Option<String>,
     pub(crate) url: String,
     pub(crate) by: SignedBy,
     pub(crate) payload: Vec<u8>,
@@ -149,8 +150,8 @@ struct Envelope<'a> {
 struct Header<'a> {
     #[serde(borrow)]
     alg: Text<'a>,
-    #[serde(borrow)]
-    nonce: Text<'a>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    nonce: Option<Text<'a>>,
     #[serde(borrow)]
     url: Text<'a>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -185,7 +186,8 @@ impl Jws {
         }
         let algorithm = Algorithm::ALL.into_iter().find(|algorithm| algorithm.as_str() == alg.0);
         let algorithm = algorithm.ok_or(JwsRejection::UnsupportedAlgorithm)?;
-        bounded("nonce", &nonce.0, NONCE_MAX)?;
+        let nonce = nonce.map(|nonce| nonce.0.into_owned());
+        bounded("nonce", nonce.as_deref().unwrap_or_default(), NONCE_MAX)?;
         bounded("url", &url.0, URL_MAX)?;
         let by = match (kid, jwk) {
             (Some(kid), None) => {
@@ -199,7 +201,7 @@ impl Jws {
         let signature = wire::base64url("signature", signature)?;
         Ok(Self {
             algorithm,
-            nonce: nonce.0.into_owned(),
+            nonce,
             url: url.0.into_owned(),
             by,
             payload: payload_octets,

@@ -39,7 +39,7 @@ async fn what_a_key_of_each_kind_signed_is_verified_and_any_changed_bit_is_not()
         let body = key.jws(URL, "AAAA", None, b"{\"a\":1}");
         for round in ["new verifier", "ready verifier"] {
             let jws = Jws::parse(&body).expect("well formed");
-            assert_eq!((jws.url.as_str(), jws.nonce.as_str(), &*jws.payload), (URL, "AAAA", &b"{\"a\":1}"[..]));
+            assert_eq!((&*jws.url, jws.nonce.as_deref(), &*jws.payload), (URL, Some("AAAA"), &b"{\"a\":1}"[..]));
             let SignedBy::Jwk(jwk) = jws.by.clone() else { panic!("a jwk") };
             let (_, found) = verifiers.verify_with_own_key(jws, jwk).await.expect(round);
             assert_eq!(found, key.public());

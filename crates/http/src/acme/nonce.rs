@@ -39,6 +39,9 @@ const OCTETS: usize = BODY + TAG;
 /// Why a nonce is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NonceRejection {
+    /// None at all.
+    #[error("the protected header has no nonce; use the fresh one in Replay-Nonce")]
+    Missing,
     /// Not base64url (§6.5.2).
     #[error("the nonce is not base64url without padding (RFC 8555 §6.5.2)")]
     NotBase64Url,

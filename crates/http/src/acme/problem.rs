@@ -211,7 +211,7 @@ impl From<NonceRejection> for Fault {
         use NonceRejection as R;
         let kind = match rejection {
             R::NotBase64Url => ProblemType::Malformed,
-            R::Unknown | R::Spent | R::Expired => ProblemType::BadNonce,
+            R::Missing | R::Unknown | R::Spent | R::Expired => ProblemType::BadNonce,
         };
         Self::new(kind, rejection)
     }

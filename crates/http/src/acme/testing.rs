@@ -41,6 +41,12 @@ impl ClientKey {
         Self::Ec(alg, curve, Box::new(EcdsaKeyPair::generate(algorithm).expect("a key")))
     }
 
+    /// A P-256 key made elsewhere.
+    pub(crate) fn from_pkcs8(der: &[u8]) -> Self {
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).expect("a P-256 key");
+        Self::Ec("ES256", "P-256", Box::new(pair))
+    }
+
     pub(crate) fn rsa2048() -> Self {
         Self::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).expect("a key")))
     }
