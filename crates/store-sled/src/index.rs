@@ -104,10 +104,6 @@ impl Index {
     }
 
     /// Hands on every entry but the position; stops at the first that does not read.
-    #[expect(
-        dead_code,
-        reason = "the scrub behind a start and the online backup read the index through it; they are not wired yet"
-    )]
     pub(crate) fn each<E: From<Damage>>(&self, mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<u64, E> {
         let mut count = 0;
         let mut after: Key = Box::from([key::class::META, 0xff].as_slice());

@@ -204,6 +204,11 @@ fn job_kind_from(octets: &[u8]) -> Option<JobKind> {
     })
 }
 
+/// Whether the octets of a job's kind are those of an order's pruning.
+pub(crate) fn prunes_order(kind: &[u8]) -> bool {
+    matches!(job_kind_from(kind), Some(JobKind::PruneOrder { .. }))
+}
+
 pub(crate) fn job(kind: &JobKind) -> Key {
     key(class::JOB, &[&job_kind(kind)])
 }
@@ -224,6 +229,11 @@ pub(crate) fn claim(of: &Claim) -> Key {
         Claim::OrderCertificate(order) => key(class::CLAIM, &[&[1], &order.octets()]),
         Claim::EabUse { key_id, account_key } => key(class::CLAIM, &[&[2], &account_key.0, key_id.as_bytes()]),
     }
+}
+
+/// Whether a key is that of a counter of pending orders.
+pub(crate) fn counts_pending_orders(key: &[u8]) -> bool {
+    key.starts_with(&[class::COUNTER, 1])
 }
 
 pub(crate) fn counter(of: &Counter) -> Key {

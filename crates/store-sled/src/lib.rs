@@ -15,7 +15,8 @@
 //! | `index` | sled, kept at arm's length |
 //! | `sweep` | moves the overlay behind everybody's back |
 //! | `bundles` | the ledger's files |
-//! | `walk`, [`rebuild`] | the one walk over the ledger, and the index made from it |
+//! | `walk`, [`check`], [`rebuild`] | the one walk over the ledger: verified, scrubbed, made into an index |
+//! | [`backup`] | the backup of a running store, and its restore |
 //! | `key`, `record` | keys and stored shapes |
 //! | `folder`, `disk` | what lies where, and every write |
 //!
@@ -25,7 +26,9 @@
 //! (`authority`'s jobs do), or serve two processes.
 
 mod apply;
+pub mod backup;
 mod bundles;
+pub mod check;
 mod committer;
 mod disk;
 mod folder;

@@ -24,7 +24,7 @@ use chancery_ledger::{
     leaf::{Abandoned, EabAction, EabKey, Intent, Revocation as RevocationLeaf, Signature},
     verify::Visit,
 };
-use chancery_pki::{NameSet, PublicKey, SpkiDigest, certificate::Certificate};
+use chancery_pki::{NameSet, PublicKey, SpkiDigest, Timestamp, certificate::Certificate};
 
 use crate::{
     apply::{Base, Staging},
@@ -175,11 +175,18 @@ pub(crate) struct Rebuilder<'a> {
     pub(crate) rebuilt: Rebuilt,
     /// The idempotency keys of issuances that are open.
     keys: HashMap<[u8; 16], IdempotencyKey>,
+    /// Leaves before this one are in the index already.
+    from: u64,
 }
 
 impl<'a> Rebuilder<'a> {
     pub(crate) fn new(index: &'a Index) -> Self {
-        Self { index, batch: Results::new(), rebuilt: Rebuilt::default(), keys: HashMap::new() }
+        Self::continuing(index, 0)
+    }
+
+    /// Over an index that has everything before leaf `from`.
+    pub(crate) fn continuing(index: &'a Index, from: u64) -> Self {
+        Self { index, batch: Results::new(), rebuilt: Rebuilt::default(), keys: HashMap::new(), from }
     }
 
     fn stage(&mut self, items: Vec<Change>) -> Result<(), Stopped> {
@@ -246,10 +253,23 @@ fn idempotency_key(text: &str) -> Option<IdempotencyKey> {
     Some(IdempotencyKey { door: parts.next()?, credential: parts.next()?, uid: parts.next()? })
 }
 
+/// Whether what an intent was for has ended, so that its row may have been dropped.
+pub(crate) fn has_ended(intent: &Intent, now: Timestamp) -> bool {
+    let parsed = certificate::assemble(&intent.tbs, &[0]).ok().and_then(|der| Certificate::from_der(&der).ok());
+    parsed.is_some_and(|parsed| parsed.validity().not_after() < now)
+}
+
 impl Visit for Rebuilder<'_> {
     type Error = Stopped;
 
     fn on_intent(&mut self, index: u64, intent: &Intent) -> Result<(), Stopped> {
+        let idempotency = intent.idempotency.as_ref();
+        if let Some(of) = idempotency.and_then(|idempotency| idempotency_key(&idempotency.key)) {
+            self.keys.insert(intent.certificate, of);
+        }
+        if index < self.from {
+            return Ok(());
+        }
         let damaged = |why: &str| Stopped::Damage(Damage::new(&self.index.file(), format!("leaf {index}: {why}")));
         // What was to be signed is a certificate but for its signature.
         let der = certificate::assemble(&intent.tbs, &[0]).map_err(|_| damaged("its TBS does not parse"))?;
@@ -284,8 +304,16 @@ impl Visit for Rebuilder<'_> {
         self.rebuilt.certificates += 1;
         let mut directory = None;
         if let Some(account) = account {
-            let held = self.load::<Account>(&key::account(account))?;
-            directory = held.map(|held| held.value.directory);
+            if let Some(held) = self.load::<Account>(&key::account(account))? {
+                directory = Some(held.value.directory.clone());
+                if !held.value.proven {
+                    // A stranger until this very intent.
+                    let proven = Account { proven: true, ..held.value };
+                    items.push(Change::Account(self.put(&key::account(account), proven)?));
+                    items.push(Change::Count { counter: Counter::UnprovenAccounts, by: -1, limit: None });
+                    items.push(Change::Finish(JobKind::PruneAccount { account }));
+                }
+            }
             if directory.is_none()
                 && let Some(facts) = &intent.account_facts
                 && let Ok(key) = PublicKey::from_spki(&facts.spki)
@@ -328,8 +356,8 @@ impl Visit for Rebuilder<'_> {
             items.push(Change::Release(Claim::OrderCertificate(order)));
             items.push(Change::Claim(Claim::OrderCertificate(order)));
         }
-        if let Some(idempotency) = &intent.idempotency
-            && let Some(of) = idempotency_key(&idempotency.key)
+        if let Some(idempotency) = idempotency
+            && let Some(of) = self.keys.get(&intent.certificate).cloned()
         {
             let outcome = IdempotencyRecord {
                 key: of.clone(),
@@ -339,13 +367,16 @@ impl Visit for Rebuilder<'_> {
                 at: intent.at,
             };
             items.push(Change::Idempotency(self.put(&key::idempotency(&of), outcome)?));
-            self.keys.insert(intent.certificate, of);
         }
         self.stage(items)
     }
 
     fn on_signature(&mut self, index: u64, signature: &Signature, _: &[u8]) -> Result<(), Stopped> {
         let certificate = CertificateId::from_random(signature.certificate);
+        if index < self.from {
+            self.keys.remove(&signature.certificate);
+            return Ok(());
+        }
         self.end(
             certificate,
             |intent| CertificateState::Issued { intent, signature: LeafRef::At(index) },
@@ -354,7 +385,11 @@ impl Visit for Rebuilder<'_> {
         )
     }
 
-    fn on_abandoned(&mut self, _: u64, abandoned: &Abandoned) -> Result<(), Stopped> {
+    fn on_abandoned(&mut self, index: u64, abandoned: &Abandoned) -> Result<(), Stopped> {
+        if index < self.from {
+            self.keys.remove(&abandoned.certificate);
+            return Ok(());
+        }
         let certificate = CertificateId::from_random(abandoned.certificate);
         let error = Problem::new(ProblemType::ServerInternal, "the issuance was interrupted; place a new order");
         self.end(
@@ -365,7 +400,10 @@ impl Visit for Rebuilder<'_> {
         )
     }
 
-    fn on_revocation(&mut self, _: u64, revocation: &RevocationLeaf) -> Result<(), Stopped> {
+    fn on_revocation(&mut self, index: u64, revocation: &RevocationLeaf) -> Result<(), Stopped> {
+        if index < self.from {
+            return Ok(());
+        }
         let record_key = key::certificate(CertificateId::from_random(revocation.certificate));
         let Some(held) = self.load::<CertificateRecord>(&record_key)? else { return Ok(()) };
         let reason = revocation.reason.and_then(|code| RevocationReason::from_code(u64::from(code)));
@@ -376,7 +414,10 @@ impl Visit for Rebuilder<'_> {
         self.stage(vec![Change::Certificate(put)])
     }
 
-    fn on_eab_key(&mut self, _: u64, eab: &EabKey) -> Result<(), Stopped> {
+    fn on_eab_key(&mut self, index: u64, eab: &EabKey) -> Result<(), Stopped> {
+        if index < self.from {
+            return Ok(());
+        }
         let (EabAction::Used, Some(account)) = (eab.action, eab.account) else { return Ok(()) };
         let Some(held) = self.load::<Account>(&key::account(AccountId::from_random(account)))? else { return Ok(()) };
         let claim = Claim::EabUse { key_id: eab.key.clone(), account_key: held.value.key.digest() };

@@ -263,7 +263,7 @@ impl SledStore {
             tracing::warn!(
                 certificates = report.certificates,
                 accounts = report.accounts,
-                "the index was missing or stale and is rebuilt from the ledger"
+                "the index is rebuilt"
             );
         }
         let size = frontier.size();
@@ -574,6 +574,11 @@ fn open_files(folder: &Folder, disk: &Arc<dyn Disk>, origin: Origin, lock_wait: 
         None => None,
     };
     let first = journal.first.sequence;
+    if opened.is_some() && position.is_none() && first > 1 {
+        // What was swept is not in the journal any more, and its position came with it: it was there.
+        let why = "it has lost its position, and with it who knows what else";
+        return Err(OpenError::IndexDamaged(Damage::new(&index_path.join("db"), why)));
+    }
     let current = match position {
         Some(position) if position.origin == origin && position.sequence >= journal.next.sequence => {
             return Err(lost("the index", position.sequence));
@@ -586,6 +591,10 @@ fn open_files(folder: &Folder, disk: &Arc<dyn Disk>, origin: Origin, lock_wait: 
         Some(index) if current => (index, position.map_or(0, |position| position.sequence), None),
         None if current => (Index::open(disk, &index_path, lock_wait)?, 0, None),
         stale => {
+            tracing::warn!(
+                path = %index_path.display(), ?position, journal.first = first,
+                "the index is missing, stale or another store's; it is rebuilt from the ledger"
+            );
             drop(stale);
             let (index, report) = rebuild::rebuild_index(folder, disk, origin, first - 1, lock_wait)?;
             (index, first - 1, Some(report))

@@ -14,21 +14,17 @@ use chancery_ledger::{
 use crate::{
     bundles::{self, State},
     folder::Folder,
-    journal::{self, Damage, Place, ReadError},
+    journal::{self, Damage, ReadError},
 };
 
 /// How often a walk begins again because a sweep changed the files under it.
 const ATTEMPTS: usize = 8;
 
 /// What the folder holds: how far its bundles go, and the leaves after them.
-#[expect(dead_code, reason = "what a backup needs to know of the journal; the backup is not wired yet")]
 pub(crate) struct Contents {
     pub(crate) state: Option<State>,
     /// Leaves of the journal that no bundle has yet.
     pub(crate) rest: Vec<Arc<[u8]>>,
-    /// Where the journal begins, and where it goes on.
-    pub(crate) first: Place,
-    pub(crate) next: Place,
 }
 
 impl Contents {
@@ -64,14 +60,8 @@ fn contents_once(folder: &Folder, live: bool) -> Result<Option<Contents>, ReadEr
         rest.extend(frame.leaves.into_iter().skip(known));
         Ok(())
     })?;
-    let (first, next) = match journal {
-        Some(journal) => (journal.first, journal.next),
-        None => {
-            let place = state.as_ref().map_or(Place::START, |state| state.next);
-            (place, place)
-        }
-    };
-    Ok((first.leaf <= swept).then_some(Contents { state, rest, first, next }))
+    let first = journal.map_or(swept, |journal| journal.first.leaf);
+    Ok((first <= swept).then_some(Contents { state, rest }))
 }
 
 /// Feeds every leaf to the walker and, through it, to whoever listens. Bundles that do not read are

@@ -1,6 +1,7 @@
 //! Records as tests need them: whole, plausible, told apart by a number.
 
 use aws_lc_rs::{
+    digest::{SHA256, digest},
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
@@ -14,7 +15,10 @@ use chancery_acme::{
 use chancery_authority::records::{CertificateRecord, CertificateState, LeafRef, Retention};
 use chancery_ledger::{
     Leaf,
-    leaf::{CrlPublished, Refusal, Requester},
+    leaf::{
+        Abandoned, AccountFacts, CrlPublished, Decision, Idempotency, Intent, NameRule, Outcome, ProfileRef, Refusal,
+        Requester, Revocation, Signature,
+    },
 };
 use chancery_pki::{KeyKind, Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
 
@@ -154,4 +158,143 @@ pub fn too_large_leaf() -> Leaf {
         requester: Requester { claims: Vec::new(), summary: "account 1".to_owned() },
         rule: None,
     })
+}
+
+/// A certificate as it goes through a store: its record, and the leaves that speak of it.
+#[derive(Debug, Clone)]
+pub struct Issuance {
+    /// The record; its intent is leaf 0 of the commit that brings it.
+    pub record: CertificateRecord,
+    /// The intent.
+    pub intent: Leaf,
+    signature: Vec<u8>,
+    sha256: [u8; 32],
+}
+
+impl Issuance {
+    /// The signature leaf, once it is known where the intent stands.
+    #[must_use]
+    pub fn signature(&self, intent: u64) -> Leaf {
+        Leaf::from(Signature {
+            at: now(),
+            certificate: self.record.id.octets(),
+            intent,
+            sha256: self.sha256,
+            signature: self.signature.clone(),
+        })
+    }
+
+    /// The leaf that gives it up.
+    #[must_use]
+    pub fn abandoned(&self, intent: u64) -> Leaf {
+        let certificate = self.record.id.octets();
+        Leaf::from(Abandoned { at: now(), certificate, intent, why: "no-signature".to_owned() })
+    }
+
+    /// The leaf that revokes it.
+    #[must_use]
+    pub fn revocation(&self, reason: Option<u8>) -> Leaf {
+        Leaf::from(Revocation {
+            at: now(),
+            authority: self.record.authority.to_string(),
+            by: "account 1".to_owned(),
+            certificate: self.record.id.octets(),
+            reason,
+            serial: self.record.serial,
+        })
+    }
+}
+
+/// An issuance of a real certificate, for an account and its order, under an idempotency key.
+///
+/// # Panics
+///
+/// Where it cannot be made.
+#[must_use]
+pub fn issuance(
+    number: u64,
+    name: &str,
+    account: Option<&Account>,
+    order: Option<OrderId>,
+    uid: Option<&str>,
+) -> Issuance {
+    // Midnight of the day of `now`, as rcgen takes it.
+    let begin = Timestamp::from_unix_seconds(1_795_564_800);
+    let end = Timestamp::from_unix_seconds(1_803_340_800);
+    let mut record = certificate(number, &[name]);
+    record.validity = Validity::new(begin, end).expect("ends after it begins");
+    record.account = account.map(|account| account.id);
+    record.order = order;
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    params.serial_number = Some(rcgen::SerialNumber::from_slice(&record.serial.der_content()));
+    params.not_before = rcgen::date_time_ymd(2026, 11, 25);
+    params.not_after = rcgen::date_time_ymd(2027, 2, 23);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let signed = params.self_signed(&key).expect("a certificate");
+    let der = signed.der().to_vec();
+    record.key = SpkiDigest(sha256(&rcgen::PublicKeyData::subject_public_key_info(&key)));
+    let (_, content) = split_der(&der);
+    let (tbs, _) = split_der(content);
+    let signature = last_bit_string(content, tbs);
+    let intent = Leaf::from(Intent {
+        account: record.account.map(|id| id.octets()),
+        account_facts: account.map(|account| AccountFacts {
+            contacts: account.contacts.clone(),
+            created: account.created,
+            directory: account.directory.clone(),
+            eab: None,
+            spki: account.key.spki().to_vec(),
+        }),
+        at: now(),
+        authority: record.authority.to_string(),
+        certificate: record.id.octets(),
+        chain: "0".to_owned(),
+        crl_shard: None,
+        decision: Decision {
+            names: vec![NameRule { name: format!("dns:{name}"), rule: Some("all".to_owned()) }],
+            outcome: Outcome::Allow,
+            warnings: Vec::new(),
+        },
+        door: "acme".to_owned(),
+        idempotency: uid.map(|uid| Idempotency {
+            attempt: 1,
+            key: format!("request\nc\n{uid}"),
+            request: Some([7; 32]),
+        }),
+        order: order.map(|id| id.octets()),
+        policy: [3; 32],
+        profile: ProfileRef { hash: [4; 32], name: record.profile.clone() },
+        replaces: None,
+        requester: Requester { claims: Vec::new(), summary: record.requester.clone() },
+        retention: "full".to_owned(),
+        serial: record.serial,
+        tbs: content.get(..tbs).expect("just measured").to_vec(),
+    });
+    Issuance { record, intent, signature, sha256: sha256(&der) }
+}
+
+/// How long the first DER element is with its header, and its content.
+fn split_der(der: &[u8]) -> (usize, &[u8]) {
+    let first = usize::from(*der.get(1).expect("a length"));
+    let (header, length) = if first < 0x80 {
+        (2, first)
+    } else {
+        let octets = der.get(2..2 + (first & 0x7f)).expect("a long length");
+        (2 + octets.len(), octets.iter().fold(0, |length, octet| length << 8 | usize::from(*octet)))
+    };
+    (header + length, der.get(header..header + length).expect("as long as it says"))
+}
+
+/// The octets of the signature: the BIT STRING after TBS and algorithm, without its count of unused bits.
+fn last_bit_string(content: &[u8], tbs: usize) -> Vec<u8> {
+    let rest = content.get(tbs..).expect("follows the TBS");
+    let (algorithm, _) = split_der(rest);
+    let (_, bits) = split_der(rest.get(algorithm..).expect("follows the algorithm"));
+    bits.get(1..).expect("a count of unused bits").to_vec()
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    out
 }

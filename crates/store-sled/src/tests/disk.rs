@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::disk::{Disk, RealDisk, folder_of};
@@ -49,8 +49,16 @@ impl Fault {
 #[derive(Debug)]
 pub(crate) struct TestDisk {
     state: Mutex<State>,
+    /// While it is shut, syncs wait.
+    gate: (Mutex<Gate>, Condvar),
     /// Whether a sync of a file does what it says.
     honest: bool,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    shut: bool,
+    waiting: usize,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +68,7 @@ struct State {
     operations: Vec<(Operation, PathBuf)>,
     /// Operations until the power is cut.
     left: Option<u64>,
+    fail_in: Option<(usize, io::ErrorKind)>,
     cut: bool,
     next_node: u64,
     /// Files that were appended to since their last sync.
@@ -75,10 +84,9 @@ enum Named {
     File(u64),
 }
 
-#[expect(dead_code, reason = "the power cut and full disk tests use the rest; they are not written yet")]
 impl TestDisk {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State::default()), honest: true }
+        Self { state: Mutex::new(State::default()), gate: Default::default(), honest: true }
     }
 
     /// One whose syncs of files do nothing and say that they did.
@@ -92,6 +100,34 @@ impl TestDisk {
 
     pub(crate) fn fail(&self, fault: Fault) {
         self.state().faults.push(fault);
+    }
+
+    /// Lets syncs of appended files wait until [`Self::open_gate`].
+    pub(crate) fn shut_gate(&self) {
+        self.gate.0.lock().unwrap_or_else(PoisonError::into_inner).shut = true;
+    }
+
+    pub(crate) fn open_gate(&self) {
+        self.gate.0.lock().unwrap_or_else(PoisonError::into_inner).shut = false;
+        self.gate.1.notify_all();
+    }
+
+    /// Blocks until a sync waits at the gate.
+    pub(crate) fn wait_for_a_sync(&self) {
+        let mut gate = self.gate.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while gate.waiting == 0 {
+            gate = self.gate.1.wait(gate).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn pass_gate(&self) {
+        let mut gate = self.gate.0.lock().unwrap_or_else(PoisonError::into_inner);
+        gate.waiting += 1;
+        self.gate.1.notify_all();
+        while gate.shut {
+            gate = self.gate.1.wait(gate).unwrap_or_else(PoisonError::into_inner);
+        }
+        gate.waiting -= 1;
     }
 
     pub(crate) fn heal(&self) {
@@ -109,6 +145,11 @@ impl TestDisk {
 
     pub(crate) fn is_cut(&self) -> bool {
         self.state().cut
+    }
+
+    /// Fails the operation after so many more, whatever it is; removals do not count.
+    pub(crate) fn fail_at(&self, operations: usize, error: io::ErrorKind) {
+        self.state().fail_in = Some((operations, error));
     }
 
     /// What was done since the last call.
@@ -154,6 +195,14 @@ impl TestDisk {
             return Err(io::Error::other("the power is off"));
         }
         state.operations.push((operation, path.to_owned()));
+        if operation != Operation::Remove
+            && let Some((left, error)) = state.fail_in
+        {
+            state.fail_in = left.checked_sub(1).map(|left| (left, error));
+            if left == 0 {
+                return Err(error.into());
+            }
+        }
         let text = path.display().to_string();
         let due = state.faults.iter().position(|fault| fault.operation == operation && text.contains(fault.path));
         Ok(due.map(|at| if state.faults[at].always { state.faults[at].clone() } else { state.faults.remove(at) }))
@@ -209,6 +258,9 @@ impl Disk for TestDisk {
 
     fn sync(&self, _: &File, path: &Path) -> io::Result<()> {
         let appended = self.state().appended.remove(path);
+        if appended {
+            self.pass_gate();
+        }
         self.checked(if appended { Operation::SyncAppended } else { Operation::Sync }, path)?;
         if self.honest {
             let mut state = self.state();

@@ -1,0 +1,174 @@
+//! Verification beside a running server, the scrub behind a start, and the rebuild of the index:
+//! one walk with three outputs.
+
+use std::{convert::Infallible, path::Path, sync::Arc, time::Duration};
+
+use chancery_acme::{account::Account, authorization::Authorization, id::CertificateId, order::Order};
+use chancery_authority::records::{CertificateRecord, IdempotencyRecord};
+use chancery_ledger::{
+    Checkpoint, SignedCheckpoint, Walker,
+    leaf::Intent,
+    verify::{Report, Unheard, Visit},
+};
+use chancery_pki::Timestamp;
+
+use crate::{
+    disk::{Disk, RealDisk},
+    folder::{self, Folder},
+    index::Index,
+    journal::{self, Damage, Place},
+    key::{self, class},
+    rebuild::{self, Rebuilt},
+    record::{self, RecordError},
+    store::{OpenError, SledStore},
+    view::View,
+    walk,
+};
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// What the walk over all leaves found.
+    pub report: Report,
+    /// The store's own last checkpoint, as a signed note; whoever has the key verifies it.
+    pub checkpoint: Option<String>,
+}
+
+/// What a scrub found.
+#[derive(Debug)]
+pub struct Scrubbed {
+    /// The ledger; an error where its files could not be brought together.
+    pub ledger: Result<Report, Damage>,
+    /// Entries of the index that were read.
+    pub index_entries: u64,
+    /// The first entry of the index that does not read.
+    pub index: Result<(), Damage>,
+    /// Certificates that the ledger holds and the index has lost: they were not dropped for their age.
+    pub missing: Vec<CertificateId>,
+}
+
+impl Scrubbed {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.missing.is_empty() && self.index.is_ok() && self.ledger.as_ref().is_ok_and(Report::is_clean)
+    }
+}
+
+/// Walks the whole ledger of the store in `path`, up to the last synced frame, and compares it with
+/// the store's own checkpoint and with those `kept` elsewhere (verified by the caller), each with a
+/// label for people. Works beside a running server and changes nothing.
+///
+/// # Errors
+///
+/// [`OpenError`] where the files cannot be brought together at all; what is wrong with single
+/// leaves stands in the report.
+pub fn verify(path: &Path, kept: Vec<(String, Checkpoint)>) -> Result<Verified, OpenError> {
+    let folder = Folder::new(path);
+    folder.check()?;
+    folder.origin()?;
+    let (report, checkpoint) = verify_folder(&folder, kept, &mut Unheard)?;
+    Ok(Verified { report, checkpoint })
+}
+
+fn verify_folder<V: Visit<Error = Infallible>>(
+    folder: &Folder,
+    kept: Vec<(String, Checkpoint)>,
+    visitor: &mut V,
+) -> Result<(Report, Option<String>), OpenError> {
+    // Before the leaves: they only grow, so none of these can be ahead of them.
+    let own = folder::read_checkpoint(folder)?;
+    let contents = walk::contents(folder, true)?;
+    let mut walker = Walker::default();
+    if let Some(own) = &own
+        && let Ok(signed) = SignedCheckpoint::parse(own.note.as_bytes())
+    {
+        walker.expect(folder.checkpoint().display().to_string(), signed.unverified().clone());
+    }
+    for (label, checkpoint) in kept {
+        walker.expect(label, checkpoint);
+    }
+    match walk::walk(folder, &contents, &mut walker, visitor) {
+        Ok(()) => {}
+        Err(never) => match never {},
+    }
+    Ok((walker.finish(), own.map(|own| own.note)))
+}
+
+/// Makes the index of the store in `path` anew, from its ledger. No server may run on it.
+///
+/// # Errors
+///
+/// [`OpenError`], also where the ledger itself is damaged: then only a backup helps.
+pub fn rebuild(path: &Path, lock_wait: Duration) -> Result<Rebuilt, OpenError> {
+    let folder = Folder::new(path);
+    folder.check()?;
+    let _lock = folder.lock(lock_wait)?;
+    let origin = folder.origin()?;
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let journal = journal::read(&folder.journal(), false, |_| Ok(()))?;
+    let first = journal.map_or(Place::START.sequence, |journal| journal.first.sequence);
+    let (_, rebuilt) = rebuild::rebuild_index(&folder, &disk, origin, first - 1, lock_wait)?;
+    Ok(rebuilt)
+}
+
+impl SledStore {
+    /// Reads everything that is stored, and says what does not read or does not fit. Rows of
+    /// certificates that ended before `now` may have been dropped. Takes as long as that takes and is
+    /// in nobody's way: for a thread of its own.
+    #[must_use]
+    pub fn scrub(&self, now: Timestamp) -> Scrubbed {
+        let mut rows = Rows { view: &self.shared.view, now, missing: Vec::new() };
+        let ledger = match verify_folder(&self.shared.folder, Vec::new(), &mut rows) {
+            Ok((report, _)) => Ok(report),
+            Err(OpenError::Damaged(damage)) => Err(damage),
+            Err(error) => Err(Damage::new(self.shared.folder.root(), error.to_string())),
+        };
+        let (index_entries, index) = read_all(&self.shared.view.index);
+        Scrubbed { ledger, index_entries, index, missing: rows.missing }
+    }
+}
+
+/// Looks whether each certificate of the ledger has its row.
+struct Rows<'a> {
+    view: &'a View,
+    now: Timestamp,
+    missing: Vec<CertificateId>,
+}
+
+impl Visit for Rows<'_> {
+    type Error = Infallible;
+
+    fn on_intent(&mut self, _: u64, intent: &Intent) -> Result<(), Infallible> {
+        let id = CertificateId::from_random(intent.certificate);
+        // What does not read is told of by whoever reads all of the index.
+        if matches!(self.view.get(&key::certificate(id)), Ok(None)) && !rebuild::has_ended(intent, self.now) {
+            self.missing.push(id);
+        }
+        Ok(())
+    }
+}
+
+/// Reads every entry of the index.
+fn read_all(index: &Index) -> (u64, Result<(), Damage>) {
+    let mut entries = 0;
+    let read = index.each(|key, value| {
+        entries += 1;
+        decodes(key, value)
+            .map_err(|error| Damage::new(&index.file(), format!("the entry {}: {error}", hex::encode(key))))
+    });
+    (entries, read.map(drop))
+}
+
+/// Whether an entry is what its class says.
+fn decodes(key: &[u8], value: &[u8]) -> Result<(), RecordError> {
+    match key.first().copied() {
+        Some(class::ACCOUNT) => record::decode::<Account>(value).map(drop),
+        Some(class::ORDER) => record::decode::<Order>(value).map(drop),
+        Some(class::AUTHORIZATION) => record::decode::<Authorization>(value).map(drop),
+        Some(class::CERTIFICATE) => record::decode::<CertificateRecord>(value).map(drop),
+        Some(class::IDEMPOTENCY) => record::decode::<IdempotencyRecord>(value).map(drop),
+        Some(class::COUNTER) => record::decode_number(value).map(drop),
+        _ => Ok(()),
+    }
+}

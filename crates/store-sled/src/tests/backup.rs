@@ -1,0 +1,201 @@
+//! Backup of a running store, restore into a new epoch.
+
+use std::{fs, path::Path, sync::Arc};
+
+use chancery_acme::order::OrderState;
+use chancery_authority::{
+    changes::{Change, Changes, Claim, Counter, Put},
+    ports::{CertificateQuery, CommitError, Store},
+};
+use chancery_ledger::{Checkpoint, Hash, verify::Compared};
+use chancery_testkit::sample;
+
+use super::{End, TestDisk, issue, issue_to, key, kill, open, options, order_id};
+use crate::{
+    backup::{BackupError, Restore, RestoreError, RestoreReport, restore},
+    check,
+    store::SledStore,
+};
+
+struct Places {
+    folder: tempfile::TempDir,
+}
+
+impl Places {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn at(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn open(&self, name: &str) -> Arc<SledStore> {
+        open(&self.at(name), &Arc::new(TestDisk::new()), options()).expect("sound")
+    }
+}
+
+fn what<'a>(backup: &'a Path, target: &'a Path) -> Restore<'a> {
+    Restore { backup, target, with_bundles: None, kept: None, now: sample::now() }
+}
+
+async fn head(store: &SledStore) -> Checkpoint {
+    let head = store.tree_head().await.expect("readable");
+    Checkpoint::new("ca.example/ledger", head.size, Hash::from_octets(head.root)).expect("an origin")
+}
+
+#[tokio::test]
+async fn rule_11_what_was_backed_up_is_restored_and_pending_orders_are_void() {
+    let places = Places::new();
+    let store = places.open("store");
+    let account = issue_to(&*store, 1, End::Issued, Some("1")).await;
+    issue_to(&*store, 2, End::Open, Some("2")).await;
+    let (order, authorization) = sample::order(3, account.id, "host3.example.com");
+    let changes = Changes::new()
+        .with(Change::Order(Put::new(order.clone())))
+        .with(Change::Authorization(Put::new(authorization.clone())))
+        .with(Change::Count { counter: Counter::PendingOrders(account.id), by: 1, limit: None })
+        .schedule(chancery_authority::records::JobKind::PruneOrder { order: order.id }, order.expires);
+    store.commit(changes).await.expect("kept");
+    let content = b"version: v1".to_vec();
+    store.keep_blob(crate::journal::sha256(&content), content).await.expect("kept");
+    let before = store.certificates(&CertificateQuery::All, None, 10).await.expect("readable");
+    let old = head(&store).await;
+    let backed_up = store.backup(&places.at("backup")).expect("room");
+    assert_eq!(backed_up.leaves, old.size());
+    // It goes on; this is after the backup.
+    issue(&*store, 9).await;
+    kill(&store);
+
+    let report = restore(what(&places.at("backup"), &places.at("new")), options()).await.expect("sound");
+    let expected =
+        RestoreReport { epoch: 2, from_backup: 3, recovered: 0, missing: 0, checkpoint: None, void_orders: 1 };
+    assert_eq!(report, expected);
+    let store = places.open("new");
+    assert_eq!(store.certificates(&CertificateQuery::All, None, 10).await.expect("readable"), before);
+    let valid = store.order(order_id(1)).await.expect("readable").expect("stored").value;
+    assert!(matches!(valid.state, OrderState::Valid { .. }));
+    assert!(store.order(order_id(2)).await.expect("readable").is_some(), "its settlement is owed");
+    assert_eq!(store.order(order.id).await.expect("readable"), None);
+    assert_eq!(store.authorization(authorization.id).await.expect("readable"), None);
+    assert_eq!(store.orders_of(account.id, None, 10).await.expect("readable"), [order_id(1)]);
+    assert!(store.idempotency(&key(Some("1"))).await.expect("readable").is_some());
+    let again = store.commit(Changes::new().with(Change::Claim(Claim::OrderCertificate(order_id(1))))).await;
+    assert!(matches!(again, Err(CommitError::Conflict)));
+    // The pending order counts no more.
+    let counter = Counter::PendingOrders(account.id);
+    store.commit(Changes::new().with(Change::Count { counter, by: 1, limit: Some(1) })).await.expect("below the limit");
+    assert_eq!(fs::read_dir(places.at("new").join("blobs")).expect("readable").count(), 1);
+    assert_eq!(store.tree_head().await.expect("readable").size, 4, "the new epoch's first leaf");
+    assert!(store.scrub(sample::now()).is_clean(), "{:?}", store.scrub(sample::now()));
+}
+
+#[tokio::test]
+async fn rule_11_a_kept_checkpoint_does_not_cry_tampering_and_what_is_missing_is_told() {
+    let places = Places::new();
+    let store = places.open("store");
+    issue(&*store, 1).await;
+    let early = head(&store).await;
+    store.backup(&places.at("backup")).expect("room");
+    issue(&*store, 2).await;
+    let late = head(&store).await;
+    kill(&store);
+    let (backup, target) = (places.at("backup"), places.at("new"));
+    let with_late = Restore { kept: Some(late.clone()), ..what(&backup, &target) };
+    let report = restore(with_late, options()).await.expect("sound");
+    assert_eq!((report.from_backup, report.missing, report.checkpoint), (2, 2, Some(4)));
+    let kept = vec![("early".to_owned(), early), ("late".to_owned(), late)];
+    let report = check::verify(&places.at("new"), kept).expect("readable").report;
+    assert!(report.is_clean(), "{:?}", report.findings);
+    assert_eq!(report.checkpoints[0].1, Compared::Same);
+    assert_eq!(report.checkpoints[1].1, Compared::RestoredSince { restore: 2 });
+    assert_eq!(report.restores[0].lost(), 2);
+}
+
+#[tokio::test]
+async fn rule_11_newer_leaves_are_recovered_from_what_is_left_of_the_old_store() {
+    let places = Places::new();
+    let store = places.open("store");
+    issue(&*store, 1).await;
+    let waiting = issue_to(&*store, 2, End::Open, None).await;
+    store.backup(&places.at("backup")).expect("room");
+    // After the backup: one is swept into bundles, one is in the journal alone.
+    let third = issue_to(&*store, 3, End::Issued, Some("3")).await;
+    store.sweep().expect("nothing stands against it");
+    issue_to(&*store, 4, End::Abandoned, None).await;
+    let late = head(&store).await;
+    let before = store.certificates(&CertificateQuery::All, None, 10).await.expect("readable");
+    kill(&store);
+    // The index of the old store is lost.
+    fs::remove_dir_all(places.at("store").join("index")).expect("ours");
+    let (backup, target, old) = (places.at("backup"), places.at("new"), places.at("store"));
+    let what = Restore { with_bundles: Some(&old), kept: Some(late.clone()), ..what(&backup, &target) };
+    let report = restore(what, options()).await.expect("sound");
+    assert_eq!((report.from_backup, report.recovered, report.missing), (3, 4, 0));
+    let store = places.open("new");
+    assert_eq!(store.certificates(&CertificateQuery::All, None, 10).await.expect("readable"), before);
+    assert!(store.account(third.id).await.expect("readable").expect("from its leaf").value.proven);
+    assert!(store.account(waiting.id).await.expect("readable").is_some());
+    assert!(store.idempotency(&key(Some("3"))).await.expect("readable").is_some());
+    let report = check::verify(&target, vec![("late".to_owned(), late)]).expect("readable").report;
+    assert!(report.is_clean(), "{:?}", report.findings);
+    assert_eq!(report.checkpoints[0].1, Compared::Same);
+    assert!(store.scrub(sample::now()).is_clean());
+}
+
+#[tokio::test]
+async fn a_backup_with_a_changed_file_or_of_another_ledger_is_refused() {
+    let places = Places::new();
+    for (name, number) in [("one", 1), ("two", 2)] {
+        let store = places.open(name);
+        issue(&*store, number).await;
+        let backup = places.at(&format!("{name}.backup"));
+        store.backup(&backup).expect("room");
+        assert!(matches!(store.backup(&backup), Err(BackupError::NotEmpty(_))));
+        kill(&store);
+    }
+    let (backup, target) = (places.at("one.backup"), places.at("new"));
+    let foreign = places.at("two");
+    let outcome = restore(Restore { with_bundles: Some(&foreign), ..what(&backup, &target) }, options()).await;
+    assert!(matches!(outcome, Err(RestoreError::Foreign(_))), "{outcome:?}");
+    let other = Checkpoint::new("ca.example/ledger", 2, Hash::of_nothing()).expect("an origin");
+    let outcome = restore(Restore { kept: Some(other), ..what(&backup, &places.at("new2")) }, options()).await;
+    assert!(matches!(outcome, Err(RestoreError::OtherRoot(2))), "{outcome:?}");
+    for file in ["index.export", "ledger/tile/entries/000.p/2"] {
+        let path = backup.join(file);
+        let sound = fs::read(&path).expect("ours");
+        let mut changed = sound.clone();
+        changed[20] ^= 1;
+        fs::write(&path, &changed).expect("ours");
+        let target = places.at(&format!("new.{}", file.len()));
+        let outcome = restore(what(&backup, &target), options()).await.expect_err("changed").to_string();
+        assert!(outcome.contains(file) && outcome.contains("hash"), "{outcome}");
+        fs::write(&path, &sound).expect("ours");
+    }
+    fs::remove_file(backup.join("backup.json")).expect("ours");
+    let unfinished = restore(what(&backup, &places.at("new3")), options()).await;
+    assert!(matches!(unfinished, Err(RestoreError::NotABackup { .. })));
+    // A restore that failed leaves nothing that would open as a store.
+    assert!(open(&places.at("new"), &Arc::new(TestDisk::new()), options()).is_err());
+}
+
+#[tokio::test]
+async fn rule_11_commits_go_on_while_a_backup_is_made() {
+    let places = Places::new();
+    let store = places.open("store");
+    for number in 1..=20 {
+        issue(&*store, number).await;
+    }
+    let (backup, copied) = (places.at("backup"), Arc::clone(&store));
+    let copying = tokio::task::spawn_blocking(move || copied.backup(&backup));
+    for number in 21..=40 {
+        issue(&*store, number).await;
+    }
+    let backed_up = copying.await.expect("runs").expect("room");
+    assert!((40..=80).contains(&backed_up.leaves), "{backed_up:?}");
+    kill(&store);
+    let report = restore(what(&places.at("backup"), &places.at("new")), options()).await.expect("consistent");
+    let store = places.open("new");
+    assert_eq!(report.from_backup, backed_up.leaves);
+    assert!(store.scrub(sample::now()).is_clean());
+}
