@@ -38,7 +38,7 @@ use axum::{
     response::Response,
     routing::any,
 };
-use chancery_acme::id::AccountId;
+use chancery_acme::{id::AccountId, problem::ProblemType};
 use chancery_authority::Office;
 use http::{Method, StatusCode, request::Parts};
 use tokio::sync::Semaphore;
@@ -192,11 +192,11 @@ impl Refused {
             (Some(cause), _) => {
                 tracing::error!(request.id = %id, acme.resource = route, problem, cause, "a request failed");
             }
-            (None, Some(account)) => {
+            (None, Some(account)) if fault.kind() != ProblemType::ServerInternal => {
                 // Debug escapes what clients sent, so that nobody writes lines of his own.
                 tracing::info!(request.id = %id, acme.resource = route, account.id = %account, problem, detail = ?fault.detail(), "refused");
             }
-            (None, None) => {
+            (None, _) => {
                 tracing::debug!(request.id = %id, acme.resource = route, problem, detail = ?fault.detail(), "refused");
             }
         }

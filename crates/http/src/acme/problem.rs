@@ -96,11 +96,6 @@ impl Fault {
         self
     }
 
-    fn caused_by(mut self, cause: String) -> Self {
-        self.0.cause = Some(cause);
-        self
-    }
-
     pub(crate) fn kind(&self) -> ProblemType {
         self.0.problem.kind
     }
@@ -144,7 +139,8 @@ impl Fault {
 /// Our side: 503 where asking again may help (never 429, which clients take as final), else 500.
 impl From<Failure> for Fault {
     fn from(failure: Failure) -> Self {
-        let cause = failure.to_string();
+        // Under load there is nothing to look for, and a line for each would be load of its own: metrics count them.
+        let cause = (failure != Failure::Busy).then(|| failure.to_string());
         let (status, detail, wait) = match failure {
             Failure::Busy => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the server is busy; ask again in a few seconds", BUSY_S)
@@ -161,10 +157,14 @@ impl From<Failure> for Fault {
             ),
             Failure::Internal(_) => {
                 let detail = "the server failed; its operator finds the reason in the log";
-                return Self::new(ProblemType::ServerInternal, detail).caused_by(cause);
+                let mut fault = Self::new(ProblemType::ServerInternal, detail);
+                fault.0.cause = cause;
+                return fault;
             }
         };
-        Self::with_status(ProblemType::ServerInternal, status, detail).retry_after(wait).caused_by(cause)
+        let mut fault = Self::with_status(ProblemType::ServerInternal, status, detail).retry_after(wait);
+        fault.0.cause = cause;
+        fault
     }
 }
 
@@ -372,7 +372,7 @@ fn policy_problem(decision: &Decision) -> Problem {
         Outcome::Undecided => decision.outcome == Outcome::Undecided,
         Outcome::Allow => false,
     };
-    let way_out = decision.suggestion.as_ref().map(|suggestion| format!("; {suggestion}")).unwrap_or_default();
+    let way_out = decision.suggestion.as_ref().map(|suggestion| format!("; ask for: {suggestion}")).unwrap_or_default();
     let subproblems = decision
         .names
         .iter()
@@ -380,12 +380,13 @@ fn policy_problem(decision: &Decision) -> Problem {
         .map(|verdict| {
             let NameVerdict { name, outcome, rule, because } = verdict;
             let outcome = outcome.as_str();
-            let rule = match rule {
-                Some(rule) => format!("by rule {rule}"),
-                None => "since no rule allows it".to_owned(),
+            let why = match (rule, because) {
+                (Some(rule), Some(because)) => format!(" by rule {rule}: {because}"),
+                (Some(rule), None) => format!(" by rule {rule}"),
+                (None, Some(because)) => format!(": {because}"),
+                (None, None) => ": no rule allows it".to_owned(),
             };
-            let because = because.as_ref().map(|because| format!(": {because}")).unwrap_or_default();
-            rejected(name, format_args!("{outcome} {rule}{because}{way_out}"))
+            rejected(name, format_args!("{outcome}{why}{way_out}"))
         })
         .collect();
     let detail = format!("policy: {}{way_out}", decision.summary());

@@ -83,6 +83,30 @@ async fn section_7_4_every_refused_identifier_has_its_subproblem_with_rule_and_r
 }
 
 #[tokio::test]
+async fn a_refusal_reads_like_this() {
+    let door = Door::new();
+    let client = door.client().await;
+    let payload = dns(&["a.test", "denied.test", "www.example.org"]);
+    let reply = client.post(&door.urls.new_order(), payload).await;
+    let text = String::from_utf8(reply.body).expect("text").replace("},{", "},\n{");
+    insta::assert_snapshot!(text, @r#"
+    {"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"policy: refused: 2 of 3 names","status":400,"subproblems":[{"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"refused by rule not-this-one: nobody gets this name","identifier":{"type":"dns","value":"denied.test"}},
+    {"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"refused: no rule allows it under profile server","identifier":{"type":"dns","value":"www.example.org"}}]}
+    "#);
+}
+
+#[tokio::test]
+async fn a_suggestion_of_policy_is_in_the_refusal() {
+    let door = Door::new();
+    let client = door.client().await;
+    let refused = client.post(&door.urls.new_order(), dns(&["*.b.wild.test"])).await;
+    let problem = refused.problem(400, "rejectedIdentifier");
+    for detail in [&problem["detail"], &problem["subproblems"][0]["detail"]] {
+        assert!(detail.as_str().is_some_and(|detail| detail.ends_with("; ask for: *.wild.test")), "{problem}");
+    }
+}
+
+#[tokio::test]
 async fn section_7_4_unsupported_types_and_bad_names_are_told_all_at_once() {
     let door = Door::new();
     let client = door.client().await;
