@@ -21,7 +21,7 @@ pub struct Status {
     pub policy_sha256: String,
     /// How many leaves the ledger has.
     pub ledger_size: u64,
-    /// The ledger's root.
+    /// The ledger's root, in base64 as checkpoints write it.
     pub ledger_root: String,
     /// The last signed checkpoint.
     pub checkpoint: Option<CheckpointView>,

@@ -86,7 +86,7 @@ impl Office {
             .ok_or_else(|| Failure::Internal(format!("no authority named {}", directory.authority)))?;
         for _ in 0..ATTEMPTS {
             let loaded = self.own_order(account.id, id).await?.ok_or(Refusal::Rejected(R::NotFound))?;
-            let now = self.now();
+            let now = self.issuing_time()?;
             let serial = SerialNumber::from_random(self.entropy().octets16());
             let certificate = crate::issue::certificate_id(serial);
             // The order's state comes first: a CSR sent to an order that is not ready is not judged.

@@ -101,6 +101,14 @@ impl Office {
         self.inner.ports.clock.now()
     }
 
+    /// Now, for what is issued: not by a clock that is in doubt.
+    pub(crate) fn issuing_time(&self) -> Result<Timestamp, Failure> {
+        match self.inner.ports.clock.doubt() {
+            None => Ok(self.now()),
+            Some(doubt) => Err(Failure::Unavailable(doubt)),
+        }
+    }
+
     /// The source of chance.
     #[must_use]
     pub fn entropy(&self) -> &dyn Entropy {

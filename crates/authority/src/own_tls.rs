@@ -38,7 +38,7 @@ impl Office {
             .get(&own.profile)
             .cloned()
             .ok_or_else(|| Failure::Unavailable(format!("no profile named {}", own.profile)))?;
-        let now = self.now();
+        let now = self.issuing_time()?;
         let request = IssueRequest {
             authority: Arc::clone(&authority),
             profile,

@@ -92,7 +92,7 @@ impl Office {
         let settings = self.settings();
         let directory = directory_of(&settings, account)?;
         let profile = profile_for(&settings, &directory, request.profile.as_deref())?;
-        let now = self.now();
+        let now = self.issuing_time()?;
 
         let authority = settings
             .authority(&directory.authority)

@@ -247,6 +247,9 @@ pub(crate) enum StoreCommand {
         /// A folder with newer bundles of the same ledger, to recover what the backup lacks
         #[arg(long, value_name = "FOLDER")]
         with_bundles: Option<PathBuf>,
+        /// The newest checkpoint that was kept elsewhere: what it covers beyond the backup is reported as lost
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Option<PathBuf>,
         /// Do not ask
         #[arg(long)]
         yes: bool,

@@ -11,9 +11,14 @@ mod commands;
 mod config;
 mod exit;
 mod files;
+mod listeners;
+mod operator;
 mod output;
 mod system;
+mod telemetry;
+mod tls;
 mod wiring;
+mod workers;
 
 use std::process::ExitCode;
 

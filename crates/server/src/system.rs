@@ -140,6 +140,39 @@ fn since_boot() -> Duration {
     Duration::new(u64::try_from(up.tv_sec).unwrap_or(0), u32::try_from(up.tv_nsec).unwrap_or(0))
 }
 
+/// The wall clock, watched.
+#[derive(Debug)]
+pub(crate) struct TrustedClock {
+    guard: ClockGuard,
+}
+
+impl TrustedClock {
+    /// Starts watching; `recorded` is the latest time that a former run recorded.
+    pub(crate) fn new(recorded: Option<Timestamp>) -> Self {
+        Self { guard: ClockGuard::new(SystemClock.now(), recorded) }
+    }
+
+    /// Whether it can be trusted now.
+    pub(crate) fn check(&self) -> Result<(), ClockFault> {
+        self.guard.check(SystemClock.now())
+    }
+
+    /// Someone in charge says that it is right as it is.
+    pub(crate) fn confirm(&self) {
+        self.guard.confirm(SystemClock.now());
+    }
+}
+
+impl Clock for TrustedClock {
+    fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    fn doubt(&self) -> Option<String> {
+        self.check().err().map(|fault| fault.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

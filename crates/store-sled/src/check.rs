@@ -95,6 +95,20 @@ fn verify_folder<V: Visit<Error = Infallible>>(
     Ok((walker.finish(), own.map(|own| own.note)))
 }
 
+/// One leaf of the store in `path`, up to the last synced frame; `None` past the end. Works beside a
+/// running server and changes nothing.
+///
+/// # Errors
+///
+/// [`OpenError`] where the files cannot be brought together.
+pub fn leaf(path: &Path, index: u64) -> Result<Option<Vec<u8>>, OpenError> {
+    let folder = Folder::new(path);
+    folder.check()?;
+    folder.origin()?;
+    let contents = walk::contents(&folder, true)?;
+    Ok(walk::leaf(&folder, &contents, index)?)
+}
+
 /// Makes the index of the store in `path` anew, from its ledger. No server may run on it.
 ///
 /// # Errors

@@ -92,6 +92,18 @@ pub(crate) fn walk<V: Visit>(
     Ok(())
 }
 
+/// One leaf; `None` past the end.
+pub(crate) fn leaf(folder: &Folder, contents: &Contents, index: u64) -> Result<Option<Vec<u8>>, ReadError> {
+    let swept = contents.swept();
+    let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    if let Some(after) = index.checked_sub(swept) {
+        return Ok(contents.rest.get(place(after)).map(|leaf| leaf.to_vec()));
+    }
+    let width = u64::from(chancery_ledger::tile::WIDTH);
+    let Some(tile) = Tile::in_tree(Layer::Entries, index / width, swept) else { return Ok(None) };
+    Ok(read_now(folder, tile)?.0.get(place(index % width)).cloned())
+}
+
 /// A bundle as wide as it was, or wider where a sweep has gone on meanwhile.
 fn read_now(folder: &Folder, tile: Tile) -> Result<(Vec<Vec<u8>>, Vec<chancery_ledger::Hash>), ReadError> {
     let found = bundles::read_bundle(&folder.ledger(), tile);

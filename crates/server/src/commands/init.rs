@@ -218,9 +218,9 @@ fn config_text(sample: &Sample<'_>) -> String {
     text.push_str("\n[policy]\nfile = \"policy.yaml\"\n");
     if *development {
         text.push_str(
-            "\n# The test domain (RFC 6761): its names lead to this machine, on ports that need no root.\n\
-             [[zone]]\nname = \"development\"\ndomains = [\"test\"]\nallow = [\"127.0.0.0/8\", \"::1/128\"]\n\
-             fixed_hosts = { \"**.test\" = [\"127.0.0.1\"] }\nhttp_port = 5002\ntls_alpn_port = 5001\n",
+            "\n# For a test domain (RFC 6761) whose names lead to this machine, on ports that need no root:\n\
+             #[[zone]]\n#name = \"test\"\n#domains = [\"test\"]\n#allow = [\"127.0.0.0/8\"]\n#http_port = 5002\n\
+             #tls_alpn_port = 5001\n#fixed_hosts = { \"**.test\" = [\"127.0.0.1\"] }\n",
         );
     }
     text

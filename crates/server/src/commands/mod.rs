@@ -3,8 +3,11 @@
 mod authority;
 mod check;
 mod init;
+mod ledger;
 mod live;
 mod policy;
+mod serve;
+mod store;
 
 use clap::CommandFactory as _;
 
@@ -20,10 +23,11 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     match command {
         Command::Init(args) => init::run(&args),
         Command::Authority(command) => authority::run(command, config, output),
-        Command::Serve(_) => Err(Failed::failed("not wired yet")),
+        Command::Serve(args) => serve::run(args, config),
         Command::Check => check::run(config),
         Command::Policy(command) => policy::run(command, config, output),
-        Command::Ledger(_) | Command::Store(_) => Err(Failed::failed("not wired yet")),
+        Command::Ledger(command) => ledger::run(command, config, output),
+        Command::Store(command) => store::run(command, config),
         Command::Backup(args) => live::backup(&args, config, output),
         Command::Reload => live::reload(config, output),
         Command::Certificate(command) => live::certificate(command, config, output),

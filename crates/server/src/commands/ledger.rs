@@ -1,0 +1,155 @@
+//! `chancery ledger`: verification and single records, on files, also beside a running server.
+
+use std::path::Path;
+
+use chancery_ledger::{Checkpoint, Leaf, SignedCheckpoint, VerifierKey, verify::Compared};
+use chancery_pki::key::KeyParts;
+use chancery_signer::KeyFile;
+use chancery_store_sled::check;
+use serde::Serialize;
+
+use super::serve::STORE;
+use crate::{
+    cli::LedgerCommand,
+    config::{self, Config},
+    exit::{Exit, Failed, Outcome},
+    output::{Format, Mark, json, line, marked},
+};
+
+pub(crate) fn run(command: LedgerCommand, config: Option<&Path>, output: Format) -> Outcome {
+    let config = config::load(config)?;
+    match command {
+        LedgerCommand::Verify { checkpoint } => verify(&config, checkpoint.as_deref(), output),
+        LedgerCommand::Show { index } => show(&config, index),
+    }
+}
+
+/// The key that checkpoints of this ledger are signed with. Its file says it in the clear.
+pub(crate) fn verifier(config: &Config) -> Result<VerifierKey, Failed> {
+    let file = KeyFile::read(&config.ledger.key).map_err(Failed::failed)?;
+    let KeyParts::Ed25519 { x } = file.public_key().parts() else {
+        return Err(Failed::failed("the ledger's key is no Ed25519 key, which checkpoints need"));
+    };
+    let octets = <[u8; 32]>::try_from(x).map_err(Failed::failed)?;
+    VerifierKey::new(&config.ledger.origin, octets).map_err(Failed::failed)
+}
+
+/// A checkpoint that was kept elsewhere, its signature verified.
+pub(crate) fn kept_checkpoint(file: &Path, key: &VerifierKey) -> Result<Checkpoint, Failed> {
+    let shown = file.display();
+    let bytes = std::fs::read(file).map_err(|error| Failed::failed(format_args!("{shown}: {error}")))?;
+    let signed = SignedCheckpoint::parse(&bytes).map_err(|error| Failed::refused(format_args!("{shown}: {error}")))?;
+    let checkpoint = signed.verify(key).map_err(|error| Failed::refused(format_args!("{shown}: {error}")))?;
+    Ok(checkpoint.clone())
+}
+
+/// What a verification found, for programs.
+#[derive(Debug, Serialize)]
+struct Shown {
+    clean: bool,
+    size: u64,
+    root: Option<String>,
+    records: std::collections::BTreeMap<&'static str, u64>,
+    sealed: u64,
+    checkpoints: Vec<ShownCheckpoint>,
+    findings: Vec<String>,
+    findings_total: u64,
+}
+
+/// A checkpoint that was compared.
+#[derive(Debug, Serialize)]
+struct ShownCheckpoint {
+    label: String,
+    outcome: String,
+}
+
+fn verify(config: &Config, checkpoint: Option<&Path>, output: Format) -> Outcome {
+    let key = verifier(config)?;
+    let kept = match checkpoint {
+        Some(file) => vec![(file.display().to_string(), kept_checkpoint(file, &key)?)],
+        None => Vec::new(),
+    };
+    let verified = check::verify(&config.data.join(STORE), kept).map_err(Failed::damaged)?;
+    let report = &verified.report;
+    // The store's own checkpoint: the walk compared its root, its signature is looked at here.
+    let signature = match &verified.checkpoint {
+        None => Ok("there is no checkpoint yet".to_owned()),
+        Some(note) => match SignedCheckpoint::parse(note.as_bytes()) {
+            Err(error) => Err(format!("the store's own checkpoint does not read: {error}")),
+            Ok(signed) => match signed.verify(&key) {
+                Ok(checkpoint) => {
+                    Ok(format!("the checkpoint of {} records is signed by the ledger's key", checkpoint.size()))
+                }
+                Err(error) => Err(format!("the store's own checkpoint: {error}")),
+            },
+        },
+    };
+    let mut findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+    findings.extend(signature.clone().err());
+    let clean = report.is_clean() && signature.is_ok();
+    let compared = |compared: &Compared| match compared {
+        Compared::Same => "the ledger still holds everything that it covers".to_owned(),
+        Compared::RestoredSince { restore } => {
+            format!("a backup was restored since; record {restore} names this very checkpoint")
+        }
+        Compared::Superseded { restore } => {
+            format!("a backup was restored since; record {restore} names a later checkpoint")
+        }
+        Compared::Different => "the ledger holds something else".to_owned(),
+        Compared::Unknown => "nothing can be said: records before it are missing".to_owned(),
+    };
+    if output == Format::Json {
+        json(&Shown {
+            clean,
+            size: report.size,
+            root: report.root.map(|root| root.to_string()),
+            records: report.counts.clone(),
+            sealed: report.sealed,
+            checkpoints: report
+                .checkpoints
+                .iter()
+                .map(|(label, outcome)| ShownCheckpoint { label: label.clone(), outcome: compared(outcome) })
+                .collect(),
+            findings,
+            findings_total: report.findings_total + u64::from(signature.is_err()),
+        })?;
+    } else {
+        let root = report.root.map_or_else(|| "unknown".to_owned(), |root| root.to_string());
+        line(format!("{} records, root {root}", report.size))?;
+        let counts: Vec<String> = report.counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        line(format!("  {}", counts.join(", ")))?;
+        for (label, outcome) in &report.checkpoints {
+            let mark = if matches!(outcome, Compared::Same) { Mark::Good } else { Mark::Note };
+            let mark = if matches!(outcome, Compared::Different) { Mark::Bad } else { mark };
+            marked(mark, format!("checkpoint {label}: {}", compared(outcome)))?;
+        }
+        match &signature {
+            Ok(text) => marked(Mark::Good, text)?,
+            Err(text) => marked(Mark::Bad, text)?,
+        }
+        for finding in &report.findings {
+            marked(Mark::Bad, finding.to_string())?;
+        }
+        if clean {
+            marked(Mark::Good, "nothing was changed, dropped or moved")?;
+        }
+    }
+    if clean {
+        return Ok(Exit::Ok);
+    }
+    let total = report.findings_total + u64::from(signature.is_err());
+    Err(Failed::damaged(format_args!(
+        "the ledger does not verify: {total} findings; a backup heals it (chancery store restore)"
+    )))
+}
+
+fn show(config: &Config, index: u64) -> Outcome {
+    let bytes = check::leaf(&config.data.join(STORE), index)
+        .map_err(Failed::damaged)?
+        .ok_or_else(|| Failed::failed(format_args!("the ledger has no record {index} yet")))?;
+    // A leaf is canonical JSON already; shown, it is only spread out.
+    Leaf::decode(&bytes).map_err(|error| Failed::damaged(format_args!("record {index}: {error}")))?;
+    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(Failed::damaged)?;
+    json(&value)?;
+    Ok(Exit::Ok)
+}

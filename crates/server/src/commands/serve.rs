@@ -1,0 +1,462 @@
+//! `chancery serve`: everything put together, started, and stopped again.
+
+use std::{num::NonZeroU32, path::Path, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use chancery_acme::urls::Urls;
+use chancery_api::SOCKET_NAME;
+use chancery_authority::{
+    Failure, Office, Ports,
+    ports::{Clock as _, Store, StoreError},
+    records::JobKind,
+};
+use chancery_egress::{DialSettings, Dialer, ZoneTable};
+use chancery_http::{
+    acme::{self, AcmeSettings, AcmeState, Rate, RateLimits},
+    api::{self, ApiState, Operator as _},
+    metrics::Metrics,
+};
+use chancery_pki::Timestamp;
+use chancery_store_sled::{Options, SledStore};
+use chancery_validation::{NetworkValidator, Pool, ValidationSettings};
+use sd_notify::NotifyState;
+use tokio::{
+    net::TcpListener,
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use crate::{
+    cli::ServeArgs,
+    config::{
+        Config,
+        v1::{self, LogFormat},
+    },
+    exit::{Exit, Failed, Outcome},
+    files,
+    listeners::{Connections, Https, Local, Plain, Stop, Timeouts, bind},
+    operator::{Process, load_config},
+    output::line,
+    system::{SystemClock, SystemEntropy, TrustedClock},
+    telemetry::{self, Kind, Observations},
+    tls::{self, Keeper, Served},
+    wiring::{keys, settings},
+    workers::{Counts, Workers},
+};
+
+/// Name of the store's folder in the data folder.
+pub(crate) const STORE: &str = "store";
+/// Most connections to the listener for health and metrics.
+const PLAIN_CONNECTIONS: usize = 64;
+/// Between two tries to record what is in force, when the disk was full at the start.
+const RECORD_AGAIN: Duration = Duration::from_secs(30);
+
+pub(crate) fn run(args: ServeArgs, config: Option<&Path>) -> Outcome {
+    let config = load_config(config, &args)?;
+    telemetry::start_logging(&config.log)?;
+    files::check_private_folder(&config.data).map_err(Failed::refused)?;
+    // As many workers as cores is tokio's own choice.
+    let runtime = Builder::new_multi_thread().enable_all().thread_name("chancery").build()?;
+    let outcome = runtime.block_on(serve(config, args));
+    // What still runs on blocking threads must not hold the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn serve(config: Config, args: ServeArgs) -> Outcome {
+    let mut signals = Signals::new()?;
+    let limits = config.limits.clone();
+    // Bound first: where another server runs, nothing else need be touched.
+    let https = bind(config.listen.https).await.map_err(Failed::failed)?;
+    let plain = match config.listen.plain {
+        Some(address) => Some(bind(address).await.map_err(Failed::failed)?),
+        None => None,
+    };
+    let path = config.data.join(STORE);
+    let store = blocking(move || SledStore::open(&path, Options::default())).await?.map_err(Failed::failed)?;
+    let stopped = async {
+        let running = start(config, args, &store, https, plain).await?;
+        let why = running.until_stopped(&mut signals, &store).await;
+        running.stop(&limits).await;
+        why
+    };
+    let outcome = stopped.await;
+    let closing = Arc::clone(&store);
+    blocking(move || closing.stop()).await?;
+    tracing::info!("stopped");
+    outcome
+}
+
+/// The running server.
+struct Running {
+    process: Arc<Process>,
+    stop: Stop,
+    workers: tokio::task::JoinHandle<()>,
+    stop_workers: watch::Sender<bool>,
+}
+
+async fn start(
+    config: Config,
+    args: ServeArgs,
+    store: &Arc<SledStore>,
+    https: TcpListener,
+    plain: Option<TcpListener>,
+) -> Result<Running, Failed> {
+    let started = SystemClock.now();
+    let loading = config.clone();
+    let keys = blocking(move || keys::load(&loading)).await?.map_err(Failed::refused)?;
+    let settings = settings::settings(&config, &keys.issuing, &keys.ledger, started).map_err(Failed::refused)?;
+    let dialer = dialer(&config, &https, plain.as_ref())?;
+    let validator = NetworkValidator::new(dialer.clone(), validation(&config.validation)).map_err(Failed::failed)?;
+    let validated = validator.counters();
+    let clock = Arc::new(TrustedClock::new(last_recorded(&**store).await.map_err(Failed::damaged)?));
+    if let Some(doubt) = clock.doubt() {
+        tracing::error!("{doubt}");
+    }
+    let ports = Ports {
+        store: Arc::clone(store) as _,
+        signer: Arc::new(keys.signer),
+        validator: Arc::new(validator),
+        clock: Arc::clone(&clock) as _,
+        entropy: Arc::new(SystemEntropy),
+    };
+    let office = Office::new(ports, settings);
+    record_start(&office).await?;
+
+    let served = Served::nothing();
+    let keeper = Arc::new(Keeper::new(Arc::clone(&served), office.clone(), &config.data, config.tls.clone()));
+    keeper.take(config.tls.clone()).await.map_err(Failed::refused)?;
+
+    let connections = Connections::new(config.limits.connections, config.limits.connections_per_address);
+    let metrics = Arc::new(Metrics::new());
+    let jobs = Arc::new(Counts::default());
+    let process = Arc::new(Process {
+        office: office.clone(),
+        store: Arc::clone(store),
+        clock,
+        dialer: dialer.clone(),
+        keeper: Arc::clone(&keeper),
+        served: Arc::clone(&served),
+        connections: Arc::clone(&connections),
+        jobs: Arc::clone(&jobs),
+        issuing: keys.issuing,
+        ledger: keys.ledger,
+        args,
+        config: ArcSwap::from_pointee(config.clone()),
+        started,
+        reloading: tokio::sync::Mutex::new(()),
+    });
+    metrics.register(|registry| {
+        registry.register_collector(Box::new(observations(&process, &dialer, &validated)));
+    });
+
+    let stop = Stop::new();
+    let timeouts = Timeouts { handshake: config.limits.handshake_timeout, head: config.limits.header_timeout };
+    let api = api::router(ApiState::new(office.clone(), Arc::clone(&process) as _, Arc::clone(&metrics)));
+    let local = Local::bind(&config.data.join(SOCKET_NAME)).map_err(Failed::failed)?;
+    let acme = acme::router(AcmeState::new(office.clone(), Arc::clone(&metrics), acme_settings(&config)));
+    let https = Https {
+        tcp: https,
+        tls: tls::server_config(served).map_err(Failed::failed)?,
+        router: acme,
+        connections,
+        timeouts,
+    };
+    if let Some(stopping) = stop.listener() {
+        tokio::spawn(local.run(api.clone(), timeouts, stopping));
+    }
+    if let Some(stopping) = stop.listener() {
+        tokio::spawn(https.run(stopping));
+    }
+    if let (Some(tcp), Some(stopping)) = (plain, stop.listener()) {
+        let connections = Connections::new(PLAIN_CONNECTIONS, PLAIN_CONNECTIONS);
+        tokio::spawn(Plain { tcp, router: api, connections, timeouts }.run(stopping));
+    }
+    let (stop_workers, stopped) = watch::channel(false);
+    let workers = Workers { office, keeper, validations_at_once: config.validation.at_once, counts: jobs };
+    let workers = tokio::spawn(workers.run(stopped, config.limits.stop_timeout));
+    tell(&config)?;
+    Ok(Running { process, stop, workers, stop_workers })
+}
+
+impl Running {
+    /// Waits for the end, taking reloads meanwhile.
+    async fn until_stopped(&self, signals: &mut Signals, store: &SledStore) -> Outcome {
+        // A manager that does not listen is none of our business.
+        let _ = sd_notify::notify(false, &[NotifyState::Ready]);
+        let mut watchdog = watchdog();
+        loop {
+            tokio::select! {
+                why = store.failed() => {
+                    return Err(Failed::failed(format_args!(
+                        "the store has stopped, so nothing more can be acknowledged: {why}\n\
+                         what was acknowledged is on the disk; start the server again once the cause is gone"
+                    )));
+                }
+                asked = signals.next() => match asked {
+                    Asked::Stop(signal) => {
+                        tracing::info!(signal, "stopping");
+                        return Ok(Exit::Ok);
+                    }
+                    Asked::Reload => {
+                        // What came of it is in the log.
+                        let _ = self.process.reload("SIGHUP").await;
+                    }
+                },
+                () = watchdog.tick() => {
+                    let _ = sd_notify::notify(false, &[NotifyState::Watchdog]);
+                }
+            }
+        }
+    }
+
+    /// Finishes the requests and jobs under way.
+    async fn stop(self, limits: &v1::Limits) {
+        let _ = sd_notify::notify(false, &[NotifyState::Stopping]);
+        self.stop_workers.send_replace(true);
+        let (finished, _) = tokio::join!(self.stop.stop(limits.stop_timeout), self.workers);
+        if !finished {
+            tracing::warn!("some requests took too long and were cut off");
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop(&'static str),
+    Reload,
+}
+
+/// The signals that matter.
+struct Signals {
+    term: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failed> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.term.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+}
+
+/// Ticks as often as the service manager wants to hear from us, or never.
+struct Watchdog(Option<tokio::time::Interval>);
+
+impl Watchdog {
+    async fn tick(&mut self) {
+        match &mut self.0 {
+            Some(interval) => {
+                interval.tick().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn watchdog() -> Watchdog {
+    let mut micros = 0;
+    if !sd_notify::watchdog_enabled(false, &mut micros) || micros == 0 {
+        return Watchdog(None);
+    }
+    let mut interval = interval(Duration::from_micros(micros) / 2);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Watchdog(Some(interval))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failed> {
+    tokio::task::spawn_blocking(work).await.map_err(Failed::failed)
+}
+
+/// When the last leaf of the ledger was recorded: a clock that is behind it is wrong.
+async fn last_recorded(store: &dyn Store) -> Result<Option<Timestamp>, StoreError> {
+    let head = store.tree_head().await?;
+    let Some(last) = head.size.checked_sub(1) else { return Ok(None) };
+    let Some(leaf) = store.leaf(last).await? else { return Ok(None) };
+    // Leaves are JSON, and each says when it was recorded.
+    let leaf: Option<serde_json::Value> = serde_json::from_slice(&leaf).ok();
+    Ok(leaf.and_then(|leaf| leaf.get("body")?.get("at")?.as_i64()).map(Timestamp::from_unix_millis))
+}
+
+/// Records what is in force, and owes the jobs that come round by themselves. Where the disk is too
+/// full for that now, it is tried again beside serving what can still be read.
+async fn record_start(office: &Office) -> Result<(), Failed> {
+    async fn record(office: &Office) -> Result<(), Failure> {
+        office.record_start().await?;
+        office.schedule(JobKind::Checkpoint, office.now()).await?;
+        office.schedule(JobKind::PruneCertificates, office.now()).await
+    }
+    match record(office).await {
+        Ok(()) => Ok(()),
+        Err(Failure::NoSpace(why)) => {
+            tracing::error!(why, "what is in force could not be recorded; nothing is issued before it is");
+            let office = office.clone();
+            tokio::spawn(async move {
+                while record(&office).await.is_err() {
+                    sleep(RECORD_AGAIN).await;
+                }
+            });
+            Ok(())
+        }
+        Err(failure) => Err(Failed::failed(failure)),
+    }
+}
+
+fn dialer(config: &Config, https: &TcpListener, plain: Option<&TcpListener>) -> Result<Dialer, Failed> {
+    let zones = ZoneTable::new(config.zones.iter().cloned()).map_err(Failed::refused)?;
+    let v1::Validation { at_once, at_once_per_target, connect_timeout, lookup_timeout, .. } = config.validation;
+    let settings = DialSettings {
+        // Some room for the connections of redirects that are just closing.
+        connections: at_once.saturating_mul(2),
+        connections_per_target: at_once_per_target,
+        lookups: at_once.saturating_mul(4),
+        lookup_timeout,
+        connect_timeout,
+    };
+    let dialer = Dialer::new(zones, settings);
+    let own = [Some(https), plain].into_iter().flatten().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+    dialer.guard().set_own(own);
+    Ok(dialer)
+}
+
+fn validation(config: &v1::Validation) -> ValidationSettings {
+    let pool = Pool { at_once: config.at_once, waiting: config.at_once.saturating_mul(16) };
+    ValidationSettings {
+        http_01: pool,
+        dns_01: pool,
+        tls_alpn_01: pool,
+        look: ValidationSettings::default().look.min(config.time),
+        ..ValidationSettings::default()
+    }
+}
+
+fn acme_settings(config: &Config) -> AcmeSettings {
+    // A quarter of an hour's worth at once, the rest spread over the hour.
+    let rate = |per_hour: u32| Rate {
+        burst: NonZeroU32::new(per_hour / 4).unwrap_or(NonZeroU32::MIN),
+        one_each: Duration::from_secs(3_600) / per_hour.max(1),
+    };
+    AcmeSettings {
+        rates: RateLimits {
+            new_accounts_per_address: Some(rate(config.limits.new_accounts_per_address_per_hour)),
+            orders_per_account: Some(rate(config.limits.orders_per_account_per_hour)),
+        },
+        body_time: config.limits.body_timeout,
+        ..AcmeSettings::at(config.listen.url.clone())
+    }
+}
+
+/// Says where everything is and what to type next.
+fn tell(config: &Config) -> Result<(), Failed> {
+    let directories: Vec<String> =
+        config.directories.keys().map(|name| Urls::new(&config.listen.url, name).directory()).collect();
+    tracing::info!(url = config.listen.url, listen = %config.listen.https, directories = directories.join(" "), "serving");
+    if config.log.format == LogFormat::Json {
+        return Ok(());
+    }
+    line(format!("Chancery {} serves {}", env!("CARGO_PKG_VERSION"), config.listen.url))?;
+    for directory in &directories {
+        line(format!("  directory  {directory}"))?;
+    }
+    if let Some(first) = directories.first() {
+        line(format!("  certbot    certbot certonly --server {first} --standalone -d NAME"))?;
+        line("             (clients must trust the root: REQUESTS_CA_BUNDLE=root.pem)")?;
+    }
+    line(format!("  status     chancery status --config {}", config.file.display()))
+}
+
+/// What /metrics shows beside what `http` counts itself.
+fn observations(
+    process: &Arc<Process>,
+    dialer: &Dialer,
+    validated: &Arc<chancery_validation::Counters>,
+) -> Observations {
+    use std::sync::atomic::Ordering::Relaxed;
+    let mut all = Observations::default();
+    let connections = &process.connections;
+    all.gauge("connections_open", "HTTPS connections that are open", connections, |it| it.open());
+    all.counter("connections_accepted", "HTTPS connections accepted", connections, |it| it.accepted());
+    all.counter("connections_refused", "HTTPS connections turned away: too many", connections, |it| it.refused());
+    all.counter("tls_handshakes_failed", "TLS handshakes that failed", connections, |it| it.failed_handshakes());
+    all.gauge("jobs_running", "Jobs under way", &process.jobs, |it| it.running.load(Relaxed));
+    all.counter("jobs_done", "Jobs done", &process.jobs, |it| it.done.load(Relaxed));
+    all.counter("jobs_failed", "Jobs that failed and were put off", &process.jobs, |it| it.failed.load(Relaxed));
+    let store = &process.store;
+    all.counter("store_commits", "Commits kept", store, |it| it.metrics().commits.load(Relaxed));
+    all.counter("store_commits_refused", "Commits refused: conflicts, limits", store, |it| {
+        it.metrics().refused.load(Relaxed)
+    });
+    all.counter("store_commits_busy", "Commits turned away: too many wait", store, |it| {
+        it.metrics().busy.load(Relaxed)
+    });
+    all.counter("store_groups", "Groups of commits written", store, |it| it.metrics().groups.load(Relaxed));
+    all.counter("store_syncs", "Syncs of the journal", store, |it| it.metrics().syncs.load(Relaxed));
+    all.counter("store_written_bytes", "Octets written to the journal", store, |it| {
+        it.metrics().written_bytes.load(Relaxed)
+    });
+    all.counter("store_sweeps", "Sweeps finished", store, |it| it.metrics().sweeps.load(Relaxed));
+    all.counter("store_sweeps_failed", "Sweeps that failed", store, |it| it.metrics().failed_sweeps.load(Relaxed));
+    all.counter("store_sweep_milliseconds", "Time spent in sweeps", store, |it| it.metrics().sweep_ms.load(Relaxed));
+    all.gauge("store_queued", "Commits that wait", store, |it| it.metrics().queued.load(Relaxed));
+    all.gauge("store_journal_bytes", "Octets of journal on the disk", store, |it| {
+        it.metrics().journal_bytes.load(Relaxed)
+    });
+    all.gauge("store_overlay_bytes", "Octets not swept yet", store, |it| it.metrics().overlay_bytes.load(Relaxed));
+    all.gauge("store_free_bytes", "Octets free on the disk, as last seen", store, |it| {
+        it.metrics().free_bytes.load(Relaxed)
+    });
+    all.gauge("store_low_space", "1 while the disk is too full for issuance", store, |it| {
+        it.metrics().low_space.load(Relaxed)
+    });
+    for kind in chancery_acme::challenge::ChallengeKind::ALL {
+        let name = kind.as_str().replace('-', "_");
+        let of = move |it: &chancery_validation::Counters| {
+            [it.of(kind).looks.value(), it.of(kind).valid.value(), it.of(kind).failed.value(), it.of(kind).busy.value()]
+        };
+        all.counter(format!("validation_{name}_looks"), "Looks at challenges", validated, move |it| of(it)[0]);
+        all.counter(format!("validation_{name}_valid"), "Challenges found fulfilled", validated, move |it| of(it)[1]);
+        all.counter(format!("validation_{name}_failed"), "Challenges found not fulfilled", validated, move |it| {
+            of(it)[2]
+        });
+        all.counter(format!("validation_{name}_busy"), "Looks turned away: too many", validated, move |it| of(it)[3]);
+    }
+    let dialer = Arc::new(dialer.clone());
+    all.counter("egress_lookups", "DNS lookups", &dialer, |it| it.counters().lookups.value());
+    all.counter("egress_lookups_failed", "DNS lookups that no server answered", &dialer, |it| {
+        it.counters().lookups_failed.value()
+    });
+    all.counter("egress_connected", "Connections made", &dialer, |it| it.counters().connected.value());
+    all.counter("egress_failed", "Dials that failed", &dialer, |it| it.counters().failed.value());
+    all.counter("egress_refused", "Addresses that the guard refused", &dialer, |it| it.counters().refused.value());
+    all.gauge("clock_trusted", "1 while the clock is trusted", &process.clock, |it| u64::from(it.check().is_ok()));
+    let seconds = |end: Option<Timestamp>| end.map_or(0, |end| u64::try_from(end.unix_seconds()).unwrap_or(0));
+    let office = Arc::new(process.office.clone());
+    all.gauge(
+        "issuer_not_after_seconds",
+        "When the first issuing authority ends, in Unix seconds",
+        &office,
+        move |it| seconds(it.settings().authorities.iter().filter_map(|authority| authority.ends()).min()),
+    );
+    all.gauge(
+        "tls_not_after_seconds",
+        "When the server's certificate ends, in Unix seconds",
+        &process.served,
+        move |it| seconds(it.shown().and_then(|shown| shown.not_after)),
+    );
+    all.add(Kind::Gauge, "process_resident_memory_bytes", "Octets of memory", telemetry::resident_bytes);
+    all
+}

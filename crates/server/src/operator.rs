@@ -1,0 +1,275 @@
+//! The process as its operator sees it: status, reload, backup.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use chancery_acme::urls::Urls;
+use chancery_api::{AuthorityView, BackedUp, CheckpointView, DirectoryView, Reloaded, Status, TlsView};
+use chancery_authority::{Office, Settings, ports::KeyId};
+use chancery_egress::{Dialer, ZoneTable};
+use chancery_http::api::{OperationError, Operator};
+use chancery_pki::{PublicKey, Timestamp, distinguished_name::show};
+use chancery_store_sled::SledStore;
+
+use crate::{
+    cli::ServeArgs,
+    config::{self, Config},
+    listeners::Connections,
+    system::TrustedClock,
+    tls::{Keeper, Served},
+    wiring::settings,
+    workers::Counts,
+};
+
+/// The running process.
+pub(crate) struct Process {
+    pub(crate) office: Office,
+    pub(crate) store: Arc<SledStore>,
+    pub(crate) clock: Arc<TrustedClock>,
+    pub(crate) dialer: Dialer,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) served: Arc<Served>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) jobs: Arc<Counts>,
+    pub(crate) issuing: Vec<(KeyId, PublicKey)>,
+    pub(crate) ledger: KeyId,
+    pub(crate) args: ServeArgs,
+    pub(crate) config: ArcSwap<Config>,
+    pub(crate) started: Timestamp,
+    /// One reload at a time.
+    pub(crate) reloading: tokio::sync::Mutex<()>,
+}
+
+/// The configuration with what the command line says instead.
+pub(crate) fn load_config(file: Option<&Path>, args: &ServeArgs) -> Result<Config, config::LoadError> {
+    let mut config = config::load(file)?;
+    let ServeArgs { listen, plain, log_level, log_format } = args;
+    if let Some(listen) = listen {
+        config.listen.https = *listen;
+    }
+    if let Some(plain) = plain {
+        config.listen.plain = Some(*plain);
+    }
+    if let Some(level) = log_level {
+        config.log.level.clone_from(level);
+    }
+    if let Some(format) = log_format {
+        config.log.format = *format;
+    }
+    Ok(config)
+}
+
+#[async_trait]
+impl Operator for Process {
+    async fn not_issuing(&self) -> Vec<String> {
+        let mut why = Vec::new();
+        let now = self.office.now();
+        if let Err(fault) = self.clock.check() {
+            why.push(fault.to_string());
+        }
+        for authority in &self.office.settings().authorities {
+            if authority.current(now).is_none() {
+                why.push(format!("no issuing certificate of authority {} is valid now", authority.id));
+            }
+        }
+        if self.store.metrics().low_space.load(Ordering::Relaxed) != 0 {
+            why.push("the disk is too full; issuance is stopped until there is space".to_owned());
+        }
+        if let Err(error) = self.office.store().tree_head().await {
+            why.push(error.to_string());
+        }
+        why
+    }
+
+    async fn status(&self) -> Result<Status, OperationError> {
+        let config = self.config.load_full();
+        let settings = self.office.settings();
+        let now = self.office.now();
+        let read = |error: chancery_authority::ports::StoreError| OperationError::Failed(error.to_string());
+        let head = self.office.store().tree_head().await.map_err(read)?;
+        let checkpoint = self.office.store().checkpoint().await.map_err(read)?;
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started.to_string(),
+            not_issuing: self.not_issuing().await,
+            directories: settings
+                .directories
+                .values()
+                .map(|directory| DirectoryView {
+                    name: directory.name.clone(),
+                    url: Urls::new(&config.listen.url, &directory.name).directory(),
+                    profiles: directory.profiles.clone(),
+                })
+                .collect(),
+            authorities: authority_views(&config, &settings, now),
+            policy_file: config.policy.display().to_string(),
+            policy_sha256: settings.policy.hash().to_string(),
+            ledger_size: head.size,
+            ledger_root: chancery_ledger::Hash::from_slice(&head.root).map(|root| root.to_string()).unwrap_or_default(),
+            checkpoint: checkpoint.map(|note| CheckpointView { note }),
+            tls: self.served.shown().map(|shown| TlsView {
+                own: shown.own,
+                names: shown.names,
+                not_after: shown.not_after.map(|end| end.to_string()),
+            }),
+            connections: self.connections.open(),
+            jobs_running: self.jobs.running.load(Ordering::Relaxed),
+        })
+    }
+
+    async fn reload(&self, by: &str) -> Result<Reloaded, OperationError> {
+        let _one = self.reloading.lock().await;
+        let reloaded = self.take(by).await;
+        match &reloaded {
+            Ok(reloaded) if reloaded.changed.is_empty() => tracing::info!(by, "reload: nothing changed"),
+            Ok(reloaded) => tracing::info!(by, changed = reloaded.changed.join("; "), "reloaded"),
+            Err(error) => tracing::warn!(by, %error, "reload refused; what was in force stays"),
+        }
+        reloaded
+    }
+
+    async fn backup(&self, folder: &Path) -> Result<BackedUp, OperationError> {
+        let began = std::time::Instant::now();
+        let (store, folder) = (Arc::clone(&self.store), folder.to_owned());
+        let shown = folder.display().to_string();
+        let done = tokio::task::spawn_blocking(move || store.backup(&folder))
+            .await
+            .map_err(|error| OperationError::Failed(error.to_string()))?;
+        let ledger_size = done.map_err(|error| OperationError::Refused(error.to_string()))?.leaves;
+        let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(BackedUp { folder: shown, ledger_size, milliseconds })
+    }
+
+    async fn observe(&self) {}
+}
+
+impl Process {
+    /// Reads everything first and puts it in force only if all of it is sound.
+    async fn take(&self, by: &str) -> Result<Reloaded, OperationError> {
+        let refused = |error: &dyn std::fmt::Display| OperationError::Refused(error.to_string());
+        let old = self.config.load_full();
+        let file: PathBuf = old.file.clone();
+        let new = load_config(Some(&file), &self.args).map_err(|error| refused(&error))?;
+        let needs_restart = needs_restart(&old, &new);
+        if old
+            .authorities
+            .iter()
+            .map(|authority| (&authority.id, &authority.key))
+            .ne(new.authorities.iter().map(|authority| (&authority.id, &authority.key)))
+        {
+            return Err(refused(&"authorities and their keys change only with a restart; nothing was taken"));
+        }
+        let now = self.office.now();
+        let settings = settings::settings(&new, &self.issuing, &self.ledger, now).map_err(|error| refused(&error))?;
+        let zones = ZoneTable::new(new.zones.iter().cloned()).map_err(|error| refused(&error))?;
+        Keeper::check(&new.tls).map_err(|error| refused(&error))?;
+        let changed = changes(&old, &new, &self.office.settings(), &settings);
+        let policy_sha256 = settings.policy.hash().to_string();
+
+        let failed = |failure: chancery_authority::Failure| OperationError::Failed(failure.to_string());
+        self.office.replace_settings(settings, by).await.map_err(failed)?;
+        self.dialer.set_zones(zones);
+        self.clock.confirm();
+        self.config.store(Arc::new(new.clone()));
+        // The rest stands whatever becomes of this; a certificate that is served already goes on.
+        self.keeper.take(new.tls).await.map_err(|error| OperationError::Failed(error.to_string()))?;
+        Ok(Reloaded { changed, needs_restart, policy_sha256 })
+    }
+}
+
+fn authority_views(config: &Config, settings: &Settings, now: Timestamp) -> Vec<AuthorityView> {
+    let current = settings.authorities.iter().filter_map(|authority| {
+        let chain = authority.current(now).map(|(_, chain)| chain).or_else(|| authority.chains.first())?;
+        let development = config
+            .authorities
+            .iter()
+            .find(|configured| configured.id == authority.id)
+            .is_some_and(|found| found.development);
+        Some(AuthorityView {
+            id: authority.id.to_string(),
+            subject: show(chain.issuing().subject()),
+            not_after: chain.issuing().validity().not_after().to_string(),
+            development,
+        })
+    });
+    current.collect()
+}
+
+/// What a reload takes, one sentence each.
+fn changes(old: &Config, new: &Config, before: &Settings, after: &Settings) -> Vec<String> {
+    let mut changed = Vec::new();
+    if before.policy.hash() != after.policy.hash() {
+        changed.push(format!("policy: {} rules", after.policy.rules().len()));
+    }
+    let mut named = |what: &str, before: Vec<(String, String)>, after: Vec<(String, String)>| {
+        for (name, value) in &after {
+            match before.iter().find(|(other, _)| other == name) {
+                None => changed.push(format!("{what} {name} is new")),
+                Some((_, other)) if other != value => changed.push(format!("{what} {name} changed")),
+                Some(_) => {}
+            }
+        }
+        for (name, _) in before.iter().filter(|(name, _)| !after.iter().any(|(other, _)| other == name)) {
+            changed.push(format!("{what} {name} is gone"));
+        }
+    };
+    let profiles = |settings: &Settings| {
+        settings.profiles.iter().map(|(name, profile)| (name.clone(), profile.hash().to_string())).collect()
+    };
+    named("profile", profiles(before), profiles(after));
+    let directories =
+        |config: &Config| config.directories.iter().map(|(name, value)| (name.clone(), format!("{value:?}"))).collect();
+    named("directory", directories(old), directories(new));
+    let zones = |config: &Config| config.zones.iter().map(|zone| (zone.name.clone(), format!("{zone:?}"))).collect();
+    named("zone", zones(old), zones(new));
+    let chains = |settings: &Settings| {
+        let chains = settings.authorities.iter().map(|authority| {
+            let chains = authority.chains.iter().map(|chain| hex::encode(chain.issuing().der()));
+            (authority.id.to_string(), chains.collect::<Vec<_>>().join(" "))
+        });
+        chains.collect()
+    };
+    named("chain of authority", chains(before), chains(after));
+    if before.limits != after.limits {
+        changed.push("limits changed".to_owned());
+    }
+    if old.tls != new.tls {
+        changed.push("TLS certificate changed".to_owned());
+    }
+    changed
+}
+
+/// What stands differently in the file and is taken at the next start alone.
+fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let mut changed = Vec::new();
+    let mut tell = |differs: bool, what: &str| {
+        if differs {
+            changed.push(format!("{what} changed"));
+        }
+    };
+    tell(old.data != new.data, "data");
+    tell(old.listen != new.listen, "[listen]");
+    tell(old.passphrase != new.passphrase, "signer.passphrase");
+    tell(old.ledger.key != new.ledger.key, "ledger.key");
+    tell(old.ledger.origin != new.ledger.origin, "ledger.origin");
+    tell(old.log != new.log, "[log]");
+    let pools = |config: &Config| {
+        let validation = &config.validation;
+        (validation.at_once, validation.at_once_per_target, validation.connect_timeout, validation.lookup_timeout)
+    };
+    tell(pools(old) != pools(new), "[validation]: at_once, at_once_per_target, connect_timeout or lookup_timeout");
+    let listener = |config: &Config| {
+        let limits = &config.limits;
+        (
+            (limits.connections, limits.connections_per_address),
+            (limits.handshake_timeout, limits.header_timeout, limits.body_timeout, limits.stop_timeout),
+            (limits.new_accounts_per_address_per_hour, limits.orders_per_account_per_hour),
+        )
+    };
+    tell(listener(old) != listener(new), "[limits]: connections, timeouts or rates");
+    changed
+}

@@ -1,0 +1,311 @@
+//! What HTTPS serves with: a certificate from our own authority that renews itself, or one that was brought.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use aws_lc_rs::{
+    encoding::AsDer as _,
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},
+};
+use chancery_authority::{Office, Refusal, records::JobKind};
+use chancery_pki::{
+    NameSet, PublicKey, Timestamp,
+    certificate::{self, Certificate},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use tokio_rustls::rustls::{
+    self, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs as provider},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    config::v1::Tls,
+    files::{self, PRIVATE},
+};
+
+/// The file in the data folder that keeps our own certificate and its key.
+const KEPT: &str = "tls.pem";
+/// The part of its life that a certificate has left when it is renewed: a third.
+const RENEW_AT: u32 = 3;
+
+/// HTTPS has nothing to serve with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    /// Files that were brought cannot be read.
+    #[error("the TLS file {}: {why}", path.display())]
+    Brought {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The brought key can be read by others.
+    #[error("the TLS key {path} can be read by others (mode {mode:04o}); type: chmod 600 {path}", path = path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Our own authority refuses.
+    #[error(
+        "the server's own certificate was refused: {0}\nsee [tls] in the configuration, and the policy's rules for door own-tls"
+    )]
+    Refused(String),
+    /// Our own authority cannot issue now.
+    #[error("the server's own certificate could not be issued: {0}")]
+    Failed(String),
+    /// The file that keeps it cannot be written.
+    #[error("{}: {source}", path.display())]
+    Keep {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The TLS library refuses.
+    #[error("TLS cannot be set up: {0}")]
+    Library(String),
+}
+
+/// What HTTPS serves with, exchanged as a whole.
+#[derive(Debug)]
+pub(crate) struct Served {
+    current: ArcSwapOption<Current>,
+}
+
+/// A certificate with its key, ready for rustls.
+#[derive(Debug)]
+struct Current {
+    key: Arc<CertifiedKey>,
+    shown: Shown,
+}
+
+/// What people are told about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) own: bool,
+    pub(crate) names: Vec<String>,
+    pub(crate) not_after: Option<Timestamp>,
+}
+
+impl ResolvesServerCert for Served {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.current.load().as_ref().map(|current| Arc::clone(&current.key))
+    }
+}
+
+impl Served {
+    /// Nothing yet.
+    pub(crate) fn nothing() -> Arc<Self> {
+        Arc::new(Self { current: ArcSwapOption::empty() })
+    }
+
+    /// What is served with now.
+    pub(crate) fn shown(&self) -> Option<Shown> {
+        self.current.load().as_ref().map(|current| current.shown.clone())
+    }
+
+    fn put(&self, current: Current) {
+        self.current.store(Some(Arc::new(current)));
+    }
+}
+
+/// The TLS of the HTTPS listener: TLS 1.2 and 1.3, no tickets (resumption saves nothing here and
+/// would keep state), HTTP/2 and 1.1.
+pub(crate) fn server_config(served: Arc<Served>) -> Result<Arc<ServerConfig>, TlsError> {
+    let library = |error: rustls::Error| TlsError::Library(error.to_string());
+    let mut config = ServerConfig::builder_with_provider(crypto())
+        .with_safe_default_protocol_versions()
+        .map_err(library)?
+        .with_no_client_auth()
+        .with_cert_resolver(served);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+fn crypto() -> Arc<CryptoProvider> {
+    Arc::new(provider::default_provider())
+}
+
+/// Looks after what HTTPS serves with.
+pub(crate) struct Keeper {
+    served: Arc<Served>,
+    office: Office,
+    kept: PathBuf,
+    wanted: ArcSwap<Tls>,
+    /// One renewal at a time.
+    renewing: tokio::sync::Mutex<()>,
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("kept", &self.kept).finish_non_exhaustive()
+    }
+}
+
+impl Keeper {
+    pub(crate) fn new(served: Arc<Served>, office: Office, data: &Path, wanted: Tls) -> Self {
+        Self {
+            served,
+            office,
+            kept: data.join(KEPT),
+            wanted: ArcSwap::from_pointee(wanted),
+            renewing: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Looks whether these files could be served with, or these names asked for; changes nothing.
+    pub(crate) fn check(wanted: &Tls) -> Result<(), TlsError> {
+        match wanted {
+            Tls::Own { .. } => Ok(()),
+            Tls::Brought { certificate, key } => brought(certificate, key).map(drop),
+        }
+    }
+
+    /// Serves with what is wanted from now on: brought files are read again, an own certificate
+    /// that is kept and still good is taken, else a new one is issued.
+    pub(crate) async fn take(&self, wanted: Tls) -> Result<(), TlsError> {
+        let taken = match &wanted {
+            Tls::Brought { certificate, key } => {
+                self.served.put(brought(certificate, key)?);
+                None
+            }
+            Tls::Own { names, .. } => Some(names.clone()),
+        };
+        self.wanted.store(Arc::new(wanted));
+        let Some(names) = taken else { return Ok(()) };
+        if let Some((current, due)) = self.kept(&names) {
+            self.served.put(current);
+            self.owe(due).await;
+            return Ok(());
+        }
+        self.issue(&names).await
+    }
+
+    /// Does the renewal that is owed, if it still is.
+    pub(crate) async fn renew(&self) -> Result<(), TlsError> {
+        let wanted = self.wanted.load_full();
+        let Tls::Own { names, .. } = &*wanted else { return Ok(()) };
+        if let Some((_, due)) = self.kept(names)
+            && due > self.office.now()
+        {
+            self.owe(due).await;
+            return Ok(());
+        }
+        self.issue(names).await
+    }
+
+    async fn issue(&self, names: &NameSet) -> Result<(), TlsError> {
+        let _one = self.renewing.lock().await;
+        let failed = |error: &dyn fmt::Display| TlsError::Failed(error.to_string());
+        let unspecified = |_| TlsError::Failed("a TLS key could not be made".to_owned());
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(unspecified)?;
+        let pkcs8 = pair.to_pkcs8v1().map_err(unspecified)?;
+        let spki = pair.public_key().as_der().map_err(unspecified)?;
+        let key = PublicKey::from_spki(spki.as_ref()).map_err(|error| failed(&error))?;
+        let issued = self.office.issue_own_tls(names, &key).await.map_err(|refusal| match refusal {
+            Refusal::Rejected(rejection) => TlsError::Refused(rejection.to_string()),
+            Refusal::Failed(failure) => failed(&failure),
+        })?;
+        // Key and certificate in one file, so that a crash leaves no pair that does not fit.
+        let mut kept = Zeroizing::new(certificate::pem_block("PRIVATE KEY", pkcs8.as_ref()));
+        kept.push_str(&issued.pem());
+        files::replace(&self.kept, kept.as_bytes(), PRIVATE)
+            .map_err(|source| TlsError::Keep { path: self.kept.clone(), source })?;
+        let (current, due) = read_own(kept.as_bytes()).map_err(|why| failed(&why))?;
+        if let Some(shown) = current.shown.not_after {
+            tracing::info!(certificate.names = %names, certificate.not_after = %shown, "the server has a new certificate of its own");
+        }
+        self.served.put(current);
+        self.owe(due).await;
+        Ok(())
+    }
+
+    /// The certificate that is kept, with the time of its renewal, if it fits and is not yet due.
+    fn kept(&self, names: &NameSet) -> Option<(Current, Timestamp)> {
+        let kept = Zeroizing::new(fs::read(&self.kept).ok()?);
+        let (current, due) = match read_own(&kept) {
+            Ok(read) => read,
+            Err(why) => {
+                tracing::warn!(file = %self.kept.display(), why, "the kept certificate cannot be used; a new one is issued");
+                return None;
+            }
+        };
+        let leaf = Certificate::from_der(current.key.cert.first()?).ok()?;
+        let same_names = NameSet::new(leaf.names().iter().cloned()).is_ok_and(|held| held == *names);
+        let ours = self.office.settings().authorities.iter().any(|authority| {
+            authority
+                .chains
+                .iter()
+                .any(|chain| leaf.issuer() == chain.issuing().subject() && leaf.is_signed_by(chain.issuing().key()))
+        });
+        (same_names && ours && due > self.office.now()).then_some((current, due))
+    }
+
+    /// Owes the renewal. Where that cannot be stored now, the next start finds it out by itself.
+    async fn owe(&self, due: Timestamp) {
+        if let Err(error) = self.office.schedule(JobKind::RenewOwnTls, due).await {
+            tracing::warn!(%error, "the renewal of the server's own certificate could not be scheduled");
+        }
+    }
+}
+
+/// Reads a file of key and chain; also says when it is to be renewed.
+fn read_own(pem: &[u8]) -> Result<(Current, Timestamp), String> {
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| error.to_string())?;
+    let chain =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let leaf = chain.first().ok_or("there is no certificate in it")?;
+    let leaf = Certificate::from_der(leaf).map_err(|error| error.to_string())?;
+    let (from, to) = (leaf.validity().not_before(), leaf.validity().not_after());
+    let left = to.since(from) / RENEW_AT;
+    let shown = Shown { own: true, names: leaf.names().iter().map(ToString::to_string).collect(), not_after: Some(to) };
+    Ok((Current { key: certified(chain, key)?, shown }, to.before(left)))
+}
+
+/// Reads files that someone else renews.
+fn brought(certificate: &Path, key: &Path) -> Result<Current, TlsError> {
+    use std::os::unix::fs::MetadataExt as _;
+    let wrong = |path: &Path, why: String| TlsError::Brought { path: path.to_owned(), why };
+    let mode = fs::metadata(key).map_err(|error| wrong(key, error.to_string()))?.mode() & 0o7777;
+    // The group may read it, as Kubernetes mounts secrets.
+    if mode & 0o027 != 0 {
+        return Err(TlsError::Exposed { path: key.to_owned(), mode });
+    }
+    let pem = Zeroizing::new(fs::read(key).map_err(|error| wrong(key, error.to_string()))?);
+    let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| wrong(key, error.to_string()))?;
+    let pem = fs::read(certificate).map_err(|error| wrong(certificate, error.to_string()))?;
+    let chain = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| wrong(certificate, error.to_string()))?;
+    let leaf = chain.first().ok_or_else(|| wrong(certificate, "there is no certificate in it".to_owned()))?;
+    let leaf = Certificate::from_der(leaf).ok();
+    let shown = Shown {
+        own: false,
+        names: leaf.as_ref().map_or_else(
+            || vec![certificate.display().to_string()],
+            |leaf| leaf.names().iter().map(ToString::to_string).collect(),
+        ),
+        not_after: leaf.map(|leaf| leaf.validity().not_after()),
+    };
+    let key = certified(chain, private).map_err(|why| wrong(certificate, why))?;
+    Ok(Current { key, shown })
+}
+
+fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Arc<CertifiedKey>, String> {
+    let certified = CertifiedKey::from_der(chain, key, &crypto()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => "certificate and key do not belong together".to_owned(),
+        other => other.to_string(),
+    })?;
+    Ok(Arc::new(certified))
+}
