@@ -260,11 +260,7 @@ impl SledStore {
         let Opened { index, journal, active, frames, frontier, rebuilt } =
             open_files(&folder, &disk, origin, options.lock_wait)?;
         if let Some(report) = rebuilt {
-            tracing::warn!(
-                certificates = report.certificates,
-                accounts = report.accounts,
-                "the index is rebuilt"
-            );
+            tracing::warn!(certificates = report.certificates, accounts = report.accounts, "the index is rebuilt");
         }
         let size = frontier.size();
         let shared = Arc::new(Shared {

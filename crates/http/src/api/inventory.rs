@@ -47,7 +47,7 @@ pub(super) async fn certificates(
     query: Result<Query<CertificateFilter>, QueryRejection>,
 ) -> Result<Json<CertificateList>, ApiError> {
     let CertificateFilter { name, below, account, key_sha256, expires_before, pem, after, limit } = asked(query)?;
-    let wanted = wanted(&api.office, name, below, account, key_sha256, expires_before)?;
+    let wanted = wanted(&api.office, name, below, account.as_deref(), key_sha256, expires_before.as_deref())?;
     let after = parsed::<CertificateId>("after", after.as_deref(), "a certificate's id")?;
     let limit = page(limit)?;
     let found = api.office.certificates(&wanted, after, limit).await?;
@@ -114,11 +114,12 @@ fn wanted(
     office: &Office,
     name: Option<String>,
     below: Option<String>,
-    account: Option<String>,
+    account: Option<&str>,
     key_sha256: Option<String>,
-    expires_before: Option<String>,
+    expires_before: Option<&str>,
 ) -> Result<CertificateQuery, ApiError> {
-    let given = [&name, &below, &account, &key_sha256, &expires_before].into_iter().flatten().count();
+    let given = [name.as_deref(), below.as_deref(), account, key_sha256.as_deref(), expires_before];
+    let given = given.into_iter().flatten().count();
     if given > 1 {
         return Err(ApiError::invalid("name, below, account, key_sha256, expires_before: at most one of them"));
     }
@@ -134,7 +135,7 @@ fn wanted(
         let read = Name::dns(&below).map_err(|error| ApiError::invalid(format!("below: {error}")))?;
         return Ok(CertificateQuery::Suffix(read.to_string()));
     }
-    if let Some(account) = parsed::<AccountId>("account", account.as_deref(), "an account's id")? {
+    if let Some(account) = parsed::<AccountId>("account", account, "an account's id")? {
         return Ok(CertificateQuery::Account(account));
     }
     if let Some(key) = key_sha256 {
@@ -142,7 +143,7 @@ fn wanted(
         let digest = octets.ok_or_else(|| ApiError::invalid("key_sha256 has 64 hexadecimal digits"))?;
         return Ok(CertificateQuery::Key(SpkiDigest(digest)));
     }
-    if let Some(end) = parsed::<Timestamp>("expires_before", expires_before.as_deref(), "a time (RFC 3339)")? {
+    if let Some(end) = parsed::<Timestamp>("expires_before", expires_before, "a time (RFC 3339)")? {
         let now = office.now();
         return Ok(CertificateQuery::Expiring(now..end.max(now)));
     }

@@ -385,6 +385,29 @@ async fn what_was_counted_has_closed_labels() {
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
+thread_local! {
+    /// Where what this thread logs goes.
+    static LOG: Log = Log::default();
+}
+
+impl Log {
+    /// What this thread logs from now on. The subscriber is the whole process's: one of a thread's
+    /// own is asked about a line only if no other test came by that line first.
+    fn of_this_thread() -> Self {
+        static SUBSCRIBER: std::sync::Once = std::sync::Once::new();
+        SUBSCRIBER.call_once(|| {
+            let subscriber = tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::TRACE)
+                .with_ansi(false)
+                .with_writer(|| LOG.with(Self::clone))
+                .finish();
+            tracing::subscriber::set_global_default(subscriber).expect("no other test sets one");
+            tracing::callsite::rebuild_interest_cache();
+        });
+        LOG.with(Self::clone)
+    }
+}
+
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().expect("no panic").extend_from_slice(bytes);
@@ -398,14 +421,7 @@ impl std::io::Write for Log {
 
 #[tokio::test]
 async fn the_log_names_who_what_and_the_request_and_holds_no_token_no_nonce_and_no_line_of_a_clients() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let log = Log::of_this_thread();
     let door = Door::new();
     let client = door.client().await;
     let (url, order) = client.ready_order(&["a.test"]).await;
