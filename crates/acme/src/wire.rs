@@ -22,7 +22,7 @@ pub use authorization::{Authorization, AuthorizationUpdate, Challenge, Challenge
 pub use directory::{Directory, Meta};
 pub use order::{Finalize, NewOrder, NewOrderRejection, Order};
 pub use problem::{Problem, Subproblem};
-pub use revocation::Revoke;
+pub use revocation::{NotAReason, Revoke};
 
 /// An identifier (RFC 8555 §9.7.7, RFC 8738 §3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
