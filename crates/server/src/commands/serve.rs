@@ -388,10 +388,10 @@ fn observations(
     use std::sync::atomic::Ordering::Relaxed;
     let mut all = Observations::default();
     let connections = &process.connections;
-    all.gauge("connections_open", "HTTPS connections that are open", connections, |it| it.open());
-    all.counter("connections_accepted", "HTTPS connections accepted", connections, |it| it.accepted());
-    all.counter("connections_refused", "HTTPS connections turned away: too many", connections, |it| it.refused());
-    all.counter("tls_handshakes_failed", "TLS handshakes that failed", connections, |it| it.failed_handshakes());
+    all.gauge("connections_open", "HTTPS connections that are open", connections, Connections::open);
+    all.counter("connections_accepted", "HTTPS connections accepted", connections, Connections::accepted);
+    all.counter("connections_refused", "HTTPS connections turned away: too many", connections, Connections::refused);
+    all.counter("tls_handshakes_failed", "TLS handshakes that failed", connections, Connections::failed_handshakes);
     all.gauge("jobs_running", "Jobs under way", &process.jobs, |it| it.running.load(Relaxed));
     all.counter("jobs_done", "Jobs done", &process.jobs, |it| it.done.load(Relaxed));
     all.counter("jobs_failed", "Jobs that failed and were put off", &process.jobs, |it| it.failed.load(Relaxed));
