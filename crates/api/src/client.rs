@@ -185,7 +185,6 @@ impl Client {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "shaped for map_err")]
 fn unreadable(error: impl std::fmt::Display) -> ClientError {
     ClientError::Unreadable { why: error.to_string() }
 }

@@ -11,6 +11,8 @@ pub struct Status {
     pub started: String,
     /// Whether it issues; if not, why not, one sentence each.
     pub not_issuing: Vec<String>,
+    /// What an operator should see to before it hurts, one sentence each.
+    pub alarms: Vec<String>,
     /// Its ACME directories.
     pub directories: Vec<DirectoryView>,
     /// Its issuing authorities.

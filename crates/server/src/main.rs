@@ -12,6 +12,7 @@ mod config;
 mod exit;
 mod files;
 mod listeners;
+mod observations;
 mod operator;
 mod output;
 mod system;

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -25,6 +26,9 @@ use crate::{
     workers::Counts,
 };
 
+/// How long before its end the alarm about the server's own certificate is raised.
+const TLS_ALARM: Duration = Duration::from_secs(7 * 86_400);
+
 /// The running process.
 pub(crate) struct Process {
     pub(crate) office: Office,
@@ -40,6 +44,8 @@ pub(crate) struct Process {
     pub(crate) args: ServeArgs,
     pub(crate) config: ArcSwap<Config>,
     pub(crate) started: Timestamp,
+    /// What reading everything that is stored found.
+    pub(crate) scrubbed: ArcSwap<Vec<String>>,
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
 }
@@ -96,6 +102,7 @@ impl Operator for Process {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started.to_string(),
             not_issuing: self.not_issuing().await,
+            alarms: self.alarms(),
             directories: settings
                 .directories
                 .values()
@@ -148,6 +155,68 @@ impl Operator for Process {
 }
 
 impl Process {
+    /// What an operator should see to before it hurts.
+    pub(crate) fn alarms(&self) -> Vec<String> {
+        let now = self.office.now();
+        let settings = self.office.settings();
+        let mut alarms: Vec<String> = self.scrubbed.load().as_ref().clone();
+        for authority in &settings.authorities {
+            if let Some(end) = authority.ends().filter(|end| now.after(settings.limits.issuer_alarm) > *end) {
+                alarms.push(format!(
+                    "the issuing certificate of authority {} ends at {end}: have the root sign a new one \
+                     (chancery authority csr), since nothing is issued beyond it",
+                    authority.id
+                ));
+            }
+        }
+        if let Some((shown, end)) = self.served.shown().and_then(|shown| shown.not_after.map(|end| (shown, end)))
+            && now.after(TLS_ALARM) > end
+        {
+            let who =
+                if shown.own { "renewing it has failed so far, see the log" } else { "bring a new one and reload" };
+            alarms.push(format!("the server's own TLS certificate ends at {end}: {who}"));
+        }
+        alarms
+    }
+
+    /// Reads everything that is stored and remembers what does not read or does not fit. For a
+    /// thread of its own: it takes as long as it takes.
+    pub(crate) fn scrub(&self) {
+        let scrubbed = self.store.scrub(self.office.now());
+        if scrubbed.is_clean() {
+            let leaves = scrubbed.ledger.as_ref().map_or(0, |report| report.size);
+            tracing::info!(
+                ledger.size = leaves,
+                index.entries = scrubbed.index_entries,
+                "everything that is stored reads well"
+            );
+            return;
+        }
+        let mut found = Vec::new();
+        match &scrubbed.ledger {
+            Ok(report) => found.extend(
+                report
+                    .findings
+                    .iter()
+                    .map(|finding| format!("the ledger is damaged: {finding}; restore it from a backup")),
+            ),
+            Err(damage) => found.push(format!("the ledger is damaged: {damage}; restore it from a backup")),
+        }
+        if let Err(damage) = &scrubbed.index {
+            found.push(format!("the index is damaged: {damage}; make it anew: chancery store rebuild"));
+        }
+        if !scrubbed.missing.is_empty() {
+            let count = scrubbed.missing.len();
+            found.push(format!(
+                "the index has lost {count} certificates that the ledger holds; make it anew: chancery store rebuild"
+            ));
+        }
+        for what in &found {
+            tracing::error!("{what}");
+        }
+        self.scrubbed.store(Arc::new(found));
+    }
+
     /// Reads everything first and puts it in force only if all of it is sound.
     async fn take(&self, by: &str) -> Result<Reloaded, OperationError> {
         let refused = |error: &dyn std::fmt::Display| OperationError::Refused(error.to_string());
@@ -166,6 +235,7 @@ impl Process {
         let now = self.office.now();
         let settings = settings::settings(&new, &self.issuing, &self.ledger, now).map_err(|error| refused(&error))?;
         let zones = ZoneTable::new(new.zones.iter().cloned()).map_err(|error| refused(&error))?;
+        settings::own_certificate_is_allowed(&new, &settings, now).map_err(|error| refused(&error))?;
         Keeper::check(&new.tls).map_err(|error| refused(&error))?;
         let changed = changes(&old, &new, &self.office.settings(), &settings);
         let policy_sha256 = settings.policy.hash().to_string();
@@ -176,7 +246,9 @@ impl Process {
         self.clock.confirm();
         self.config.store(Arc::new(new.clone()));
         // The rest stands whatever becomes of this; a certificate that is served already goes on.
-        self.keeper.take(new.tls).await.map_err(|error| OperationError::Failed(error.to_string()))?;
+        self.keeper.take(new.tls).await.map_err(|error| {
+            OperationError::Failed(format!("policy, profiles, directories and zones are in force, but: {error}"))
+        })?;
         Ok(Reloaded { changed, needs_restart, policy_sha256 })
     }
 }

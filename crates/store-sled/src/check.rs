@@ -95,6 +95,34 @@ fn verify_folder<V: Visit<Error = Infallible>>(
     Ok((walker.finish(), own.map(|own| own.note)))
 }
 
+/// How far a store has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Leaves of its ledger.
+    pub leaves: u64,
+    /// Those of them that are in bundles already.
+    pub in_bundles: u64,
+    /// How many its last checkpoint covers.
+    pub checkpoint: Option<u64>,
+}
+
+/// How far the store in `path` has come, up to the last synced frame. Works beside a running server
+/// and changes nothing.
+///
+/// # Errors
+///
+/// [`OpenError`] where the files cannot be brought together.
+pub fn position(path: &Path) -> Result<Position, OpenError> {
+    let folder = Folder::new(path);
+    folder.check()?;
+    folder.origin()?;
+    let checkpoint = folder::read_checkpoint(&folder)?.map(|kept| kept.tree_size);
+    let contents = walk::contents(&folder, true)?;
+    let in_bundles = contents.swept();
+    let rest = u64::try_from(contents.rest.len()).unwrap_or(u64::MAX);
+    Ok(Position { leaves: in_bundles + rest, in_bundles, checkpoint })
+}
+
 /// One leaf of the store in `path`, up to the last synced frame; `None` past the end. Works beside a
 /// running server and changes nothing.
 ///

@@ -4,13 +4,16 @@ use std::path::Path;
 
 use chancery_authority::ports::Clock as _;
 use chancery_pki::distinguished_name::show;
+use chancery_store_sled::check::{self as store_check, Position};
 
+use super::serve::STORE;
 use crate::{
-    config,
+    config::{self, v1},
     exit::{Exit, Failed, Outcome},
     files,
     output::{Mark, marked},
     system::SystemClock,
+    tls::Keeper,
     wiring::{chains, keys, settings},
 };
 
@@ -43,15 +46,38 @@ pub(crate) fn run(config: Option<&Path>) -> Outcome {
                 });
                 tell(&format!("chain {}", authority.id), found.map_err(|error| error.to_string()))?;
             }
+            // Only once the parts are sound can the whole be asked.
+            if let Ok(settings) = settings::settings(&config, &loaded.issuing, &loaded.ledger, now) {
+                let allowed = settings::own_certificate_is_allowed(&config, &settings, now);
+                let shown = match &config.tls {
+                    v1::Tls::Own { names, .. } => format!("from our own authority for {names}"),
+                    v1::Tls::Brought { certificate, .. } => certificate.display().to_string(),
+                };
+                let files = Keeper::check(&config.tls).map_err(|error| error.to_string());
+                tell("TLS", files.and_then(|()| allowed.map_err(|error| error.to_string())).map(|()| shown))?;
+            }
         }
         Err(error) => tell("keys", Err(error.to_string()))?,
     }
     let policy = settings::policy(&config.policy)
         .map(|policy| format!("{} with {} rules", config.policy.display(), policy.rules().len()));
     tell("policy", policy.map_err(|error| error.to_string()))?;
+    tell("store", store(&config.data.join(STORE)))?;
     match wrong {
         0 => Ok(Exit::Ok),
         1 => Err(Failed::refused("the server would not start: one thing does not fit")),
         n => Err(Failed::refused(format_args!("the server would not start: {n} things do not fit"))),
     }
+}
+
+/// How far the store has come, beside a running server too.
+fn store(path: &Path) -> Result<String, String> {
+    if !path.exists() {
+        return Ok("none yet; the first start makes it".to_owned());
+    }
+    let position = store_check::position(path).map_err(|error| error.to_string())?;
+    let Position { leaves, in_bundles, checkpoint } = position;
+    let sealed =
+        checkpoint.map_or_else(|| "no checkpoint yet".to_owned(), |size| format!("the last checkpoint covers {size}"));
+    Ok(format!("{leaves} records, {in_bundles} of them in bundles; {sealed}"))
 }

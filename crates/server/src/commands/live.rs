@@ -29,6 +29,9 @@ pub(crate) fn status(config: Option<&Path>, output: Format) -> Outcome {
     for why in &status.not_issuing {
         marked(Mark::Bad, why)?;
     }
+    for alarm in &status.alarms {
+        marked(Mark::Note, alarm)?;
+    }
     for directory in &status.directories {
         line(format!(
             "directory    {}   {}   profiles {}",

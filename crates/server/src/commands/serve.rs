@@ -3,6 +3,7 @@
 use std::{num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use axum::{extract::State, routing::get};
 use chancery_acme::urls::Urls;
 use chancery_api::SOCKET_NAME;
 use chancery_authority::{
@@ -25,7 +26,7 @@ use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
@@ -37,10 +38,11 @@ use crate::{
     exit::{Exit, Failed, Outcome},
     files,
     listeners::{Connections, Https, Local, Plain, Stop, Timeouts, bind},
+    observations,
     operator::{Process, load_config},
     output::line,
     system::{SystemClock, SystemEntropy, TrustedClock},
-    telemetry::{self, Kind, Observations},
+    telemetry,
     tls::{self, Keeper, Served},
     wiring::{keys, settings},
     workers::{Counts, Workers},
@@ -50,6 +52,10 @@ use crate::{
 pub(crate) const STORE: &str = "store";
 /// Most connections to the listener for health and metrics.
 const PLAIN_CONNECTIONS: usize = 64;
+/// Between two times that alarms are logged.
+const ALARMS_EVERY: Duration = Duration::from_secs(6 * 3_600);
+/// How long the checkpoint at the end may take.
+const LAST_CHECKPOINT: Duration = Duration::from_secs(5);
 /// Between two tries to record what is in force, when the disk was full at the start.
 const RECORD_AGAIN: Duration = Duration::from_secs(30);
 
@@ -108,6 +114,7 @@ async fn start(
     let loading = config.clone();
     let keys = blocking(move || keys::load(&loading)).await?.map_err(Failed::refused)?;
     let settings = settings::settings(&config, &keys.issuing, &keys.ledger, started).map_err(Failed::refused)?;
+    settings::own_certificate_is_allowed(&config, &settings, started).map_err(Failed::refused)?;
     let dialer = dialer(&config, &https, plain.as_ref())?;
     let validator = NetworkValidator::new(dialer.clone(), validation(&config.validation)).map_err(Failed::failed)?;
     let validated = validator.counters();
@@ -146,10 +153,11 @@ async fn start(
         args,
         config: ArcSwap::from_pointee(config.clone()),
         started,
+        scrubbed: ArcSwap::default(),
         reloading: tokio::sync::Mutex::new(()),
     });
     metrics.register(|registry| {
-        registry.register_collector(Box::new(observations(&process, &dialer, &validated)));
+        registry.register_collector(Box::new(observations::of(&process, &dialer, &validated)));
     });
 
     let stop = Stop::new();
@@ -157,6 +165,7 @@ async fn start(
     let api = api::router(ApiState::new(office.clone(), Arc::clone(&process) as _, Arc::clone(&metrics)));
     let local = Local::bind(&config.data.join(SOCKET_NAME)).map_err(Failed::failed)?;
     let acme = acme::router(AcmeState::new(office.clone(), Arc::clone(&metrics), acme_settings(&config)));
+    let acme = acme.route("/", get(front_page).with_state(Arc::clone(&process)));
     let https = Https {
         tcp: https,
         tls: tls::server_config(served).map_err(Failed::failed)?,
@@ -178,6 +187,8 @@ async fn start(
     let workers = Workers { office, keeper, validations_at_once: config.validation.at_once, counts: jobs };
     let workers = tokio::spawn(workers.run(stopped, config.limits.stop_timeout));
     tell(&config)?;
+    let watched = Arc::clone(&process);
+    tokio::task::spawn_blocking(move || watched.scrub());
     Ok(Running { process, stop, workers, stop_workers })
 }
 
@@ -187,6 +198,7 @@ impl Running {
         // A manager that does not listen is none of our business.
         let _ = sd_notify::notify(false, &[NotifyState::Ready]);
         let mut watchdog = watchdog();
+        let mut alarms = interval(ALARMS_EVERY);
         loop {
             tokio::select! {
                 why = store.failed() => {
@@ -205,6 +217,11 @@ impl Running {
                         let _ = self.process.reload("SIGHUP").await;
                     }
                 },
+                _ = alarms.tick() => {
+                    for alarm in self.process.alarms() {
+                        tracing::warn!("{alarm}");
+                    }
+                }
                 () = watchdog.tick() => {
                     let _ = sd_notify::notify(false, &[NotifyState::Watchdog]);
                 }
@@ -219,6 +236,13 @@ impl Running {
         let (finished, _) = tokio::join!(self.stop.stop(limits.stop_timeout), self.workers);
         if !finished {
             tracing::warn!("some requests took too long and were cut off");
+        }
+        // So that everything up to the end is sealed.
+        let office = &self.process.office;
+        if let Some(ledger) = &office.settings().ledger
+            && let Ok(Err(error)) = timeout(LAST_CHECKPOINT, office.checkpoint_now(ledger)).await
+        {
+            tracing::debug!(%error, "no last checkpoint");
         }
     }
 }
@@ -360,6 +384,16 @@ fn acme_settings(config: &Config) -> AcmeSettings {
     }
 }
 
+/// For whoever opens the URL in a browser.
+async fn front_page(State(process): State<Arc<Process>>) -> String {
+    let url = process.config.load().listen.url.clone();
+    let mut page = String::from("Chancery, a certificate authority (ACME, RFC 8555)\n\n");
+    for name in process.office.settings().directories.keys() {
+        page.push_str(&format!("directory  {}\n", Urls::new(&url, name).directory()));
+    }
+    page
+}
+
 /// Says where everything is and what to type next.
 fn tell(config: &Config) -> Result<(), Failed> {
     let directories: Vec<String> =
@@ -377,86 +411,4 @@ fn tell(config: &Config) -> Result<(), Failed> {
         line("             (clients must trust the root: REQUESTS_CA_BUNDLE=root.pem)")?;
     }
     line(format!("  status     chancery status --config {}", config.file.display()))
-}
-
-/// What /metrics shows beside what `http` counts itself.
-fn observations(
-    process: &Arc<Process>,
-    dialer: &Dialer,
-    validated: &Arc<chancery_validation::Counters>,
-) -> Observations {
-    use std::sync::atomic::Ordering::Relaxed;
-    let mut all = Observations::default();
-    let connections = &process.connections;
-    all.gauge("connections_open", "HTTPS connections that are open", connections, Connections::open);
-    all.counter("connections_accepted", "HTTPS connections accepted", connections, Connections::accepted);
-    all.counter("connections_refused", "HTTPS connections turned away: too many", connections, Connections::refused);
-    all.counter("tls_handshakes_failed", "TLS handshakes that failed", connections, Connections::failed_handshakes);
-    all.gauge("jobs_running", "Jobs under way", &process.jobs, |it| it.running.load(Relaxed));
-    all.counter("jobs_done", "Jobs done", &process.jobs, |it| it.done.load(Relaxed));
-    all.counter("jobs_failed", "Jobs that failed and were put off", &process.jobs, |it| it.failed.load(Relaxed));
-    let store = &process.store;
-    all.counter("store_commits", "Commits kept", store, |it| it.metrics().commits.load(Relaxed));
-    all.counter("store_commits_refused", "Commits refused: conflicts, limits", store, |it| {
-        it.metrics().refused.load(Relaxed)
-    });
-    all.counter("store_commits_busy", "Commits turned away: too many wait", store, |it| {
-        it.metrics().busy.load(Relaxed)
-    });
-    all.counter("store_groups", "Groups of commits written", store, |it| it.metrics().groups.load(Relaxed));
-    all.counter("store_syncs", "Syncs of the journal", store, |it| it.metrics().syncs.load(Relaxed));
-    all.counter("store_written_bytes", "Octets written to the journal", store, |it| {
-        it.metrics().written_bytes.load(Relaxed)
-    });
-    all.counter("store_sweeps", "Sweeps finished", store, |it| it.metrics().sweeps.load(Relaxed));
-    all.counter("store_sweeps_failed", "Sweeps that failed", store, |it| it.metrics().failed_sweeps.load(Relaxed));
-    all.counter("store_sweep_milliseconds", "Time spent in sweeps", store, |it| it.metrics().sweep_ms.load(Relaxed));
-    all.gauge("store_queued", "Commits that wait", store, |it| it.metrics().queued.load(Relaxed));
-    all.gauge("store_journal_bytes", "Octets of journal on the disk", store, |it| {
-        it.metrics().journal_bytes.load(Relaxed)
-    });
-    all.gauge("store_overlay_bytes", "Octets not swept yet", store, |it| it.metrics().overlay_bytes.load(Relaxed));
-    all.gauge("store_free_bytes", "Octets free on the disk, as last seen", store, |it| {
-        it.metrics().free_bytes.load(Relaxed)
-    });
-    all.gauge("store_low_space", "1 while the disk is too full for issuance", store, |it| {
-        it.metrics().low_space.load(Relaxed)
-    });
-    for kind in chancery_acme::challenge::ChallengeKind::ALL {
-        let name = kind.as_str().replace('-', "_");
-        let of = move |it: &chancery_validation::Counters| {
-            [it.of(kind).looks.value(), it.of(kind).valid.value(), it.of(kind).failed.value(), it.of(kind).busy.value()]
-        };
-        all.counter(format!("validation_{name}_looks"), "Looks at challenges", validated, move |it| of(it)[0]);
-        all.counter(format!("validation_{name}_valid"), "Challenges found fulfilled", validated, move |it| of(it)[1]);
-        all.counter(format!("validation_{name}_failed"), "Challenges found not fulfilled", validated, move |it| {
-            of(it)[2]
-        });
-        all.counter(format!("validation_{name}_busy"), "Looks turned away: too many", validated, move |it| of(it)[3]);
-    }
-    let dialer = Arc::new(dialer.clone());
-    all.counter("egress_lookups", "DNS lookups", &dialer, |it| it.counters().lookups.value());
-    all.counter("egress_lookups_failed", "DNS lookups that no server answered", &dialer, |it| {
-        it.counters().lookups_failed.value()
-    });
-    all.counter("egress_connected", "Connections made", &dialer, |it| it.counters().connected.value());
-    all.counter("egress_failed", "Dials that failed", &dialer, |it| it.counters().failed.value());
-    all.counter("egress_refused", "Addresses that the guard refused", &dialer, |it| it.counters().refused.value());
-    all.gauge("clock_trusted", "1 while the clock is trusted", &process.clock, |it| u64::from(it.check().is_ok()));
-    let seconds = |end: Option<Timestamp>| end.map_or(0, |end| u64::try_from(end.unix_seconds()).unwrap_or(0));
-    let office = Arc::new(process.office.clone());
-    all.gauge(
-        "issuer_not_after_seconds",
-        "When the first issuing authority ends, in Unix seconds",
-        &office,
-        move |it| seconds(it.settings().authorities.iter().filter_map(|authority| authority.ends()).min()),
-    );
-    all.gauge(
-        "tls_not_after_seconds",
-        "When the server's certificate ends, in Unix seconds",
-        &process.served,
-        move |it| seconds(it.shown().and_then(|shown| shown.not_after)),
-    );
-    all.add(Kind::Gauge, "process_resident_memory_bytes", "Octets of memory", telemetry::resident_bytes);
-    all
 }

@@ -74,6 +74,12 @@ pub(crate) enum WiringError {
     /// The policy.
     #[error("the policy is not taken:\n{0}")]
     Policy(chancery_policy::PolicyErrors),
+    /// The policy does not allow the server's own certificate.
+    #[error(
+        "the policy does not allow the server's own certificate: {0}\n\
+         add a rule like: allow {{ names: [HOST] }} for {{ door: own-tls }}, or bring a certificate, see [tls]"
+    )]
+    OwnCertificate(String),
     /// The block list.
     #[error("{}: {source}", path.display())]
     BlockList {

@@ -8,10 +8,10 @@ use chancery_authority::{
     settings::{Authority, Directory, Limits, OwnTls, Settings},
 };
 use chancery_pki::{
-    PublicKey, Timestamp,
+    KeyKind, PublicKey, Timestamp,
     key::{BlockList, SignatureAlgorithm},
 };
-use chancery_policy::{Format, Policy};
+use chancery_policy::{Format, Outcome, Policy, Request, Requester};
 
 use super::{WiringError, chains, read_text};
 use crate::config::{Config, v1};
@@ -74,6 +74,26 @@ pub(crate) fn settings(
         }),
         limits: limits(&config.limits, &config.validation),
     })
+}
+
+/// Whether the policy lets the server have the certificate that it serves with. Without that the
+/// next renewal would fail, long after whoever changed the policy has gone home.
+pub(crate) fn own_certificate_is_allowed(
+    config: &Config,
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<(), WiringError> {
+    let v1::Tls::Own { names, profile, authority: _ } = &config.tls else { return Ok(()) };
+    let lifetime = settings.profiles.get(profile).map(|profile| profile.lifetime());
+    let decision = settings.policy.evaluate(&Request {
+        requester: &Requester::own_tls(),
+        names,
+        profile,
+        key: Some(KeyKind::P256),
+        lifetime,
+        now,
+    });
+    if decision.outcome == Outcome::Allow { Ok(()) } else { Err(WiringError::OwnCertificate(decision.explain())) }
 }
 
 fn directory_settings(directory: &v1::Directory) -> Directory {

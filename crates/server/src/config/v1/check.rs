@@ -479,7 +479,7 @@ fn check_validation(source: &Source, spec: spec::ValidationSpec) -> Checked<Vali
         time: between(source, time.as_ref(), second * 30, second, MINUTE * 5)?,
         answer_wait: between(source, answer_wait.as_ref(), second * 5, Duration::ZERO, second * 30)?,
         at_once: number(source, at_once, 256, 1, 16_384)?,
-        at_once_per_target: number(source, at_once_per_target, 16, 1, 16_384)?,
+        at_once_per_target: number(source, at_once_per_target, 64, 1, 16_384)?,
         connect_timeout: between(source, connect_timeout.as_ref(), second * 5, Duration::from_millis(10), MINUTE)?,
         lookup_timeout: between(source, lookup_timeout.as_ref(), second * 5, Duration::from_millis(10), MINUTE)?,
     })
