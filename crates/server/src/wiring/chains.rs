@@ -57,3 +57,65 @@ fn load_one(
     }
     Ok(chain)
 }
+
+#[cfg(test)]
+mod tests {
+    use chancery_authority::ports::Clock as _;
+
+    use super::*;
+    use crate::system::SystemClock;
+
+    /// A self-signed CA and its key, valid or ended.
+    fn self_signed(ended: bool) -> (String, PublicKey) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Toy");
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(if ended { 2021 } else { 2120 }, 1, 1);
+        let pem = params.self_signed(&key).unwrap().pem();
+        let spki = rcgen::PublicKeyData::subject_public_key_info(&key);
+        (pem, PublicKey::from_spki(&spki).unwrap())
+    }
+
+    fn authority(folder: &Path, files: &[(&str, &str)], development: bool) -> v1::Authority {
+        for (name, pem) in files {
+            std::fs::write(folder.join(name), pem).unwrap();
+        }
+        v1::Authority {
+            id: "issuing".parse().unwrap(),
+            key: folder.join("issuing.key"),
+            chains: files.iter().map(|(name, _)| folder.join(name)).collect(),
+            development,
+        }
+    }
+
+    #[test]
+    fn a_self_signed_issuer_is_refused_outside_development_and_taken_within() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pem, key) = self_signed(false);
+        let now = SystemClock.now();
+        let error = load(&authority(folder.path(), &[("a.pem", &pem)], false), &key, now).unwrap_err();
+        assert!(matches!(error, WiringError::SelfSigned { .. }), "{error}");
+        assert!(error.to_string().contains("is self-signed"), "{error}");
+        assert_eq!(load(&authority(folder.path(), &[("a.pem", &pem)], true), &key, now).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_chain_that_has_ended_is_refused_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pem, key) = self_signed(true);
+        let error = load(&authority(folder.path(), &[("a.pem", &pem)], true), &key, SystemClock.now()).unwrap_err();
+        assert!(error.to_string().contains("ended at 2021-01-01"), "{error}");
+    }
+
+    #[test]
+    fn an_authority_without_a_chain_is_told_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut missing = authority(folder.path(), &[], true);
+        missing.chains.push(folder.path().join("none.pem"));
+        let error = load(&missing, &self_signed(false).1, SystemClock.now()).unwrap_err().to_string();
+        assert!(error.contains("chancery authority csr") && error.contains("none.pem"), "{error}");
+    }
+}

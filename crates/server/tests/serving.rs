@@ -1,0 +1,477 @@
+//! The real binary as an operator meets it: starts, stops, refusals, reloads, backups.
+//! What ACME clients see is in tests/interop and tests/conformance.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+    path::Path,
+    process::Output,
+    time::Duration,
+};
+
+use chancery_harness::{
+    Result,
+    client::{Client, authorizations, b64, challenge, csr},
+    responder::Responder,
+    server::{POLICY, Server, Setup, free_port},
+};
+use serde_json::{Value, json};
+
+fn error_of(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+async fn json_of(server: &Server, arguments: &[&str]) -> Result<Value> {
+    let mut arguments = arguments.to_vec();
+    arguments.extend(["--output", "json"]);
+    Ok(serde_json::from_str(&server.printed(&arguments).await?)?)
+}
+
+/// A certificate for one name, over http-01.
+async fn obtain(client: &mut Client, responder: &Responder, name: &str) -> Result<String> {
+    let order = client.new_order(&[name]).await?.expect_status(201)?;
+    for url in authorizations(&order.json()) {
+        let authorization = client.read(&url).await?.expect_status(200)?;
+        let (url, token) = challenge(&authorization.json(), "http-01")?;
+        responder.put(&token, client.key_authorization(&token));
+        client.post(&url, &json!({})).await?.expect_status(200)?;
+    }
+    let finalized =
+        client.post(&order.text("finalize")?, &json!({ "csr": b64(csr(&[name])?) })).await?.expect_status(200)?;
+    let pem = client.read(&finalized.text("certificate")?).await?.expect_status(200)?;
+    Ok(String::from_utf8(pem.body.to_vec())?)
+}
+
+#[tokio::test]
+async fn a_server_starts_says_where_it_is_answers_and_stops_in_order() -> Result<()> {
+    let mut server = Server::start(&Setup::default()).await?;
+    let status = json_of(&server, &["status"]).await?;
+    assert_eq!(status["directories"][0]["url"], server.directory());
+    assert_eq!(status["not_issuing"], json!([]));
+    assert_eq!(status["tls"]["names"], json!(["localhost"]));
+    let socket = server.path().join("chancery.sock");
+    let metadata = fs::symlink_metadata(&socket)?;
+    assert!(metadata.file_type().is_socket());
+    assert_eq!(metadata.mode() & 0o777, 0o600);
+    assert!(server.stop().await?.success());
+    assert!(!socket.exists(), "the socket goes with the server");
+    let log = fs::read_to_string(server.log())?;
+    assert!(log.contains(&server.directory()) && log.contains("certbot certonly"), "{log}");
+    let output = server.command(&["status"]).await?;
+    assert_eq!(output.status.code(), Some(4), "{}", error_of(&output));
+    Ok(())
+}
+
+#[tokio::test]
+async fn its_own_certificate_outlives_a_restart_and_is_replaced_when_another_name_is_wanted() -> Result<()> {
+    let mut server = Server::start(&Setup::default()).await?;
+    let kept = fs::read(server.path().join("tls.pem"))?;
+    assert_eq!(fs::metadata(server.path().join("tls.pem"))?.mode() & 0o777, 0o600);
+    server.stop().await?;
+    server.serve().await?;
+    assert_eq!(fs::read(server.path().join("tls.pem"))?, kept, "a restart issues nothing needlessly");
+
+    let policy = POLICY.replace("[localhost]", "[localhost, other.test]");
+    fs::write(server.path().join("policy.yaml"), policy)?;
+    let config = fs::read_to_string(server.configuration())?;
+    fs::write(server.configuration(), config + "\n[tls]\nnames = [\"localhost\", \"other.test\"]\n")?;
+    let reloaded = json_of(&server, &["reload"]).await?;
+    assert!(reloaded["changed"].to_string().contains("TLS certificate changed"), "{reloaded}");
+    assert_ne!(fs::read(server.path().join("tls.pem"))?, kept);
+    let status = json_of(&server, &["status"]).await?;
+    assert_eq!(status["tls"]["names"], json!(["localhost", "other.test"]));
+    server.client().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_kept_certificate_that_is_damaged_is_issued_anew_at_the_start() -> Result<()> {
+    let mut server = Server::start(&Setup::default()).await?;
+    fs::write(server.path().join("tls.pem"), "damaged")?;
+    server.kill().await?;
+    server.serve().await?;
+    server.client().await?;
+    assert!(fs::read_to_string(server.path().join("tls.pem"))?.contains("BEGIN CERTIFICATE"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn its_own_certificate_is_renewed_by_its_stored_job_while_connections_go_on() -> Result<()> {
+    let mut server = Server::prepare(&Setup::default()).await?;
+    let short = "\n[[profile]]\nname = \"short\"\nlifetime = \"9s\"\nlifetime_min = \"1s\"\nbackdate = \"0s\"\n[tls]\nprofile = \"short\"\n";
+    let config = fs::read_to_string(server.configuration())?;
+    fs::write(server.configuration(), config + short)?;
+    server.serve().await?;
+    let mut client = server.client().await?;
+    let first = json_of(&server, &["status"]).await?["tls"]["not_after"].clone();
+    // Two thirds of nine seconds; each look takes a process, so this is no busy loop.
+    let renewed = async {
+        while json_of(&server, &["status"]).await?["tls"]["not_after"] == first {}
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    tokio::time::timeout(Duration::from_secs(30), renewed).await.map_err(|_| "it was not renewed")??;
+    let listed = json_of(&server, &["certificate", "list", "--name", "localhost"]).await?;
+    assert!(listed.as_array().is_some_and(|all| all.len() >= 2), "{listed}");
+    client.new_order(&["old-connection.test"]).await?.expect_status(201)?;
+    server.client().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_brought_certificate_is_served_and_one_that_does_not_fit_is_refused() -> Result<()> {
+    let mut server = Server::prepare(&Setup::default()).await?;
+    let folder = server.scratch("brought")?;
+    let made = |name: &str| {
+        let key = rcgen::KeyPair::generate()?;
+        let certificate = rcgen::CertificateParams::new(vec![name.to_owned()])?.self_signed(&key)?;
+        fs::write(folder.join(format!("{name}.pem")), certificate.pem())?;
+        fs::write(folder.join(format!("{name}.key")), key.serialize_pem())?;
+        fs::set_permissions(folder.join(format!("{name}.key")), fs::Permissions::from_mode(0o600))?;
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    made("localhost")?;
+    made("other")?;
+    let config = fs::read_to_string(server.configuration())?;
+    let tls = |certificate: &str, key: &str| {
+        let path = |name: &str| folder.join(name).display().to_string();
+        format!("{config}\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n", path(certificate), path(key))
+    };
+    fs::write(server.configuration(), tls("localhost.pem", "other.key"))?;
+    let output = server.command(&["check"]).await?;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("do not belong together"));
+    fs::write(server.configuration(), tls("localhost.pem", "localhost.key"))?;
+    server.serve().await?;
+    assert_eq!(json_of(&server, &["status"]).await?["tls"]["own"], json!(false));
+    fs::set_permissions(folder.join("localhost.key"), fs::Permissions::from_mode(0o644))?;
+    let output = server.command(&["reload"]).await?;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(error_of(&output).contains("chmod 600"), "{}", error_of(&output));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_folder_is_refused_in_one_sentence() -> Result<()> {
+    let server = Server::start(&Setup::default()).await?;
+    let other = format!("127.0.0.1:{}", free_port().await?);
+    let output = server.command(&["serve", "--listen", &other]).await?;
+    assert_eq!(output.status.code(), Some(1));
+    let error = error_of(&output);
+    let last = error.lines().last().unwrap_or_default();
+    assert!(last.starts_with("chancery:") && last.contains("in use by another process"), "{error}");
+    json_of(&server, &["status"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn folders_and_keys_that_others_can_read_are_refused_with_what_to_type() -> Result<()> {
+    let server = Server::prepare(&Setup::default()).await?;
+    let cases: [(&str, u32, u32); 3] =
+        [("", 0o700, 0o755), ("keys/issuing.key", 0o600, 0o640), ("passphrase", 0o600, 0o644)];
+    for (name, good, bad) in cases {
+        let path = server.path().join(name);
+        fs::set_permissions(&path, fs::Permissions::from_mode(bad))?;
+        let output = server.command(&["serve"]).await?;
+        assert_eq!(output.status.code(), Some(3), "{name}: {}", error_of(&output));
+        assert!(error_of(&output).contains("chmod"), "{name}: {}", error_of(&output));
+        fs::set_permissions(&path, fs::Permissions::from_mode(good))?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_root_made_by_openssl_signs_the_intermediate_and_the_server_runs_under_it() -> Result<()> {
+    let mut server = Server::prepare(&Setup::default()).await?;
+    let folder = server.scratch("offline")?;
+    let openssl = |arguments: &str| {
+        let output = std::process::Command::new("openssl").args(arguments.split(' ')).current_dir(&folder).output()?;
+        assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok::<_, std::io::Error>(())
+    };
+    let csr = folder.join("issuing.csr");
+    // A certificate for some other key.
+    openssl(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout other.key -out issuing.pem -days 30 -subj /CN=Other",
+    )?;
+    server
+        .printed(&[
+            "authority",
+            "csr",
+            "--subject",
+            "O=Example, CN=Example Issuing CA 1",
+            "--out",
+            &csr.display().to_string(),
+        ])
+        .await?;
+    openssl(
+        "req -x509 -newkey rsa:3072 -nodes -keyout root.key -out root.pem -days 30 -subj /O=Example/CN=Root -addext keyUsage=critical,keyCertSign,cRLSign",
+    )?;
+    let extensions = |basic: &str, usage: &str| {
+        let text = format!(
+            "basicConstraints={basic}\nkeyUsage=critical,{usage}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        );
+        fs::write(folder.join("issuing.ext"), text)
+    };
+    let sign = "x509 -req -in issuing.csr -CA root.pem -CAkey root.key -CAcreateserial -days 20 -extfile issuing.ext -out issuing.pem";
+    let install = async |server: &Server| {
+        let (chain, root) = (folder.join("issuing.pem"), folder.join("root.pem"));
+        server
+            .command(&[
+                "authority",
+                "install",
+                "--yes",
+                "--chain",
+                &chain.display().to_string(),
+                "--root",
+                &root.display().to_string(),
+            ])
+            .await
+    };
+    let output = install(&server).await?;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(
+        error_of(&output).contains("none of the certificates is for this authority's key"),
+        "{}",
+        error_of(&output)
+    );
+    for (basic, usage, word) in [
+        ("critical,CA:FALSE", "digitalSignature", "is not a CA"),
+        ("critical,CA:TRUE", "cRLSign", "may not sign certificates"),
+    ] {
+        extensions(basic, usage)?;
+        openssl(sign)?;
+        let output = install(&server).await?;
+        assert_eq!(output.status.code(), Some(3));
+        assert!(error_of(&output).contains(word), "{}", error_of(&output));
+    }
+    extensions("critical,CA:TRUE,pathlen:0", "keyCertSign,cRLSign")?;
+    openssl(sign)?;
+    let output = install(&server).await?;
+    assert!(output.status.success(), "{}", error_of(&output));
+    server.serve().await?;
+    fs::write(folder.join("served.pem"), served_chain(&server).await?)?;
+    openssl("verify -x509_strict -CAfile root.pem -untrusted served.pem served.pem")?;
+    Ok(())
+}
+
+/// The chain that HTTPS serves, as OpenSSL sees it.
+async fn served_chain(server: &Server) -> Result<String> {
+    let address = server.target()?.address;
+    let output = tokio::process::Command::new("openssl")
+        .args(["s_client", "-connect", &address, "-servername", "localhost", "-showcerts"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .await?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("BEGIN CERTIFICATE"), "{text}");
+    Ok(text)
+}
+
+#[tokio::test]
+async fn a_broken_policy_is_refused_with_its_place_and_the_old_one_stays_then_a_good_one_is_taken() -> Result<()> {
+    let responder = Responder::start().await?;
+    let server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
+    let mut client = server.client().await?;
+    let policy = server.path().join("policy.yaml");
+    for broken in ["version: v1\nruls: []\n", "not a policy", "version: v1\nrules: []\n"] {
+        fs::write(&policy, broken)?;
+        let output = server.command(&["reload"]).await?;
+        assert_eq!(output.status.code(), Some(3), "{broken}");
+        assert!(!error_of(&output).is_empty());
+    }
+    obtain(&mut client, &responder, "still.test").await?;
+
+    fs::write(&policy, POLICY.replace("secret.denied.test", "fresh.test"))?;
+    let reloaded = json_of(&server, &["reload"]).await?;
+    assert!(reloaded["changed"].to_string().contains("policy"), "{reloaded}");
+    let refused = client.new_order(&["fresh.test"]).await?;
+    assert_eq!(refused.problem(), "rejectedIdentifier");
+
+    let config = fs::read_to_string(server.configuration())?;
+    fs::write(server.configuration(), config.replace("[[directory]]", "[[diretory]]"))?;
+    let output = server.command(&["reload"]).await?;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(error_of(&output).contains("did you mean \"directory\"?"), "{}", error_of(&output));
+    fs::write(server.configuration(), &config)?;
+    let second = "[[directory]]\nname = \"second\"\nauthority = \"issuing\"\nprofiles = [\"server\"]\n\n[[profile]]";
+    fs::write(server.configuration(), config.replacen("[[profile]]", second, 1))?;
+    let reloaded = json_of(&server, &["reload"]).await?;
+    assert_eq!(reloaded["changed"], json!(["directory second is new"]));
+    let answer = client.get(&server.directory().replace("/default/", "/second/")).await?;
+    assert_eq!(answer.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn certificates_and_accounts_are_listed_shown_exported_and_revoked_on_the_command_line() -> Result<()> {
+    let responder = Responder::start().await?;
+    let server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
+    let mut client = server.client().await?;
+    let pem = obtain(&mut client, &responder, "listed.test").await?;
+    let list = json_of(&server, &["certificate", "list", "--name", "listed.test"]).await?;
+    assert_eq!(list.as_array().map(Vec::len), Some(1));
+    let serial = list[0]["serial"].as_str().unwrap_or_default().to_owned();
+    let shown = json_of(&server, &["certificate", "show", &serial]).await?;
+    assert!(pem.starts_with(shown["pem"].as_str().unwrap_or("?")), "what is shown is what the client got");
+    let export = server.printed(&["certificate", "export"]).await?;
+    assert_eq!(export.matches("BEGIN CERTIFICATE").count(), 2, "the client's and the server's own");
+    assert_eq!(json_of(&server, &["account", "list"]).await?.as_array().map(Vec::len), Some(1));
+
+    let output = server.command(&["certificate", "revoke", &serial]).await?;
+    assert_eq!(output.status.code(), Some(3), "without a terminal nobody agreed");
+    server.printed(&["certificate", "revoke", &serial, "--reason", "superseded", "--yes"]).await?;
+    let shown = json_of(&server, &["certificate", "show", &serial]).await?;
+    assert_eq!(shown["revoked"]["reason"], "superseded");
+    let output = server.command(&["certificate", "revoke", &serial, "--yes"]).await?;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(error_of(&output).contains("was revoked at"), "{}", error_of(&output));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backup_is_restored_into_an_empty_folder_and_the_ledger_verifies_before_and_after() -> Result<()> {
+    let responder = Responder::start().await?;
+    let mut server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
+    let mut client = server.client().await?;
+    obtain(&mut client, &responder, "kept.test").await?;
+    let backup = server.scratch("backups")?.join("one");
+    let backup = backup.display().to_string();
+    server.printed(&["backup", &backup]).await?;
+    let output = server.command(&["backup", &backup]).await?;
+    assert_eq!(output.status.code(), Some(3), "never over another backup");
+    server.printed(&["ledger", "verify"]).await?;
+    server.stop().await?;
+
+    let kept = server.scratch("elsewhere")?.join("checkpoint");
+    let checkpoint = fs::read_to_string(server.path().join("store/checkpoint"))?;
+    let note = checkpoint.split_once('\n').map(|(_, note)| note.to_owned()).unwrap_or_default();
+    fs::write(&kept, note)?;
+    let output = server.command(&["store", "restore", &backup, "--yes"]).await?;
+    assert_ne!(output.status.code(), Some(0), "a store that is there is not overwritten");
+    fs::rename(server.path().join("store"), server.path().join("store.lost"))?;
+    server.printed(&["store", "restore", &backup, "--yes", "--checkpoint", &kept.display().to_string()]).await?;
+    server.printed(&["ledger", "verify", "--checkpoint", &kept.display().to_string()]).await?;
+    server.printed(&["store", "rebuild", "--yes"]).await?;
+    server.serve().await?;
+    let list = json_of(&server, &["certificate", "list", "--name", "kept.test"]).await?;
+    assert_eq!(list.as_array().map(Vec::len), Some(1));
+    obtain(&mut server.client().await?, &responder, "after.test").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_the_ledger_is_found_named_and_never_served() -> Result<()> {
+    let responder = Responder::start().await?;
+    let mut server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
+    obtain(&mut server.client().await?, &responder, "sealed.test").await?;
+    server.stop().await?;
+    let bundle = first_file_below(&server.path().join("store/ledger/tile/entries"))?;
+    let mut content = fs::read(&bundle)?;
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    fs::write(&bundle, content)?;
+    let output = server.command(&["ledger", "verify"]).await?;
+    assert_eq!(output.status.code(), Some(5), "{}", error_of(&output));
+    let name = bundle.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &error_of(&output);
+    assert!(told.contains(&name), "{told} does not name {name}");
+    Ok(())
+}
+
+fn first_file_below(folder: &Path) -> Result<std::path::PathBuf> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            if let Ok(found) = first_file_below(&path) {
+                return Ok(found);
+            }
+        } else {
+            return Ok(path);
+        }
+    }
+    Err(format!("no file below {}", folder.display()).into())
+}
+
+#[tokio::test]
+async fn slow_and_silent_connections_are_cut_and_nobody_else_notices() -> Result<()> {
+    let limits = "\n[limits]\nhandshake_timeout = \"1s\"\nheader_timeout = \"1s\"\nconnections_per_address = 3\n";
+    let server = Server::start(&Setup { configuration: limits.to_owned(), ..Setup::default() }).await?;
+    let address = server.target()?.address;
+    let silent = |address: String| {
+        tokio::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+            // Not even a ClientHello: the server hangs up by itself.
+            stream.write_all(&[0x16, 0x03])?;
+            Ok::<_, std::io::Error>(stream.read(&mut [0; 64]).is_ok_and(|read| read == 0))
+        })
+    };
+    let held: Vec<_> = (0..3).map(|_| silent(address.clone())).collect();
+    for held in held {
+        assert!(held.await??, "a connection that says nothing is closed");
+    }
+    server.client().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_core_can_be_dumped_and_no_secret_is_in_a_log_a_metric_or_the_store() -> Result<()> {
+    let responder = Responder::start().await?;
+    let plain = format!("127.0.0.1:{}", free_port().await?);
+    let mut server = Server::prepare(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
+    let config = fs::read_to_string(server.configuration())?;
+    let url = config.lines().find(|line| line.starts_with("url = ")).unwrap_or_default().to_owned();
+    let config = config.replacen(&url, &format!("{url}\nplain = \"{plain}\""), 1)
+        + "\n[log]\nlevel = \"trace\"\nformat = \"json\"\n";
+    fs::write(server.configuration(), config)?;
+    server.serve().await?;
+    obtain(&mut server.client().await?, &responder, "quiet.test").await?;
+    let process = server.process().ok_or("it runs")?;
+    let limits = fs::read_to_string(format!("/proc/{process}/limits"))?;
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or_default();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+
+    let mut seen = http_get(&plain, "/metrics")?;
+    assert!(seen.contains("chancery_store_commits_total") && seen.contains("chancery_clock_trusted 1"), "{seen}");
+    assert!(http_get(&plain, "/readyz")?.ends_with("ready\n"));
+    assert!(http_get(&plain, "/v1/status")?.starts_with("HTTP/1.1 404"));
+    seen += &server.printed(&["status"]).await?;
+    server.stop().await?;
+    let log = fs::read_to_string(server.log())?;
+    assert!(log.lines().filter(|line| line.starts_with('{')).all(|line| serde_json::from_str::<Value>(line).is_ok()));
+    seen += &log;
+    let passphrase = fs::read_to_string(server.path().join("passphrase"))?;
+    let tls = fs::read_to_string(server.path().join("tls.pem"))?;
+    let tls_key = tls.lines().nth(1).unwrap_or_default();
+    assert!(tls_key.len() > 40);
+    for secret in [passphrase.trim(), tls_key] {
+        assert!(!seen.contains(secret), "a secret is in a log or metric");
+        let found = files_with(&server.path().join("store"), secret.as_bytes())?;
+        assert!(found.is_empty(), "a secret is in {found:?}");
+    }
+    Ok(())
+}
+
+fn http_get(address: &str, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn files_with(folder: &Path, needle: &[u8]) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files_with(&path, needle)?);
+        } else if fs::read(&path)?.windows(needle.len()).any(|window| window == needle) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
