@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
-pub struct TestClock(AtomicI64);
+pub struct TestClock(AtomicI64, Mutex<Option<String>>);
 
 impl TestClock {
     /// 2026-11-25T09:46:40Z.
@@ -34,7 +34,7 @@ impl TestClock {
     /// Stands at this time.
     #[must_use]
     pub fn at(time: Timestamp) -> Arc<Self> {
-        Arc::new(Self(AtomicI64::new(time.unix_millis())))
+        Arc::new(Self(AtomicI64::new(time.unix_millis()), Mutex::default()))
     }
 
     /// Moves forward.
@@ -47,9 +47,18 @@ impl TestClock {
     pub fn set(&self, time: Timestamp) {
         self.0.store(time.unix_millis(), Ordering::SeqCst);
     }
+
+    /// Is in doubt from now on, or no longer.
+    pub fn doubt_because(&self, why: Option<&str>) {
+        *self.1.lock().unwrap_or_else(PoisonError::into_inner) = why.map(str::to_owned);
+    }
 }
 
 impl Clock for TestClock {
+    fn doubt(&self) -> Option<String> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn now(&self) -> Timestamp {
         Timestamp::from_unix_millis(self.0.load(Ordering::SeqCst))
     }
