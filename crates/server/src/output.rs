@@ -80,6 +80,23 @@ pub(crate) fn agreed(question: &str) -> Result<bool, Failed> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
+/// Says what long work is about while it goes on, with the time it has taken; on terminals alone.
+pub(crate) fn working<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    if !io::stderr().is_terminal() {
+        return work();
+    }
+    let spinner = indicatif::ProgressBar::new_spinner().with_message(what.to_owned());
+    let style = indicatif::ProgressStyle::with_template("{spinner} {msg} {elapsed}");
+    let spinner = match style {
+        Ok(style) => spinner.with_style(style),
+        Err(_) => spinner,
+    };
+    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    let done = work();
+    spinner.finish_and_clear();
+    done
+}
+
 /// Columns, each as wide as its widest cell.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> Result<(), Failed> {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();

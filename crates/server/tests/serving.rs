@@ -153,6 +153,63 @@ async fn a_brought_certificate_is_served_and_one_that_does_not_fit_is_refused() 
 }
 
 #[tokio::test]
+async fn a_request_under_way_is_answered_although_the_server_was_told_to_stop() -> Result<()> {
+    let target = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let http_port = target.local_addr()?.port();
+    let mut server = Server::start(&Setup { http_port, ..Setup::default() }).await?;
+    let mut client = server.client().await?;
+    let order = client.new_order(&["slow.test"]).await?.expect_status(201)?;
+    let authorization = client.read(&authorizations(&order.json())[0]).await?.expect_status(200)?;
+    let (url, _) = challenge(&authorization.json(), "http-01")?;
+    let process = server.process().and_then(|id| i32::try_from(id).ok()).ok_or("it runs")?;
+    let empty = json!({});
+    let answered = client.post(&url, &empty);
+    let stopped = async {
+        // The validator is here, so the client's request is under way.
+        let (mut asked, _) = target.accept().await?;
+        let process = rustix::process::Pid::from_raw(process).ok_or("a process")?;
+        rustix::process::kill_process(process, rustix::process::Signal::TERM)?;
+        let refused = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        while fs::read_to_string(server.log())?.matches("stopping").count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        tokio::io::AsyncWriteExt::write_all(&mut asked, refused).await?;
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    let (answered, stopped) = tokio::join!(answered, stopped);
+    stopped?;
+    assert_eq!(answered?.status, 200);
+    drop(client);
+    assert!(server.stop().await?.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hangup_takes_the_new_policy_as_reload_does() -> Result<()> {
+    let server = Server::start(&Setup::default()).await?;
+    let before = json_of(&server, &["status"]).await?["policy_sha256"].clone();
+    fs::write(server.path().join("policy.yaml"), POLICY.replace("TEST-1", "TEST-2"))?;
+    let process = server.process().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(process.ok_or("it runs")?, rustix::process::Signal::HUP)?;
+    let taken = async {
+        while json_of(&server, &["status"]).await?["policy_sha256"] == before {}
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    tokio::time::timeout(Duration::from_secs(20), taken).await.map_err(|_| "it was not taken")??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_policy_that_forgets_the_servers_own_name_is_refused_before_a_renewal_fails() -> Result<()> {
+    let server = Server::start(&Setup::default()).await?;
+    fs::write(server.path().join("policy.yaml"), POLICY.replace("[localhost]", "[elsewhere.test]"))?;
+    let output = server.command(&["reload"]).await?;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(error_of(&output).contains("door: own-tls"), "{}", error_of(&output));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_second_server_on_the_same_folder_is_refused_in_one_sentence() -> Result<()> {
     let server = Server::start(&Setup::default()).await?;
     let other = format!("127.0.0.1:{}", free_port().await?);

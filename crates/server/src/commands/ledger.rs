@@ -13,7 +13,7 @@ use crate::{
     cli::LedgerCommand,
     config::{self, Config},
     exit::{Exit, Failed, Outcome},
-    output::{Format, Mark, json, line, marked},
+    output::{Format, Mark, json, line, marked, working},
 };
 
 pub(crate) fn run(command: LedgerCommand, config: Option<&Path>, output: Format) -> Outcome {
@@ -69,7 +69,8 @@ fn verify(config: &Config, checkpoint: Option<&Path>, output: Format) -> Outcome
         Some(file) => vec![(file.display().to_string(), kept_checkpoint(file, &key)?)],
         None => Vec::new(),
     };
-    let verified = check::verify(&config.data.join(STORE), kept).map_err(Failed::damaged)?;
+    let store = config.data.join(STORE);
+    let verified = working("reading the whole ledger", || check::verify(&store, kept)).map_err(Failed::damaged)?;
     let report = &verified.report;
     // The store's own checkpoint: the walk compared its root, its signature is looked at here.
     let signature = match &verified.checkpoint {

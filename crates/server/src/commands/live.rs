@@ -11,7 +11,7 @@ use crate::{
     cli::{AccountCommand, BackupArgs, CertificateCommand, CertificateListArgs, Reason},
     config,
     exit::{Exit, Failed, Outcome},
-    output::{Format, Mark, agreed, json, line, marked, table, text},
+    output::{Format, Mark, agreed, json, line, marked, table, text, working},
 };
 
 async fn client(config: Option<&Path>) -> Result<Client, Failed> {
@@ -74,7 +74,9 @@ pub(crate) fn reload(config: Option<&Path>, output: Format) -> Outcome {
 pub(crate) fn backup(args: &BackupArgs, config: Option<&Path>, output: Format) -> Outcome {
     let folder = std::path::absolute(&args.folder)?;
     let folder = folder.to_str().ok_or_else(|| Failed::failed("the folder's name is not UTF-8"))?.to_owned();
-    let done = wait_for(async { Ok(client(config).await?.backup(&BackupRequest { folder }).await?) })?;
+    let done = working("backing up", || {
+        wait_for(async { Ok(client(config).await?.backup(&BackupRequest { folder }).await?) })
+    })?;
     if output == Format::Json {
         json(&done)?;
     } else {

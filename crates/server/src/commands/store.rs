@@ -15,7 +15,7 @@ use crate::{
     config::{self, Config},
     exit::{Exit, Failed, Outcome},
     files,
-    output::{Mark, agreed, line, marked},
+    output::{Mark, agreed, line, marked, working},
     system::SystemClock,
 };
 
@@ -40,7 +40,7 @@ fn rebuild(config: &Config, yes: bool) -> Outcome {
     if !yes && !agreed(&question)? {
         return Err(Failed::refused("nothing was done; --yes answers the question"));
     }
-    let rebuilt = check::rebuild(&store, LOCK_WAIT).map_err(Failed::damaged)?;
+    let rebuilt = working("making the index anew", || check::rebuild(&store, LOCK_WAIT)).map_err(Failed::damaged)?;
     marked(
         Mark::Good,
         format!(
@@ -72,7 +72,9 @@ fn restore(
         return Err(Failed::refused("nothing was done; --yes answers the question"));
     }
     let what = Restore { backup, target: &target, with_bundles, kept, now: SystemClock.now() };
-    let report = wait_for(async { backup::restore(what, Options::default()).await.map_err(Failed::failed) })?;
+    let report = working("restoring", || {
+        wait_for(async { backup::restore(what, Options::default()).await.map_err(Failed::failed) })
+    })?;
     marked(Mark::Good, format!("restored {} records; epoch {} begins", report.from_backup, report.epoch))?;
     if report.recovered > 0 {
         marked(Mark::Good, format!("{} newer records were recovered", report.recovered))?;
