@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use chancery_acme::account::Account;
+use chancery_acme::{account::Account, id::OrderId, order::Order};
 use chancery_authority::{
     changes::{Change, Claim, Put},
     ports::{CommitError, NotApplied},
@@ -128,21 +128,13 @@ impl<'a> Staging<'a> {
             Change::RemoveAccount(id, version) => {
                 let key = key::account(id);
                 if let Some(old) = self.expect(&key, Some(version), "account")? {
-                    let account: Account = record::decode(&old).map_err(unreadable("account"))?.value;
+                    let account: Account = record::decode(&key, &old).map_err(unreadable("account"))?.value;
                     self.unset(key::account_key(&account.key.digest(), &account.directory));
                 }
                 self.unset(key);
                 Ok(())
             }
-            Change::RemoveOrder(id, version) => {
-                let key = key::order(id);
-                if let Some(old) = self.expect(&key, Some(version), "order")? {
-                    let order: chancery_acme::order::Order = record::decode(&old).map_err(unreadable("order"))?.value;
-                    self.unset(key::account_order(order.account, id));
-                }
-                self.unset(key);
-                Ok(())
-            }
+            Change::RemoveOrder(id, version) => self.remove_order(id, version),
             Change::RemoveAuthorization(id, version) => {
                 let key = key::authorization(id);
                 self.expect(&key, Some(version), "authorization")?;
@@ -153,7 +145,7 @@ impl<'a> Staging<'a> {
                 let key = key::certificate(id);
                 if let Some(old) = self.expect(&key, Some(version), "certificate record")? {
                     let record: CertificateRecord =
-                        record::decode(&old).map_err(unreadable("certificate record"))?.value;
+                        record::decode(&key, &old).map_err(unreadable("certificate record"))?.value;
                     for index in key::certificate_index(&record) {
                         self.unset(index);
                     }
@@ -167,7 +159,7 @@ impl<'a> Staging<'a> {
                 self.unset(key);
                 Ok(())
             }
-            Change::Claim(claim) => self.take(key::claim(&claim), &[]),
+            Change::Claim(claim) => self.claim(&claim),
             Change::Release(claim) => self.release(&claim),
             Change::Count { counter, by, limit } => {
                 let key = key::counter(&counter);
@@ -189,9 +181,9 @@ impl<'a> Staging<'a> {
     fn put_account(&mut self, put: &Put<Account>) -> Result<(), CommitError> {
         let account = &put.value;
         let index = key::account_key(&account.key.digest(), &account.directory);
-        let old = self.put(key::account(account.id), put, "account")?;
-        if let Some(old) = old {
-            let old: Account = record::decode(&old).map_err(unreadable("account"))?.value;
+        let key = key::account(account.id);
+        if let Some(old) = self.put(key.clone(), put, "account")? {
+            let old: Account = record::decode(&key, &old).map_err(unreadable("account"))?.value;
             let held = key::account_key(&old.key.digest(), &old.directory);
             if held == index {
                 return Ok(());
@@ -215,7 +207,8 @@ impl<'a> Staging<'a> {
         let record = &put.value;
         let index = key::certificate_index(record);
         let serial = key::serial(&record.authority, record.serial);
-        match self.put(key::certificate(record.id), &put, "certificate record")? {
+        let key = key::certificate(record.id);
+        match self.put(key.clone(), &put, "certificate record")? {
             None => {
                 for key in index {
                     if key == serial {
@@ -226,7 +219,8 @@ impl<'a> Staging<'a> {
                 }
             }
             Some(old) => {
-                let old: CertificateRecord = record::decode(&old).map_err(unreadable("certificate record"))?.value;
+                let old: CertificateRecord =
+                    record::decode(&key, &old).map_err(unreadable("certificate record"))?.value;
                 let held = key::certificate_index(&old);
                 if held != index {
                     for key in held {
@@ -252,7 +246,58 @@ impl<'a> Staging<'a> {
         }
     }
 
+    /// What an order's own index entry holds beside the order: one key less each for its claim and
+    /// for its pruning, and every order has both.
+    fn slot(&self, order: OrderId) -> Result<Option<(Key, Slot)>, CommitError> {
+        let key = key::order(order);
+        let Some(stored) = self.get(&key)? else { return Ok(None) };
+        let held: Order = record::decode(&key, &stored).map_err(unreadable("order"))?.value;
+        let key = key::account_order(held.account, order);
+        let Some(value) = self.get(&key)? else { return Ok(None) };
+        let slot = Slot::decode(&value).map_err(unreadable("order's index entry"))?;
+        Ok(Some((key, slot)))
+    }
+
+    fn remove_order(&mut self, id: OrderId, version: Version) -> Result<(), CommitError> {
+        let key = key::order(id);
+        self.expect(&key, Some(version), "order")?;
+        if let Some((entry, Slot { claimed, pruning })) = self.slot(id)? {
+            self.unset(entry);
+            self.unset(key);
+            // Whoever wants these gone says so; they outlive the order until then.
+            if claimed {
+                self.set(key::claim(&Claim::OrderCertificate(id)), &[])?;
+            }
+            if let Some(pruning) = pruning {
+                self.set(key::job(&JobKind::PruneOrder { order: id }), &pruning.encode())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, claim: &Claim) -> Result<(), CommitError> {
+        let key = key::claim(claim);
+        if self.get(&key)?.is_some() {
+            return Err(CommitError::Conflict);
+        }
+        if let Claim::OrderCertificate(order) = claim
+            && let Some((entry, slot)) = self.slot(*order)?
+        {
+            if slot.claimed {
+                return Err(CommitError::Conflict);
+            }
+            return self.set(entry, &Slot { claimed: true, ..slot }.encode());
+        }
+        self.set(key, &[])
+    }
+
     fn release(&mut self, claim: &Claim) -> Result<(), CommitError> {
+        if let Claim::OrderCertificate(order) = claim
+            && let Some((entry, slot)) = self.slot(*order)?
+            && slot.claimed
+        {
+            self.set(entry, &Slot { claimed: false, ..slot }.encode())?;
+        }
         let key = key::claim(claim);
         if self.get(&key)?.is_some() {
             self.unset(key);
@@ -263,18 +308,99 @@ impl<'a> Staging<'a> {
     fn schedule(&mut self, job: &Job) -> Result<(), CommitError> {
         let Job { kind, due, attempt } = job;
         self.finish(kind)?;
-        let value = [due.unix_millis().to_le_bytes().as_slice(), &attempt.to_le_bytes()].concat();
-        self.set(key::job(kind), &value)?;
-        self.set(key::job_due(*due, kind), &attempt.to_le_bytes())
+        let owed = Owed { due: *due, attempt: *attempt };
+        self.set(key::job_due(*due, kind), &record::encode_number(u64::from(*attempt)))?;
+        if let JobKind::PruneOrder { order } = kind
+            && let Some((entry, slot)) = self.slot(*order)?
+        {
+            return self.set(entry, &Slot { pruning: Some(owed), ..slot }.encode());
+        }
+        self.set(key::job(kind), &owed.encode())
     }
 
     fn finish(&mut self, kind: &JobKind) -> Result<(), CommitError> {
+        if let JobKind::PruneOrder { order } = kind
+            && let Some((entry, slot)) = self.slot(*order)?
+            && let Some(owed) = slot.pruning
+        {
+            self.unset(key::job_due(owed.due, kind));
+            self.set(entry, &Slot { pruning: None, ..slot }.encode())?;
+        }
         let key = key::job(kind);
-        let Some(old) = self.get(&key)? else { return Ok(()) };
-        let due = old.first_chunk::<8>().map(|due| i64::from_le_bytes(*due));
-        let due = due.ok_or_else(|| unstorable("a stored job is damaged: it has no time"))?;
-        self.unset(key::job_due(Timestamp::from_unix_millis(due), kind));
-        self.unset(key);
+        if let Some(old) = self.get(&key)? {
+            let owed = Owed::decode(&old).map_err(unreadable("job"))?;
+            self.unset(key::job_due(owed.due, kind));
+            self.unset(key);
+        }
         Ok(())
+    }
+}
+
+/// When a job is due, and how often it was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Owed {
+    due: Timestamp,
+    attempt: u32,
+}
+
+impl Owed {
+    fn encode(self) -> Vec<u8> {
+        let attempt = record::encode_number(u64::from(self.attempt));
+        [self.due.unix_millis().to_le_bytes().as_slice(), &attempt].concat()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let (due, attempt) = bytes.split_first_chunk::<8>().ok_or(RecordError::Malformed("it has no time"))?;
+        let attempt = u32::try_from(record::decode_number(attempt)?);
+        Ok(Self {
+            due: Timestamp::from_unix_millis(i64::from_le_bytes(*due)),
+            attempt: attempt.map_err(|_| RecordError::Malformed("it was tried too often"))?,
+        })
+    }
+}
+
+/// What stands in an order's index entry: nothing at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Slot {
+    /// The order's one certificate is taken.
+    claimed: bool,
+    /// Its pruning is owed.
+    pruning: Option<Owed>,
+}
+
+impl Slot {
+    fn encode(self) -> Vec<u8> {
+        match self {
+            Self { claimed: false, pruning: None } => Vec::new(),
+            Self { claimed, pruning } => {
+                let mut out = vec![u8::from(claimed)];
+                out.extend(pruning.into_iter().flat_map(Owed::encode));
+                out
+            }
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let Some((claimed, pruning)) = bytes.split_first() else {
+            return Ok(Self { claimed: false, pruning: None });
+        };
+        let pruning = if pruning.is_empty() { None } else { Some(Owed::decode(pruning)?) };
+        Ok(Self { claimed: *claimed == 1, pruning })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_s_entry_reads_back() {
+        let owed = |attempt| Owed { due: Timestamp::from_unix_millis(1_795_600_000_123), attempt };
+        for pruning in [None, Some(owed(0)), Some(owed(7)), Some(owed(u32::MAX))] {
+            for claimed in [false, true] {
+                let slot = Slot { claimed, pruning };
+                assert_eq!(Slot::decode(&slot.encode()), Ok(slot));
+            }
+        }
     }
 }

@@ -669,7 +669,7 @@ fn import(path: &Path, index: &Index) -> io::Result<u64> {
     let mut open: BTreeMap<AccountId, i64> = BTreeMap::new();
     each_exported(path, |key, value| {
         if key.first() == Some(&class::ORDER) {
-            let order: Order = record::decode(value).map_err(io::Error::other)?.value;
+            let order: Order = record::decode(key, value).map_err(io::Error::other)?.value;
             match order.state {
                 OrderState::Pending | OrderState::Ready => drop(void.insert(order.id.octets())),
                 OrderState::Processing { .. } => *open.entry(order.account).or_default() += 1,
@@ -704,7 +704,7 @@ fn is_void(key: &[u8], value: &[u8], void: &HashSet<[u8; 16]>) -> io::Result<boo
         Some(class::ORDER | class::ACCOUNT_ORDER) => ends_in_void(),
         Some(class::AUTHORIZATION) => {
             let found =
-                record::decode::<chancery_acme::authorization::Authorization>(value).map_err(io::Error::other)?;
+                record::decode::<chancery_acme::authorization::Authorization>(key, value).map_err(io::Error::other)?;
             void.contains(&found.value.order.octets())
         }
         Some(class::JOB) => key::prunes_order(key.get(1..).unwrap_or_default()) && ends_in_void(),

@@ -205,11 +205,11 @@ fn read_all(index: &Index) -> (u64, Result<(), Damage>) {
 /// Whether an entry is what its class says.
 fn decodes(key: &[u8], value: &[u8]) -> Result<(), RecordError> {
     match key.first().copied() {
-        Some(class::ACCOUNT) => record::decode::<Account>(value).map(drop),
-        Some(class::ORDER) => record::decode::<Order>(value).map(drop),
-        Some(class::AUTHORIZATION) => record::decode::<Authorization>(value).map(drop),
-        Some(class::CERTIFICATE) => record::decode::<CertificateRecord>(value).map(drop),
-        Some(class::IDEMPOTENCY) => record::decode::<IdempotencyRecord>(value).map(drop),
+        Some(class::ACCOUNT) => record::decode::<Account>(key, value).map(drop),
+        Some(class::ORDER) => record::decode::<Order>(key, value).map(drop),
+        Some(class::AUTHORIZATION) => record::decode::<Authorization>(key, value).map(drop),
+        Some(class::CERTIFICATE) => record::decode::<CertificateRecord>(key, value).map(drop),
+        Some(class::IDEMPOTENCY) => record::decode::<IdempotencyRecord>(key, value).map(drop),
         Some(class::COUNTER) => record::decode_number(value).map(drop),
         _ => Ok(()),
     }

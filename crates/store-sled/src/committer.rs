@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -179,17 +180,20 @@ impl Committer {
         Self { shared, active, frontier, next, linger: Duration::ZERO, low_space: false, low_until: None }
     }
 
-    /// Serves until the queue is closed and empty, or a write or sync fails.
-    pub(crate) fn run(mut self) {
+    /// Serves until the queue is closed and empty, or a write or sync fails. A panic, which would be
+    /// a fault of ours, ends the store like a failed write: nobody is left waiting.
+    pub(crate) fn run(self) {
+        let shared = Arc::clone(&self.shared);
+        if catch_unwind(AssertUnwindSafe(move || self.serve_all())).is_err() {
+            stop(&shared, "the committer has panicked");
+        }
+    }
+
+    fn serve_all(mut self) {
         while let Some((requests, roll)) = self.shared.queue.next_group(self.linger) {
             self.adapt(&requests);
             if let Err(why) = self.serve(requests, roll) {
-                let why: Arc<str> = why.into();
-                self.shared.fail(&why);
-                for request in self.shared.queue.drain() {
-                    answer(request.answer, Err(CommitError::NotApplied(NotApplied::Stopped(Arc::clone(&why)))));
-                }
-                return;
+                return stop(&self.shared, &why);
             }
         }
     }
@@ -403,6 +407,15 @@ impl Committer {
         add(&self.shared.metrics.journal_bytes, active.length());
         self.shared.segment_began(active.first_sequence, active.path.clone());
         self.active = active;
+    }
+}
+
+/// Ends the store: what waits was not touched and is told so.
+fn stop(shared: &Shared, why: &str) {
+    let why: Arc<str> = why.into();
+    shared.fail(&why);
+    for request in shared.queue.drain() {
+        answer(request.answer, Err(CommitError::NotApplied(NotApplied::Stopped(Arc::clone(&why)))));
     }
 }
 

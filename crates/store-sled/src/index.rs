@@ -16,13 +16,16 @@ use std::{
 };
 
 use crate::{
+    absent::{self, Absent},
     disk::{self, Disk},
     journal::{Damage, Origin, Results},
     key::{self, Key},
 };
 
 /// Memory for sled's pages, in bytes. Its own default is 1 GiB.
-const CACHE_BYTES: u64 = 16 << 20;
+const CACHE_BYTES: u64 = 8 << 20;
+/// Pieces in which sled frees its file, in bytes. Measured: its own 512 KiB take more room and more memory.
+const SEGMENT_BYTES: usize = 64 << 10;
 /// How long between two tries to get sled's lock; it lingers for some milliseconds after a kill.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Values above this would leave the one file that is synced, in bytes.
@@ -42,6 +45,7 @@ pub(crate) struct Index {
     path: PathBuf,
     disk: Arc<dyn Disk>,
     open: RwLock<Option<Opened>>,
+    absent: Absent,
 }
 
 #[derive(Debug)]
@@ -69,7 +73,12 @@ impl Index {
         finish_copy(&**disk, path)
             .map_err(|error| Damage::new(&path.join("db"), format!("the index cannot be copied: {error}")))?;
         let opened = open_patiently(&**disk, path, wait)?;
-        Ok(Self { path: path.to_owned(), disk: Arc::clone(disk), open: RwLock::new(Some(opened)) })
+        Ok(Self {
+            path: path.to_owned(),
+            disk: Arc::clone(disk),
+            open: RwLock::new(Some(opened)),
+            absent: Absent::default(),
+        })
     }
 
     /// The file that holds everything.
@@ -90,6 +99,9 @@ impl Index {
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Arc<[u8]>>, Damage> {
+        if self.absent.is_surely(key) {
+            return Ok(None);
+        }
         self.with(|db| db.get(key)).map(|found| found.map(|value| Arc::from(&*value)))
     }
 
@@ -100,6 +112,26 @@ impl Index {
                 .take(limit)
                 .map(|entry| entry.map(|(key, value)| (Box::from(&*key), Arc::from(&*value))))
                 .collect()
+        })
+    }
+
+    /// Learns which keys it has not, unless it knows. Nothing may be written meanwhile.
+    pub(crate) fn learn(&self) -> Result<(), Damage> {
+        if !self.absent.is_due() {
+            return Ok(());
+        }
+        self.absent.make(|each| {
+            for of in absent::COVERED {
+                let mut after: Key = Box::from([of].as_slice());
+                let end = [of + 1];
+                loop {
+                    let page = self.range((Bound::Excluded(&after), Bound::Excluded(&end)), 256)?;
+                    let Some((last, _)) = page.last() else { break };
+                    after.clone_from(last);
+                    page.iter().for_each(|(key, _)| each(key));
+                }
+            }
+            Ok(())
         })
     }
 
@@ -131,6 +163,9 @@ impl Index {
     /// Writes without syncing: for an index that is being built.
     pub(crate) fn write(&self, results: &Results) -> Result<(), Damage> {
         for (key, value) in results {
+            if value.is_some() {
+                self.absent.add(key);
+            }
             self.with(|db| match value {
                 Some(value) => db.insert(key, &**value).map(drop),
                 None => db.remove(key).map(drop),
@@ -163,6 +198,7 @@ impl Index {
     /// failed, and after a failed sync the page cache may hold what the disk never got.
     pub(crate) fn heal(&self) -> Result<(), IndexError> {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        self.absent.forget();
         let mut sound = true;
         if let Some(opened) = open.take() {
             // Our descriptor has seen every error since it was opened, those that sled ignored too.
@@ -203,8 +239,14 @@ fn open_patiently(disk: &dyn Disk, path: &Path, wait: Duration) -> Result<Opened
     let started = Instant::now();
     let file = path.join("db");
     loop {
-        let opened =
-            catch_unwind(|| sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None).open());
+        let opened = catch_unwind(|| {
+            sled::Config::new()
+                .path(path)
+                .cache_capacity(CACHE_BYTES)
+                .segment_size(SEGMENT_BYTES)
+                .flush_every_ms(None)
+                .open()
+        });
         let refused = match opened {
             Ok(Ok(db)) => {
                 let synced = File::open(&file).and_then(|opened| {

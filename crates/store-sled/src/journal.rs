@@ -31,7 +31,7 @@ const DELETED: u32 = u32::MAX;
 /// The preallocated file that urgent commits go to when the disk is full.
 pub(crate) const RESERVE: &str = "reserve";
 /// How large it is, in bytes: some thousand revocations or settlements.
-pub(crate) const RESERVE_BYTES: u64 = 4 << 20;
+pub(crate) const RESERVE_BYTES: u64 = 2 << 20;
 
 /// Which store, and which of its lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

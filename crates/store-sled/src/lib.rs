@@ -12,7 +12,7 @@
 //! | `apply` | what changes do to keys and values |
 //! | `journal` | frames and segments; torn or damaged |
 //! | `view` | the overlay over the frozen overlay over sled |
-//! | `index` | sled, kept at arm's length |
+//! | `index`, `absent` | sled, kept at arm's length; what it surely has not |
 //! | `sweep` | moves the overlay behind everybody's back |
 //! | `bundles` | the ledger's files |
 //! | `walk`, [`check`], [`rebuild`] | the one walk over the ledger: verified, scrubbed, made into an index |
@@ -25,6 +25,7 @@
 //! named, never served. What it deliberately does not do: decide when something has expired
 //! (`authority`'s jobs do), or serve two processes.
 
+mod absent;
 mod apply;
 pub mod backup;
 mod bundles;

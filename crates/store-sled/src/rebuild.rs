@@ -206,7 +206,7 @@ impl<'a> Rebuilder<'a> {
             Some(staged) => staged.clone(),
             None => self.index.get(key)?,
         };
-        let decoded = found.map(|value| record::decode(&value)).transpose();
+        let decoded = found.map(|value| record::decode(key, &value)).transpose();
         decoded.map_err(|error| Stopped::Damage(Damage::new(&self.index.file(), error.to_string())))
     }
 

@@ -77,11 +77,11 @@ impl Default for Options {
         Self {
             linger_max: Duration::from_millis(4),
             queue_limit: 4096,
-            sweep_bytes: 6 << 20,
+            sweep_bytes: 4 << 20,
             overlay_limit: 32 << 20,
             journal_sweep_bytes: 16 << 20,
             sweep_age: Duration::from_secs(60),
-            segment_bytes: 8 << 20,
+            segment_bytes: 4 << 20,
             floor_bytes: 64 << 20,
             lock_wait: Duration::from_secs(5),
         }
@@ -483,7 +483,7 @@ pub(crate) fn damaged(error: &dyn std::fmt::Display) -> StoreError {
 }
 
 fn decoded<T: Record>(key: &[u8], value: &[u8]) -> Result<Versioned<T>, StoreError> {
-    record::decode(value).map_err(|error| damaged(&format!("the record {}: {error}", hex::encode(key))))
+    record::decode(key, value).map_err(|error| damaged(&format!("the record {}: {error}", hex::encode(key))))
 }
 
 /// What lies in the folder, opened and brought together.
@@ -798,14 +798,14 @@ impl Store for SledStore {
         let found = self.running()?.view.scan(&[key::class::JOB_DUE], None, limit).map_err(|error| damaged(&error))?;
         let mut jobs = Vec::with_capacity(found.len());
         for (key, value) in found {
-            let parsed = key::due_job(&key).zip(value.first_chunk::<4>());
-            let Some(((due, kind), attempt)) = parsed else {
+            let attempt = record::decode_number(&value).ok().and_then(|attempt| u32::try_from(attempt).ok());
+            let Some(((due, kind), attempt)) = key::due_job(&key).zip(attempt) else {
                 return Err(damaged(&format!("the job {} does not read", hex::encode(&key))));
             };
             if due > now {
                 break;
             }
-            jobs.push(Job { kind, due, attempt: u32::from_le_bytes(*attempt) });
+            jobs.push(Job { kind, due, attempt });
         }
         Ok(jobs)
     }

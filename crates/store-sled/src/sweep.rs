@@ -64,14 +64,26 @@ impl Signal {
 /// Sweeps until it is told to stop.
 pub(crate) fn run(shared: &Shared) {
     let mut pause = shared.options.sweep_age;
+    learn(shared);
     while shared.signal.wait(pause) {
         match sweep(shared) {
-            Ok(()) => pause = shared.options.sweep_age,
+            Ok(()) => {
+                pause = shared.options.sweep_age;
+                learn(shared);
+            }
             Err(error) => {
                 tracing::error!(%error, "a sweep failed; nothing is lost, and it is tried again");
                 pause = RETRY.min(shared.options.sweep_age);
             }
         }
+    }
+}
+
+/// Lets the index learn which keys it has not. Where it cannot, it is only slower.
+fn learn(shared: &Shared) {
+    let _one_at_a_time = shared.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(damage) = shared.view.index.learn() {
+        tracing::error!(%damage, "the index is damaged; rebuild it from the ledger: chancery store rebuild");
     }
 }
 

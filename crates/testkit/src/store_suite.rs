@@ -61,6 +61,7 @@ macro_rules! store_suite {
             the_orders_of_an_account_come_in_pages_and_go_with_the_order
             a_removal_needs_the_version_that_is_stored
             a_claim_is_taken_once_and_can_be_given_back
+            the_claim_and_the_pruning_of_an_order_outlive_it_until_they_are_ended
             a_counter_stops_at_its_limit_and_never_goes_below_zero
             a_job_is_moved_by_scheduling_it_again_and_gone_when_finished
             jobs_are_due_in_the_order_of_time
@@ -314,6 +315,49 @@ pub async fn a_claim_is_taken_once_and_can_be_given_back(fixture: Any<'_>) {
         commit(fixture, Changes::new().with(Change::Release(claim))).await;
         commit(fixture, take).await;
     }
+}
+
+pub async fn the_claim_and_the_pruning_of_an_order_outlive_it_until_they_are_ended(fixture: Any<'_>) {
+    let store = fixture.store();
+    let at = |seconds| sample::now().after(Duration::from_secs(seconds));
+    let (order, _) = sample::order(1, AccountId::from_random(sample::octets(1)), "a.example");
+    let claim = Change::Claim(Claim::OrderCertificate(order.id));
+    let kind = JobKind::PruneOrder { order: order.id };
+    let changes = Changes::new().with(Change::Order(Put::new(order.clone()))).schedule(kind.clone(), at(10));
+    commit(fixture, changes).await;
+    commit(fixture, Changes::new().with(claim.clone()).schedule(kind.clone(), at(20))).await;
+    assert!(is_conflict(&store.commit(Changes::new().with(claim.clone())).await));
+    let due = async |seconds| store.due_jobs(at(seconds), 10).await.expect("readable");
+    assert_eq!(due(19).await, []);
+    assert_eq!(due(20).await, [Job { kind: kind.clone(), due: at(20), attempt: 0 }]);
+    // A new state of the order leaves both alone.
+    let held = store.order(order.id).await.expect("readable").expect("stored");
+    let again = Job { kind: kind.clone(), due: at(30), attempt: 300 };
+    let ready = Order { state: OrderState::Ready, ..order.clone() };
+    let changes = Changes::new().with(Change::Order(Put::over(&held, ready))).with(Change::Schedule(again.clone()));
+    let Committed { version, .. } = commit(fixture, changes).await;
+    assert!(is_conflict(&store.commit(Changes::new().with(claim.clone())).await));
+    assert_eq!(due(30).await, std::slice::from_ref(&again));
+    commit(fixture, Changes::new().with(Change::RemoveOrder(order.id, version))).await;
+    assert!(is_conflict(&store.commit(Changes::new().with(claim.clone())).await));
+    assert_eq!(due(30).await, [again]);
+    // An order that comes again finds them taken and owed.
+    commit(fixture, Changes::new().with(Change::Order(Put::new(order.clone())))).await;
+    assert!(is_conflict(&store.commit(Changes::new().with(claim.clone())).await));
+    let release = Change::Release(Claim::OrderCertificate(order.id));
+    commit(fixture, Changes::new().with(Change::Finish(kind.clone())).with(release.clone())).await;
+    assert_eq!(store.next_due().await.expect("readable"), None);
+    commit(fixture, Changes::new().with(claim.clone()).schedule(kind.clone(), at(5))).await;
+    // All in one commit, in either order.
+    let version = store.order(order.id).await.expect("readable").expect("stored").version;
+    let gone = Changes::new()
+        .with(Change::Finish(kind.clone()))
+        .with(Change::RemoveOrder(order.id, version))
+        .with(release)
+        .with(Change::Finish(kind));
+    commit(fixture, gone).await;
+    assert_eq!(store.next_due().await.expect("readable"), None);
+    commit(fixture, Changes::new().with(claim)).await;
 }
 
 pub async fn a_counter_stops_at_its_limit_and_never_goes_below_zero(fixture: Any<'_>) {

@@ -31,8 +31,8 @@ pub(crate) trait Record: Sized {
 
     /// Into the shape.
     fn shape(&self) -> Self::Shape<'_>;
-    /// Out of the shape.
-    fn from_shape(shape: Self::Shape<'_>) -> Result<Self, &'static str>;
+    /// Out of the shape, and of the identity that the key has.
+    fn from_shape(id: [u8; 16], shape: Self::Shape<'_>) -> Result<Self, &'static str>;
 }
 
 /// The stored bytes of a record.
@@ -73,15 +73,16 @@ pub(crate) fn version(bytes: &[u8]) -> Result<Version, RecordError> {
     open(bytes).map(|(version, _)| version)
 }
 
-/// The whole record.
-pub(crate) fn decode<T: Record>(bytes: &[u8]) -> Result<Versioned<T>, RecordError> {
+/// The whole record, from key and value.
+pub(crate) fn decode<T: Record>(key: &[u8], bytes: &[u8]) -> Result<Versioned<T>, RecordError> {
+    let id = key.last_chunk::<16>().ok_or(RecordError::Malformed("its key has no identity"))?;
     let (version, shape) = open(bytes)?;
     let (shape, rest) =
         postcard::take_from_bytes(shape).map_err(|_| RecordError::Malformed("its fields do not parse"))?;
     if !rest.is_empty() {
         return Err(RecordError::Malformed("bytes follow its last field"));
     }
-    let value = T::from_shape(shape).map_err(RecordError::Malformed)?;
+    let value = T::from_shape(*id, shape).map_err(RecordError::Malformed)?;
     Ok(Versioned { value, version })
 }
 

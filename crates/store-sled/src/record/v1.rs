@@ -1,4 +1,6 @@
 //! The shapes of format 1. They never change; a changed record gets a format 2 beside them.
+//!
+//! A record's identity is in its key alone.
 
 use std::net::IpAddr;
 
@@ -100,7 +102,6 @@ fn problem_from(shape: &ProblemShape<'_>) -> Shaped<Problem> {
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct AccountShape<'a> {
-    id: [u8; 16],
     directory: &'a str,
     spki: &'a [u8],
     #[serde(borrow)]
@@ -123,9 +124,8 @@ impl Record for Account {
     type Shape<'a> = AccountShape<'a>;
 
     fn shape(&self) -> AccountShape<'_> {
-        let Self { id, directory, key, contacts, status, terms_agreed, created, proven, external } = self;
+        let Self { id: _, directory, key, contacts, status, terms_agreed, created, proven, external } = self;
         AccountShape {
-            id: id.octets(),
             directory,
             spki: key.spki(),
             contacts: contacts.iter().map(String::as_str).collect(),
@@ -144,8 +144,8 @@ impl Record for Account {
         }
     }
 
-    fn from_shape(shape: AccountShape<'_>) -> Shaped<Self> {
-        let AccountShape { id, directory, spki, contacts, status, terms_agreed, created, proven, external } = shape;
+    fn from_shape(id: [u8; 16], shape: AccountShape<'_>) -> Shaped<Self> {
+        let AccountShape { directory, spki, contacts, status, terms_agreed, created, proven, external } = shape;
         Ok(Self {
             id: AccountId::from_random(id),
             directory: directory.to_owned(),
@@ -167,7 +167,6 @@ impl Record for Account {
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct OrderShape<'a> {
-    id: [u8; 16],
     account: [u8; 16],
     directory: &'a str,
     #[serde(borrow)]
@@ -196,7 +195,7 @@ impl Record for Order {
 
     fn shape(&self) -> OrderShape<'_> {
         let Self {
-            id,
+            id: _,
             account,
             directory,
             names: of,
@@ -209,7 +208,6 @@ impl Record for Order {
             expires,
         } = self;
         OrderShape {
-            id: id.octets(),
             account: account.octets(),
             directory,
             names: names(of),
@@ -229,9 +227,8 @@ impl Record for Order {
         }
     }
 
-    fn from_shape(shape: OrderShape<'_>) -> Shaped<Self> {
+    fn from_shape(id: [u8; 16], shape: OrderShape<'_>) -> Shaped<Self> {
         let OrderShape {
-            id,
             account,
             directory,
             names,
@@ -269,7 +266,6 @@ impl Record for Order {
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct AuthorizationShape<'a> {
-    id: [u8; 16],
     account: [u8; 16],
     order: [u8; 16],
     #[serde(borrow)]
@@ -352,9 +348,8 @@ impl Record for Authorization {
     type Shape<'a> = AuthorizationShape<'a>;
 
     fn shape(&self) -> AuthorizationShape<'_> {
-        let Self { id, account, order, name: of, state, expires, challenges } = self;
+        let Self { id: _, account, order, name: of, state, expires, challenges } = self;
         AuthorizationShape {
-            id: id.octets(),
             account: account.octets(),
             order: order.octets(),
             name: name(of),
@@ -370,8 +365,8 @@ impl Record for Authorization {
         }
     }
 
-    fn from_shape(shape: AuthorizationShape<'_>) -> Shaped<Self> {
-        let AuthorizationShape { id, account, order, name, state, expires, challenges } = shape;
+    fn from_shape(id: [u8; 16], shape: AuthorizationShape<'_>) -> Shaped<Self> {
+        let AuthorizationShape { account, order, name, state, expires, challenges } = shape;
         Ok(Self {
             id: AuthorizationId::from_random(id),
             account: AccountId::from_random(account),
@@ -392,9 +387,9 @@ impl Record for Authorization {
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct CertificateShape<'a> {
-    id: [u8; 16],
     authority: &'a str,
-    serial: [u8; 16],
+    /// Where it is not the identity.
+    serial: Option<[u8; 16]>,
     #[serde(borrow)]
     names: Vec<NameShape<'a>>,
     key: [u8; 32],
@@ -450,9 +445,8 @@ impl Record for CertificateRecord {
             recorded,
         } = self;
         CertificateShape {
-            id: id.octets(),
             authority: authority.as_str(),
-            serial: serial.to_u128().to_be_bytes(),
+            serial: Some(serial.to_u128().to_be_bytes()).filter(|serial| *serial != id.octets()),
             names: names(of),
             key: key.0,
             validity: (validity.not_before().unix_seconds(), validity.not_after().unix_seconds()),
@@ -481,9 +475,8 @@ impl Record for CertificateRecord {
         }
     }
 
-    fn from_shape(shape: CertificateShape<'_>) -> Shaped<Self> {
+    fn from_shape(id: [u8; 16], shape: CertificateShape<'_>) -> Shaped<Self> {
         let CertificateShape {
-            id,
             authority,
             serial,
             names,
@@ -514,7 +507,8 @@ impl Record for CertificateRecord {
         Ok(Self {
             id: CertificateId::from_random(id),
             authority: authority.parse().map_err(|_| "an authority's name is none")?,
-            serial: SerialNumber::from_u128(u128::from_be_bytes(serial)).ok_or("a serial number is zero")?,
+            serial: SerialNumber::from_u128(u128::from_be_bytes(serial.unwrap_or(id)))
+                .ok_or("a serial number is zero")?,
             names: names_from(&names)?,
             key: SpkiDigest(key),
             validity,
@@ -587,7 +581,7 @@ impl Record for IdempotencyRecord {
         }
     }
 
-    fn from_shape(shape: IdempotencyShape<'_>) -> Shaped<Self> {
+    fn from_shape(_: [u8; 16], shape: IdempotencyShape<'_>) -> Shaped<Self> {
         let IdempotencyShape { door, credential, uid, request, attempt, outcome, at } = shape;
         let id = CertificateId::from_random;
         Ok(Self {
