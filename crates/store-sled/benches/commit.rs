@@ -240,7 +240,7 @@ fn ticks(stat: &Path) -> (String, u64) {
 
 fn resident_mib() -> u64 {
     let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096 >> 20
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) / 256
 }
 
 /// Octets that a folder takes on the disk.

@@ -194,6 +194,11 @@ impl Index {
         self.disk.sync(file, &path).map_err(|error| Damage::new(&path, format!("syncing failed: {error}")))
     }
 
+    /// Whether it could not be opened again when it was last tried.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Makes it usable again after a sweep that failed: sled refuses everything once a write of its
     /// failed, and after a failed sync the page cache may hold what the disk never got.
     pub(crate) fn heal(&self) -> Result<(), IndexError> {
@@ -205,12 +210,11 @@ impl Index {
             sound = self.disk.sync(&opened.file, &self.file()).is_ok();
             close(opened);
         }
-        if !sound {
-            let suspect = suspect_mark(&self.path);
-            let copied =
-                disk::write_durably(&*self.disk, &suspect, &[]).and_then(|()| copy_anew(&*self.disk, &self.path));
-            copied.map_err(|error| Damage::new(&self.file(), format!("the index cannot be copied: {error}")))?;
-        }
+        let mark = suspect_mark(&self.path);
+        let marked = if sound { Ok(()) } else { disk::write_durably(&*self.disk, &mark, &[]) };
+        marked
+            .and_then(|()| finish_copy(&*self.disk, &self.path))
+            .map_err(|error| Damage::new(&self.file(), format!("the index cannot be copied: {error}")))?;
         *open = Some(open_patiently(&*self.disk, &self.path, Duration::from_secs(5))?);
         Ok(())
     }

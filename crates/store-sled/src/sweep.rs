@@ -11,8 +11,8 @@ use std::{
 
 use crate::{
     bundles::State,
-    index::Position,
-    journal::{self, ReadError},
+    index::{IndexError, Position},
+    journal::{self, Damage, ReadError},
     metrics::{add, number, set},
     store::Shared,
 };
@@ -107,6 +107,12 @@ pub(crate) fn sweep_held(shared: &Shared) -> Result<(), ReadError> {
 fn move_frozen(shared: &Shared) -> Result<(), ReadError> {
     if let Err(error) = restore_reserve(shared) {
         tracing::warn!(%error, "the journal's reserve cannot be made now");
+    }
+    if shared.view.index.is_closed() {
+        shared.view.index.heal().map_err(|error| match error {
+            IndexError::Damaged(damage) => damage,
+            IndexError::Locked(path) => Damage::new(&path, "another process holds the index"),
+        })?;
     }
     let Some(frozen) = shared.view.freeze() else { return Ok(()) };
     // What comes after belongs to a segment of its own, so that this one can go.
