@@ -1,6 +1,6 @@
 //! The configuration file: TOML, versioned, nothing unknown, every error with its place.
 //!
-//! A [`v1::Spec`] is what stands in the file; [`Config`] is what it means, checked. Nothing here
+//! A `Spec` is what stands in the file; [`Config`] is what it means, checked. Nothing here
 //! opens a key, a chain or a policy: that is [`wiring`](crate::wiring)'s.
 
 mod duration;
