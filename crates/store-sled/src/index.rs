@@ -10,7 +10,10 @@ use std::{
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -46,6 +49,8 @@ pub(crate) struct Index {
     disk: Arc<dyn Disk>,
     open: RwLock<Option<Opened>>,
     absent: Absent,
+    /// A sync failed: the system tells of that once, and then says that all is well.
+    unsound: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -72,12 +77,18 @@ impl Index {
     pub(crate) fn open(disk: &Arc<dyn Disk>, path: &Path, wait: Duration) -> Result<Self, IndexError> {
         finish_copy(&**disk, path)
             .map_err(|error| Damage::new(&path.join("db"), format!("the index cannot be copied: {error}")))?;
-        let opened = open_patiently(&**disk, path, wait)?;
+        let opened = open_patiently(path, wait)?;
+        let file = path.join("db");
+        disk.sync(&opened.file, &file)
+            .and_then(|()| disk.sync_folder(path))
+            .and_then(|()| disk.sync_folder(disk::folder_of(path)))
+            .map_err(|error| Damage::new(&file, format!("the index cannot be synced: {error}")))?;
         Ok(Self {
             path: path.to_owned(),
             disk: Arc::clone(disk),
             open: RwLock::new(Some(opened)),
             absent: Absent::default(),
+            unsound: AtomicBool::new(false),
         })
     }
 
@@ -191,31 +202,39 @@ impl Index {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let Some(Opened { file, .. }) = &*open else { return Ok(()) };
         let path = self.file();
-        self.disk.sync(file, &path).map_err(|error| Damage::new(&path, format!("syncing failed: {error}")))
+        self.disk.sync(file, &path).map_err(|error| {
+            self.unsound.store(true, Ordering::Relaxed);
+            Damage::new(&path, format!("syncing failed: {error}"))
+        })
     }
 
-    /// Whether it could not be opened again when it was last tried.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.open.read().unwrap_or_else(PoisonError::into_inner).is_none()
+    /// Whether the last sweep left it so that it must be healed before the next.
+    pub(crate) fn is_ailing(&self) -> bool {
+        self.unsound.load(Ordering::Relaxed) || self.open.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     /// Makes it usable again after a sweep that failed: sled refuses everything once a write of its
-    /// failed, and after a failed sync the page cache may hold what the disk never got.
+    /// failed, and after a failed sync the page cache may hold what the disk never got, so that every
+    /// file is written anew. Where that fails too it can still be read.
     pub(crate) fn heal(&self) -> Result<(), IndexError> {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         self.absent.forget();
-        let mut sound = true;
         if let Some(opened) = open.take() {
             // Our descriptor has seen every error since it was opened, those that sled ignored too.
-            sound = self.disk.sync(&opened.file, &self.file()).is_ok();
+            if self.disk.sync(&opened.file, &self.file()).is_err() {
+                self.unsound.store(true, Ordering::Relaxed);
+            }
             close(opened);
         }
-        let mark = suspect_mark(&self.path);
-        let marked = if sound { Ok(()) } else { disk::write_durably(&*self.disk, &mark, &[]) };
-        marked
-            .and_then(|()| finish_copy(&*self.disk, &self.path))
-            .map_err(|error| Damage::new(&self.file(), format!("the index cannot be copied: {error}")))?;
-        *open = Some(open_patiently(&*self.disk, &self.path, Duration::from_secs(5))?);
+        let marked = if self.unsound.load(Ordering::Relaxed) {
+            disk::write_durably(&*self.disk, &suspect_mark(&self.path), &[])
+        } else {
+            Ok(())
+        };
+        let healed = marked.and_then(|()| finish_copy(&*self.disk, &self.path));
+        *open = Some(open_patiently(&self.path, Duration::from_secs(5))?);
+        healed.map_err(|error| Damage::new(&self.file(), format!("the index cannot be copied: {error}")))?;
+        self.unsound.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -239,7 +258,7 @@ fn close(opened: Opened) {
     drop(catch_unwind(AssertUnwindSafe(move || drop(opened))));
 }
 
-fn open_patiently(disk: &dyn Disk, path: &Path, wait: Duration) -> Result<Opened, IndexError> {
+fn open_patiently(path: &Path, wait: Duration) -> Result<Opened, IndexError> {
     let started = Instant::now();
     let file = path.join("db");
     loop {
@@ -253,16 +272,9 @@ fn open_patiently(disk: &dyn Disk, path: &Path, wait: Duration) -> Result<Opened
         });
         let refused = match opened {
             Ok(Ok(db)) => {
-                let synced = File::open(&file).and_then(|opened| {
-                    disk.sync(&opened, &file)?;
-                    disk.sync_folder(path)?;
-                    disk.sync_folder(disk::folder_of(path))?;
-                    Ok(opened)
-                });
-                return match synced {
-                    Ok(file) => Ok(Opened { db, file }),
-                    Err(error) => Err(Damage::new(&file, format!("the index cannot be synced: {error}")).into()),
-                };
+                let file = File::open(&file)
+                    .map_err(|error| Damage::new(&file, format!("the index cannot be opened: {error}")))?;
+                return Ok(Opened { db, file });
             }
             Ok(Err(sled::Error::Io(error))) if is_locked(&error) => IndexError::Locked(path.to_owned()),
             Ok(Err(error)) => return Err(Damage::new(&file, format!("the index cannot be opened: {error}")).into()),

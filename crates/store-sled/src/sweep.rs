@@ -108,7 +108,7 @@ fn move_frozen(shared: &Shared) -> Result<(), ReadError> {
     if let Err(error) = restore_reserve(shared) {
         tracing::warn!(%error, "the journal's reserve cannot be made now");
     }
-    if shared.view.index.is_closed() {
+    if shared.view.index.is_ailing() {
         shared.view.index.heal().map_err(|error| match error {
             IndexError::Damaged(damage) => damage,
             IndexError::Locked(path) => Damage::new(&path, "another process holds the index"),

@@ -314,6 +314,29 @@ async fn rule_6_a_sweep_that_fails_at_any_step_loses_nothing_and_the_next_one_en
 }
 
 #[tokio::test]
+async fn rule_6_an_index_whose_sync_failed_is_written_anew_before_it_is_believed_again() {
+    let place = Place::new();
+    let store = place.open();
+    let account = issue(&*store, 1).await;
+    place.disk.fail(Fault::once(Operation::Sync, "index/db", io::ErrorKind::Other));
+    place.disk.operations();
+    store.sweep().expect_err("the disk failed");
+    let done = place.disk.operations();
+    let copied = |operation, file: &str| {
+        done.iter().rposition(|(done, path)| *done == operation && path.ends_with(file)).expect(file)
+    };
+    // The kernel tells of a failed sync once: the next one would say that all is well.
+    let marked = copied(Operation::Rename, "index.suspect.new");
+    let synced = copied(Operation::Sync, "index.copy/db");
+    assert!(marked < synced && synced < copied(Operation::Rename, "index.copy"), "{done:?}");
+    assert!(!place.path.join("index.suspect").exists());
+    store.sweep().expect("the disk is well again");
+    assert!(store.account(account.id).await.expect("readable").is_some());
+    kill(&store);
+    assert!(place.open().scrub(sample::now()).is_clean());
+}
+
+#[tokio::test]
 async fn rule_6_swept_segments_are_dropped_and_the_journal_stays_small() {
     let place = Place::new();
     let store = open(&place.path, &place.disk, Options { segment_bytes: 4096, ..options() }).expect("new");
