@@ -1,6 +1,10 @@
 //! Real ACME clients against the real binary: certbot, lego, instant-acme, and our own where a
 //! test needs to see every answer.
-#![expect(clippy::print_stdout, clippy::indexing_slicing, reason = "a test that is skipped says so; one that panics fails")]
+#![expect(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a test that is skipped says so; one that panics fails"
+)]
 
 use std::{
     fs,
@@ -14,7 +18,9 @@ use chancery_harness::{
     responder::Responder,
     server::{Server, Setup, free_port, succeeded},
 };
-use instant_acme::{Account, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, OrderStatus, RetryPolicy};
+use instant_acme::{
+    Account, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, OrderStatus, RetryPolicy,
+};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -49,7 +55,11 @@ async fn instant_acme_obtains_a_certificate_that_openssl_verifies() -> Result<()
     let server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
     let (account, _credentials) = Account::builder_with_root(server.root_pem()?)?
         .create(
-            &NewAccount { contact: &["mailto:a@example.test"], terms_of_service_agreed: true, only_return_existing: false },
+            &NewAccount {
+                contact: &["mailto:a@example.test"],
+                terms_of_service_agreed: true,
+                only_return_existing: false,
+            },
             server.directory(),
             None,
         )
@@ -171,13 +181,31 @@ async fn certbot_obtains_renews_and_revokes_over_http_01() -> Result<()> {
     let Some(program) = program("CHANCERY_CERTBOT", "certbot") else { return Ok(()) };
     let port = free_port().await?;
     let server = Server::start(&Setup { http_port: port, ..Setup::default() }).await?;
-    let certbot =
-        Certbot { program, folder: server.scratch("certbot")?, root: server.root_pem()?, directory: server.directory() };
+    let certbot = Certbot {
+        program,
+        folder: server.scratch("certbot")?,
+        root: server.root_pem()?,
+        directory: server.directory(),
+    };
     let http_port = port.to_string();
     let output = certbot
         .run(&[
-            "certonly", "--server", &certbot.directory, "--agree-tos", "-m", "a@example.test", "--no-eff-email", "--standalone",
-            "--http-01-port", &http_port, "--http-01-address", "127.0.0.1", "-d", "h1.test", "-d", "h2.test",
+            "certonly",
+            "--server",
+            &certbot.directory,
+            "--agree-tos",
+            "-m",
+            "a@example.test",
+            "--no-eff-email",
+            "--standalone",
+            "--http-01-port",
+            &http_port,
+            "--http-01-address",
+            "127.0.0.1",
+            "-d",
+            "h1.test",
+            "-d",
+            "h2.test",
         ])
         .await?;
     succeeded(&output)?;
@@ -188,7 +216,16 @@ async fn certbot_obtains_renews_and_revokes_over_http_01() -> Result<()> {
     assert_ne!(fs::read(live.join("cert.pem"))?, first);
     succeeded(
         &certbot
-            .run(&["revoke", "--server", &certbot.directory, "--cert-name", "h1.test", "--reason", "superseded", "--no-delete-after-revoke"])
+            .run(&[
+                "revoke",
+                "--server",
+                &certbot.directory,
+                "--cert-name",
+                "h1.test",
+                "--reason",
+                "superseded",
+                "--no-delete-after-revoke",
+            ])
             .await?,
     )?;
     let listed = server.printed(&["certificate", "list", "--name", "h1.test", "--output", "json"]).await?;
@@ -201,14 +238,30 @@ async fn certbot_revokes_by_the_certificates_own_key() -> Result<()> {
     let Some(program) = program("CHANCERY_CERTBOT", "certbot") else { return Ok(()) };
     let port = free_port().await?;
     let server = Server::start(&Setup { http_port: port, ..Setup::default() }).await?;
-    let certbot =
-        Certbot { program, folder: server.scratch("certbot")?, root: server.root_pem()?, directory: server.directory() };
+    let certbot = Certbot {
+        program,
+        folder: server.scratch("certbot")?,
+        root: server.root_pem()?,
+        directory: server.directory(),
+    };
     let http_port = port.to_string();
     succeeded(
         &certbot
             .run(&[
-                "certonly", "--server", &certbot.directory, "--agree-tos", "-m", "a@example.test", "--no-eff-email", "--standalone",
-                "--http-01-port", &http_port, "--http-01-address", "127.0.0.1", "-d", "own.test",
+                "certonly",
+                "--server",
+                &certbot.directory,
+                "--agree-tos",
+                "-m",
+                "a@example.test",
+                "--no-eff-email",
+                "--standalone",
+                "--http-01-port",
+                &http_port,
+                "--http-01-address",
+                "127.0.0.1",
+                "-d",
+                "own.test",
             ])
             .await?,
     )?;
@@ -216,7 +269,18 @@ async fn certbot_revokes_by_the_certificates_own_key() -> Result<()> {
     let (cert, key) = (live.join("cert.pem").display().to_string(), live.join("privkey.pem").display().to_string());
     succeeded(
         &certbot
-            .run(&["revoke", "--server", &certbot.directory, "--cert-path", &cert, "--key-path", &key, "--reason", "keycompromise", "--no-delete-after-revoke"])
+            .run(&[
+                "revoke",
+                "--server",
+                &certbot.directory,
+                "--cert-path",
+                &cert,
+                "--key-path",
+                &key,
+                "--reason",
+                "keycompromise",
+                "--no-delete-after-revoke",
+            ])
             .await?,
     )?;
     let listed = server.printed(&["certificate", "list", "--name", "own.test", "--output", "json"]).await?;

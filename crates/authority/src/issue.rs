@@ -1,7 +1,7 @@
 //! The one path to a signature, used by every door: a row of types, each made only from the one before.
 //!
-//! [`Permitted`] (policy was asked here) → [`Linted`] → [`Recorded`] (commit 1: the intent is durable)
-//! → [`Signed`] (outside any commit; checked) → [`Released`] (commit 2; what a door can hand out).
+//! `Permitted` (policy was asked here) → `Linted` → `Recorded` (commit 1: the intent is durable)
+//! → `Signed` (outside any commit; checked) → `Released` (commit 2; what a door can hand out).
 //! From `Recorded` on a crash leaves evidence, and the settlement job owes an end to it.
 
 use std::{sync::Arc, time::Duration};

@@ -598,8 +598,10 @@ async fn a_damaged_index_is_named_or_healed_and_never_served_wrong() {
             Err(error) => {
                 let said = error.to_string();
                 assert!(said.contains("index/db") && said.contains("chancery store rebuild"), "{said}");
-                crate::check::rebuild(&copy, Duration::ZERO).expect("the ledger is sound");
-                let store = open(&copy, &Arc::new(TestDisk::new()), options()).expect("healed");
+                // A sled that did not open lets go of its lock a little later: waited for, as the command does.
+                crate::check::rebuild(&copy, Options::default().lock_wait).expect("the ledger is sound");
+                let patient = Options { lock_wait: Options::default().lock_wait, ..options() };
+                let store = open(&copy, &Arc::new(TestDisk::new()), patient).expect("healed");
                 assert!(store.scrub(sample::now()).is_clean());
                 refused += 1;
             }
