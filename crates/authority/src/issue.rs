@@ -114,7 +114,7 @@ impl Permitted {
         if settings.block_list.check(key).is_err() {
             return reject(R::BlockedKey);
         }
-        let granted = match profile.validity(now, (not_before, not_after), chain.issuing().validity().not_after()) {
+        let granted = match profile.validity(now, (not_before, not_after), chain.not_after()) {
             Ok(granted) => granted.validity(),
             Err(rejection) => return reject(R::Validity(rejection)),
         };

@@ -102,7 +102,7 @@ impl Office {
         })?;
         profile.check_names(&request.names).map_err(|rejection| Refusal::Rejected(R::Profile(rejection)))?;
         profile
-            .validity(now, (request.not_before, request.not_after), chain.issuing().validity().not_after())
+            .validity(now, (request.not_before, request.not_after), chain.not_after())
             .map_err(|rejection| Refusal::Rejected(R::Validity(rejection)))?;
         let requester = acme_requester(account);
         let decision = settings.policy.evaluate(&chancery_policy::Request {

@@ -134,15 +134,17 @@ impl Settings {
 }
 
 impl Authority {
-    /// The chain that issues at `now`: the first whose issuing certificate holds, with its place in the list.
+    /// The chain that issues at `now`: the first that holds, root included, with its place in the list.
     #[must_use]
     pub fn current(&self, now: Timestamp) -> Option<(u16, &Arc<Chain>)> {
-        (0u16..).zip(&self.chains).find(|(_, chain)| chain.issuing().validity().contains(now))
+        let holds =
+            |chain: &Chain| chain.issuing().validity().contains(now) && now.whole_seconds() <= chain.not_after();
+        (0u16..).zip(&self.chains).find(|(_, chain)| holds(chain))
     }
 
-    /// The latest end among its issuing certificates.
+    /// The latest end among its chains: a chain ends with whichever of its certificates ends first.
     #[must_use]
     pub fn ends(&self) -> Option<Timestamp> {
-        self.chains.iter().map(|chain| chain.issuing().validity().not_after()).max()
+        self.chains.iter().map(|chain| chain.not_after()).max()
     }
 }

@@ -1,5 +1,4 @@
 //! Nothing is issued by a clock that is in doubt (threat model TM15); everything else goes on.
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use chancery_acme::order::OrderState;
 use chancery_authority::{Failure, Refusal, place_order::PlaceOrder};

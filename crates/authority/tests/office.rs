@@ -466,3 +466,26 @@ async fn expired_certificates_records_are_dropped_when_their_time_is_over() {
     ca.run_due_jobs().await;
     assert_eq!(certificates(&ca).await.len(), 0);
 }
+
+#[tokio::test]
+async fn a_certificate_ends_no_later_than_the_root_above_its_issuer() {
+    let life = DAY * 30;
+    let ca = TestOffice::under_a_root_of(life);
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+    let end = certificates(&ca).await[0].validity.not_after();
+    assert_eq!(end, chancery_testkit::office::start().after(life));
+    // What is asked for beyond it is refused, never cut.
+    let request = PlaceOrder {
+        names: names_of(&["b.test"]),
+        not_before: None,
+        not_after: Some(end.after(Duration::from_secs(1))),
+        profile: None,
+    };
+    let refused = ca.office.place_order(&account, request.clone()).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(PlaceOrderRejection::Validity(_))));
+    ca.clock.advance(life + DAY);
+    let ended = ca.office.place_order(&account, PlaceOrder { not_after: None, ..request }).await.unwrap_err();
+    assert!(matches!(ended, Refusal::Failed(_)));
+}

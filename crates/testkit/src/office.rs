@@ -18,7 +18,7 @@ use chancery_authority::{
 };
 use chancery_pki::{
     Csr, KeyKind, Name, NameSet, PublicKey, SerialNumber, SignatureAlgorithm, Timestamp,
-    ceremony::development_root,
+    ceremony::{development_intermediate, development_root},
     chain::install,
     distinguished_name::{Attribute, AttributeKind, DistinguishedName},
     key::BlockList,
@@ -57,7 +57,7 @@ pub struct TestOffice {
     /// The clock.
     pub clock: Arc<TestClock>,
     policy: String,
-    issuer: Vec<u8>,
+    chain: Vec<Vec<u8>>,
     limits: Limits,
 }
 
@@ -68,19 +68,43 @@ impl Default for TestOffice {
 }
 
 impl TestOffice {
-    /// An authority with this policy and these limits.
+    /// An authority with this policy and these limits; its issuer is a root of its own.
     #[must_use]
     pub fn new(policy: &str, limits: Limits) -> Self {
+        Self::made(policy, limits, |signer, issuing, name| {
+            let serial = SerialNumber::from_random([1; 16]);
+            let document = development_root(name, issuing, serial, TestClock::START, ISSUER_LIFE);
+            vec![document.assemble(&signer.sign_directly("issuing", document.body()))]
+        })
+    }
+
+    /// The same below a root that ends before its issuer does.
+    #[must_use]
+    pub fn under_a_root_of(life: Duration) -> Self {
+        Self::made(POLICY, Limits::default(), |signer, issuing, name| {
+            let root_name = named("Test Root");
+            let root_key = signer.public_key(&KeyId("root".into())).expect("made for every office");
+            let serial = SerialNumber::from_random([2; 16]);
+            let root = development_root(&root_name, &root_key, serial, TestClock::START, life);
+            let serial = SerialNumber::from_random([1; 16]);
+            let issuer =
+                development_intermediate(name, issuing, (&root_name, &root_key), serial, TestClock::START, ISSUER_LIFE);
+            [issuer, root].map(|document| document.assemble(&signer.sign_directly("root", document.body()))).to_vec()
+        })
+    }
+
+    fn made(
+        policy: &str,
+        limits: Limits,
+        chain: impl FnOnce(&TestSigner, &PublicKey, &DistinguishedName) -> Vec<Vec<u8>>,
+    ) -> Self {
         let store = Arc::new(MemoryStore::new());
-        let signer = Arc::new(TestSigner::new([("issuing", KeyKind::P256), ("ledger", KeyKind::Ed25519)]));
+        let keys = [("issuing", KeyKind::P256), ("root", KeyKind::P256), ("ledger", KeyKind::Ed25519)];
+        let signer = Arc::new(TestSigner::new(keys));
         let key = signer.public_key(&KeyId("issuing".into())).expect("made above");
-        let name = Attribute::new(AttributeKind::CommonName, "Test Issuer").expect("a plain name");
-        let serial = SerialNumber::from_random([1; 16]);
-        let document =
-            development_root(&DistinguishedName::new(vec![name]), &key, serial, TestClock::START, ISSUER_LIFE);
-        let issuer = document.assemble(&signer.sign_directly("issuing", document.body()));
+        let chain = chain(&signer, &key, &named("Test Issuer"));
         let (validator, clock) = (Arc::new(TestValidator::default()), TestClock::at(TestClock::START));
-        let settings = settings(policy, &issuer, &key, limits.clone());
+        let settings = settings(policy, &chain, &key, limits.clone());
         let ports = Ports {
             store: Arc::clone(&store) as Arc<dyn Store>,
             signer: Arc::clone(&signer) as _,
@@ -89,7 +113,7 @@ impl TestOffice {
             entropy: SeededEntropy::from_seed(7),
         };
         let office = Office::new(ports, settings);
-        Self { office, store, signer, validator, clock, policy: policy.to_owned(), issuer, limits }
+        Self { office, store, signer, validator, clock, policy: policy.to_owned(), chain, limits }
     }
 
     /// The same authority after a restart: everything that was in memory alone is gone.
@@ -103,7 +127,7 @@ impl TestOffice {
             clock: Arc::clone(&self.clock) as _,
             entropy: SeededEntropy::from_seed(seed),
         };
-        let office = Office::new(ports, settings(&self.policy, &self.issuer, &key, self.limits.clone()));
+        let office = Office::new(ports, settings(&self.policy, &self.chain, &key, self.limits.clone()));
         Self { office, ..self }
     }
 
@@ -156,8 +180,12 @@ impl TestOffice {
     }
 }
 
-fn settings(policy: &str, issuer: &[u8], key: &PublicKey, limits: Limits) -> Settings {
-    let chain = install(&[issuer.to_vec()], key, TestClock::START).expect("a chain");
+fn named(text: &str) -> DistinguishedName {
+    DistinguishedName::new(vec![Attribute::new(AttributeKind::CommonName, text).expect("a plain name")])
+}
+
+fn settings(policy: &str, chain: &[Vec<u8>], key: &PublicKey, limits: Limits) -> Settings {
+    let chain = install(chain, key, TestClock::START).expect("a chain");
     let authority = Authority {
         id: "issuing".parse().expect("a name"),
         key: KeyId("issuing".into()),
