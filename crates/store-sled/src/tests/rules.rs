@@ -1,6 +1,6 @@
 //! The rules of durability, each as what one sees of it.
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc};
 
 use chancery_acme::{account::Account, order::OrderState};
 use chancery_authority::{
