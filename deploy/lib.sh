@@ -7,6 +7,9 @@ else
   c_ok='' c_bad='' c_dim='' c_bold='' c_off=''
 fi
 
+# The same settings wherever our crates are built, or they would be built again.
+export CARGO_INCREMENTAL=0
+
 started=$(date +%s.%N)
 elapsed() { # elapsed SINCE: seconds with one decimal
   awk -v a="$1" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f s", b - a }'
