@@ -198,7 +198,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, default_value = "default")]
     pub(crate) directory: String,
     /// The account's id
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     pub(crate) account: Option<String>,
     /// The EAB key that the account was made with
     #[arg(long, value_name = "KEY")]
@@ -275,6 +275,7 @@ pub(crate) enum CertificateCommand {
   chancery certificate show 3f1c9a77e0d24b5c8f00aa11bb22cc33")]
     Show {
         /// Its id or its serial number
+        #[arg(allow_hyphen_values = true)]
         id: String,
     },
     /// Print every certificate ever signed as PEM; those possibly signed are marked
@@ -286,6 +287,7 @@ pub(crate) enum CertificateCommand {
   chancery certificate revoke 3f1c9a77e0d24b5c8f00aa11bb22cc33 --reason keyCompromise --yes")]
     Revoke {
         /// Its id or its serial number
+        #[arg(allow_hyphen_values = true)]
         id: String,
         /// Why (RFC 5280 §5.3.1)
         #[arg(long, value_enum)]
@@ -317,7 +319,7 @@ pub(crate) struct CertificateListArgs {
     #[arg(long, group = "which", value_name = "DOMAIN")]
     pub(crate) below: Option<String>,
     /// Those of this account
-    #[arg(long, group = "which", value_name = "ID")]
+    #[arg(long, group = "which", value_name = "ID", allow_hyphen_values = true)]
     pub(crate) account: Option<String>,
     /// Those with this key: SHA-256 of its SubjectPublicKeyInfo, hexadecimal
     #[arg(long, group = "which", value_name = "SHA256")]

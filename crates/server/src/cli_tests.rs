@@ -1,8 +1,8 @@
 //! The command line as people read it.
 
-use clap::{Command, CommandFactory as _};
+use clap::{Command, CommandFactory as _, Parser as _};
 
-use crate::cli::Cli;
+use crate::cli::{CertificateCommand, Cli, Command as CliCommand};
 
 fn each(command: &Command, path: &str, visit: &mut impl FnMut(&str, &Command)) {
     visit(path, command);
@@ -46,4 +46,24 @@ fn nothing_takes_a_secret_on_the_command_line() {
             assert!(!secret || name.ends_with("_file"), "{path} takes {name} from its arguments");
         }
     });
+}
+
+#[test]
+fn an_id_that_begins_with_a_hyphen_is_an_id() {
+    // One in 64 ids does: they are base64url.
+    let taken = |words: &[&str]| Cli::try_parse_from(["chancery"].iter().chain(words)).map(|cli| cli.command);
+    for words in [
+        ["certificate", "revoke", "-8q7AbX294gOLUJnBRkuRg", "--yes"].as_slice(),
+        &["certificate", "revoke", "--yes", "-8q7AbX294gOLUJnBRkuRg"],
+    ] {
+        let Ok(CliCommand::Certificate(CertificateCommand::Revoke { id, yes, .. })) = taken(words) else {
+            panic!("{words:?} is not taken");
+        };
+        assert_eq!((id.as_str(), yes), ("-8q7AbX294gOLUJnBRkuRg", true));
+    }
+    let words = ["certificate", "list", "--account", "--7AbX294gOLUJnBRkuRgQ", "--limit", "5"];
+    let Ok(CliCommand::Certificate(CertificateCommand::List(args))) = taken(&words) else {
+        panic!("{words:?} is not taken");
+    };
+    assert_eq!((args.account.as_deref(), args.limit), (Some("--7AbX294gOLUJnBRkuRgQ"), 5));
 }
