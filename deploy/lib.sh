@@ -166,5 +166,24 @@ RUN
   certbot=$certbot_env/run
 }
 
+# cargo-deny in the cache; $cargo_deny then runs it. Built without optimisation: it runs for two seconds.
+cargo_deny_version=0.20.2
+provide_cargo_deny() {
+  local home
+  home=$cache/cargo-deny-$({ echo "$cargo_deny_version"; rustc -vV; } | digest)
+  if [ ! -x "$home/bin/cargo-deny" ]; then
+    mkdir -p "$cache"
+    local tmp
+    tmp=$(mktemp -d "$cache/cargo-deny.partial.XXXXXX")
+    step "build cargo-deny $cargo_deny_version into $home (checks bans, licences and sources)" \
+      env -u RUSTFLAGS CARGO_TARGET_DIR="$tmp/target" CARGO_PROFILE_DEV_DEBUG=0 \
+      cargo install -q --debug --locked --version "$cargo_deny_version" --root "$tmp/home" cargo-deny \
+      || die "cargo-deny could not be built"
+    mv -T "$tmp/home" "$home" 2>/dev/null
+    rm -rf "$tmp"
+  fi
+  cargo_deny=$home/bin/cargo-deny
+}
+
 # A port on loopback that is free now.
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
