@@ -18,9 +18,10 @@ use crate::{
     index::Index,
     journal::{self, Damage, Place},
     key::{self, class},
+    opening::OpenError,
     rebuild::{self, Rebuilt},
     record::{self, RecordError},
-    store::{OpenError, SledStore},
+    store::SledStore,
     view::View,
     walk,
 };

@@ -22,7 +22,7 @@ use crate::{
     apply::Staging,
     journal::{self, Active, AppendError, Frame, Place, Results},
     metrics::{add, number, set},
-    store::Shared,
+    shared::Shared,
 };
 
 /// Most commits in a frame.

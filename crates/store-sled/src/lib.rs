@@ -7,7 +7,8 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | [`store`] | opens a folder, starts the threads, answers reads |
+//! | [`store`], `shared`, `queries` | starts the threads; what they and readers share; looks things up |
+//! | `opening` | brings together what lies in the folder |
 //! | `committer` | checks a group of commits, writes its frame, syncs once, answers |
 //! | `apply` | what changes do to keys and values |
 //! | `journal` | frames and segments; torn or damaged |
@@ -37,8 +38,12 @@ mod index;
 mod journal;
 mod key;
 mod metrics;
+mod opening;
+mod options;
+mod queries;
 pub mod rebuild;
 mod record;
+mod shared;
 pub mod store;
 mod sweep;
 mod view;
@@ -47,7 +52,9 @@ mod walk;
 pub use folder::FolderError;
 pub use journal::Damage;
 pub use metrics::Metrics;
-pub use store::{OpenError, Options, SledStore};
+pub use opening::OpenError;
+pub use options::Options;
+pub use store::SledStore;
 
 #[cfg(test)]
 mod tests;

@@ -33,8 +33,8 @@ use crate::{
     index::{self, Index, Position},
     journal::{Damage, Origin, Results},
     key::{self, class},
+    opening::OpenError,
     record::{self, Record},
-    store::OpenError,
     walk,
 };
 

@@ -14,7 +14,7 @@ use crate::{
     index::{IndexError, Position},
     journal::{self, Damage, ReadError},
     metrics::{add, number, set},
-    store::Shared,
+    shared::Shared,
 };
 
 /// How long after a failed sweep the next one is tried.

@@ -25,7 +25,7 @@ use chancery_testkit::sample;
 
 pub(crate) use disk::{Fault, Operation, TestDisk};
 
-use crate::store::{OpenError, Options, SledStore};
+use crate::{opening::OpenError, options::Options, store::SledStore};
 
 /// Options under which nothing happens by time alone.
 pub(crate) fn options() -> Options {

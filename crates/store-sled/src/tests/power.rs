@@ -15,7 +15,7 @@ use chancery_authority::{
 use chancery_testkit::sample;
 
 use super::{TestDisk, open, options};
-use crate::store::Options;
+use crate::options::Options;
 
 /// Small limits, so that segments roll and sweeps run all the time.
 fn busy() -> Options {

@@ -150,7 +150,7 @@ async fn rule_9_a_rebuild_over_a_damaged_ledger_is_refused_and_the_index_stays()
 async fn rule_9_a_verification_runs_beside_a_server_that_commits_and_sweeps() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store");
-    let store = open(&path, &Arc::new(TestDisk::new()), crate::store::Options { segment_bytes: 3000, ..options() })
+    let store = open(&path, &Arc::new(TestDisk::new()), crate::options::Options { segment_bytes: 3000, ..options() })
         .expect("new");
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let verifier = {

@@ -12,11 +12,7 @@ use chancery_testkit::sample;
 use tempfile::TempDir;
 
 use super::{Fault, Operation, TestDisk, issue, kill, open, options};
-use crate::{
-    FolderError,
-    journal::segments,
-    store::{OpenError, Options, SledStore},
-};
+use crate::{FolderError, journal::segments, opening::OpenError, options::Options, store::SledStore};
 
 struct Place {
     _folder: TempDir,

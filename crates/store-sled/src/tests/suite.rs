@@ -8,7 +8,7 @@ use chancery_testkit::store_suite::{Fate, Fixture};
 use tempfile::TempDir;
 
 use super::{Fault, Operation, TestDisk, kill, open, options};
-use crate::store::{Options, SledStore};
+use crate::{options::Options, store::SledStore};
 
 struct Sled {
     _folder: TempDir,

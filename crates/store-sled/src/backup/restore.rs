@@ -1,0 +1,357 @@
+//! What a restore makes of a backup.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use chancery_authority::{
+    changes::{Change, Changes},
+    ports::{CommitError, Store as _},
+    records::{Job, JobKind},
+};
+use chancery_ledger::{
+    Checkpoint, Frontier, Hash, SignedCheckpoint, Walker,
+    leaf::{Leaf, OldCheckpoint, Restored},
+    tile::{Layer, Tiled},
+    tree,
+};
+use chancery_pki::Timestamp;
+
+use super::{Copier, EXPORT, FORMAT, MANIFEST, Manifest, PIECE, Sum, export::import, hex_sum, is_empty, sum_of, tiles};
+use crate::{
+    bundles::{self, Bundles, State},
+    disk::{Disk, RealDisk},
+    folder::{self, Folder, FolderError},
+    index::{Index, Position},
+    journal::{Active, Damage, Origin, Place, ReadError},
+    opening::OpenError,
+    options::Options,
+    rebuild::{Rebuilder, Stopped},
+    store::SledStore,
+    walk,
+};
+
+/// What a restore brought back, and what it could not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreReport {
+    /// The epoch that begins with it.
+    pub epoch: u64,
+    /// Leaves that were in the backup.
+    pub from_backup: u64,
+    /// Leaves after it that were found elsewhere.
+    pub recovered: u64,
+    /// Leaves that the last known checkpoint speaks of and that are lost.
+    pub missing: u64,
+    /// The size of the last known checkpoint, if there is one.
+    pub checkpoint: Option<u64>,
+    /// Orders that had no certificate on its way: they are void.
+    pub void_orders: u64,
+}
+
+/// Why nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// There is no backup, or one that was never finished.
+    #[error("{path} is no backup: {why}", path = path.display())]
+    NotABackup {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing.
+        why: String,
+    },
+    /// The target has something in it.
+    #[error("{path} is not empty; a restore goes into a folder that does not exist yet", path = .0.display())]
+    NotEmpty(PathBuf),
+    /// The leaves that were to be added are another ledger's.
+    #[error("the ledger in {path} is not the continuation of the backup's", path = .0.display())]
+    Foreign(PathBuf),
+    /// The leaves do not have the root of the last known checkpoint.
+    #[error(
+        "the leaves do not have the root of the checkpoint of {0} leaves: they were tampered with, or it is another ledger's"
+    )]
+    OtherRoot(u64),
+    /// Something cannot be read or written.
+    #[error("{path}: {error}", path = path.display())]
+    Io {
+        /// What.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// What was brought together cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The new epoch's first leaf was not committed.
+    #[error("the new epoch could not begin: {0}")]
+    Commit(CommitError),
+}
+
+impl From<ReadError> for RestoreError {
+    fn from(error: ReadError) -> Self {
+        Self::Open(error.into())
+    }
+}
+
+impl From<FolderError> for RestoreError {
+    fn from(error: FolderError) -> Self {
+        Self::Open(error.into())
+    }
+}
+/// What to restore, and from where.
+#[derive(Debug, Clone)]
+pub struct Restore<'a> {
+    /// The backup.
+    pub backup: &'a Path,
+    /// The new store's folder: empty, or not there yet.
+    pub target: &'a Path,
+    /// A folder with a store whose ledger may have newer leaves: what is left of the broken one.
+    pub with_bundles: Option<&'a Path>,
+    /// A checkpoint that was kept elsewhere, verified by the caller.
+    pub kept: Option<Checkpoint>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Makes a store of a backup, in a new epoch. Orders without a certificate on its way are void, and
+/// so is every nonce. What is missing is reported.
+///
+/// # Errors
+///
+/// [`RestoreError`]; the backup stays as it is.
+pub async fn restore(what: Restore<'_>, options: Options) -> Result<RestoreReport, RestoreError> {
+    let Restore { backup, target, with_bundles, kept, now } = what;
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |error| RestoreError::Io { path, error }
+    };
+    let manifest = read_manifest(backup)?;
+    if !is_empty(target) {
+        return Err(RestoreError::NotEmpty(target.to_owned()));
+    }
+    let folder = Folder::new(target);
+    folder.prepare()?;
+    let lock = folder.lock(options.lock_wait)?;
+    folder.make(&*disk)?;
+    copy_back(&*disk, backup, target, &manifest)?;
+
+    // The ledger: what the backup has, then what was found elsewhere.
+    let not_a_backup = |why: &str| RestoreError::NotABackup { path: backup.to_owned(), why: why.to_owned() };
+    let store = hex::decode(&manifest.store).ok().and_then(|store| store.try_into().ok());
+    let store = store.ok_or_else(|| not_a_backup("its store id does not read"))?;
+    let origin = Origin { store, epoch: manifest.epoch + 1 };
+    let from_backup = manifest.leaves;
+    let frontier = frontier_of(&folder, from_backup)?;
+    if frontier.root().to_string() != manifest.root {
+        return Err(not_a_backup("its leaves do not have the root that it says"));
+    }
+    let found = match with_bundles {
+        Some(path) => leaves_after(path, &frontier)?,
+        None => Found::default(),
+    };
+    let mut grown = frontier;
+    for leaf in &found.leaves {
+        grown.append(Hash::of_leaf(leaf));
+    }
+    let size = grown.size();
+
+    // The last checkpoint known of the old epoch.
+    let own = folder::read_checkpoint(&folder)?.and_then(|kept| parse(&kept.note));
+    let last = [kept, own, found.checkpoint].into_iter().flatten().max_by_key(Checkpoint::size);
+
+    let next = Place { sequence: manifest.sequence + 1, leaf: size, previous: [0; 32] };
+    let bundles = Bundles::new(&disk, &folder.ledger(), from_backup);
+    bundles.append(from_backup, &found.leaves, &State { origin, frontier: grown, next })?;
+    let nodes = Tiled::new(size, |tile| bundles::read_hashes(&folder.ledger(), tile));
+    if let Some(checkpoint) = &last
+        && checkpoint.size() <= size
+    {
+        let root = tree::root_at(&nodes, checkpoint.size()).map_err(|error| damaged(&folder, &error))?;
+        if root != checkpoint.root() {
+            return Err(RestoreError::OtherRoot(checkpoint.size()));
+        }
+    }
+
+    // The index: what the backup has, without what is void, then what the newer leaves tell.
+    let index = Index::open(&disk, &folder.index(), options.lock_wait).map_err(OpenError::from)?;
+    let void_orders = import(&backup.join(EXPORT), &index).map_err(io(&backup.join(EXPORT)))?;
+    let contents = walk::contents(&folder, false)?;
+    let mut rebuilder = Rebuilder::continuing(&index, from_backup);
+    walk::walk(&folder, &contents, &mut Walker::default(), &mut rebuilder).map_err(|stopped| match stopped {
+        Stopped::Damage(damage) => damaged(&folder, &damage),
+        Stopped::Refused(error) => damaged(&folder, &error),
+    })?;
+    let position = Position { origin, sequence: manifest.sequence };
+    index.sweep(&rebuilder.batch, position).map_err(|damage| damaged(&folder, &damage))?;
+    index.close();
+    Active::begin(&*disk, &folder.journal(), origin, next).map_err(io(&folder.journal()))?;
+    folder.write_origin(&*disk, origin)?;
+    drop(lock);
+
+    // The new epoch begins with a leaf that names the old one's last checkpoint.
+    let consistency = match &last {
+        Some(checkpoint) if checkpoint.size() < size => {
+            let proof =
+                tree::consistency_proof(&nodes, checkpoint.size(), size).map_err(|error| damaged(&folder, &error))?;
+            proof.iter().map(Hash::octets).collect()
+        }
+        _ => Vec::new(),
+    };
+    let old = last.as_ref().map_or_else(
+        || OldCheckpoint { origin: String::new(), root: Hash::of_nothing().octets(), size: 0 },
+        |last| OldCheckpoint { origin: last.origin().to_owned(), root: last.root().octets(), size: last.size() },
+    );
+    let leaf = Leaf::from(Restored { at: now, backup_size: size, checkpoint: old, consistency });
+    let opened = SledStore::open(target, options)?;
+    // Pruning and checkpoints are owed at once: what the backup knew of them is old.
+    let mut changes = Changes::new().leaf(leaf).urgently();
+    for kind in [JobKind::PruneCertificates, JobKind::Checkpoint] {
+        changes = changes.with(Change::Schedule(Job { kind, due: now, attempt: 0 }));
+    }
+    let committed = opened.commit(changes).await;
+    opened.stop();
+    committed.map_err(RestoreError::Commit)?;
+    Ok(RestoreReport {
+        epoch: origin.epoch,
+        from_backup,
+        recovered: size - from_backup,
+        missing: last.as_ref().map_or(0, |last| last.size().saturating_sub(size)),
+        checkpoint: last.as_ref().map(Checkpoint::size),
+        void_orders,
+    })
+}
+
+fn damaged(folder: &Folder, why: &dyn std::fmt::Display) -> RestoreError {
+    RestoreError::Open(OpenError::Damaged(Damage::new(&folder.ledger(), why.to_string())))
+}
+
+fn parse(note: &str) -> Option<Checkpoint> {
+    SignedCheckpoint::parse(note.as_bytes()).ok().map(|signed| signed.unverified().clone())
+}
+
+fn read_manifest(backup: &Path) -> Result<Manifest, RestoreError> {
+    let path = backup.join(MANIFEST);
+    let no = |why: String| RestoreError::NotABackup { path: backup.to_owned(), why };
+    let bytes = fs::read(&path).map_err(|error| no(format!("{MANIFEST}: {error}")))?;
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| no(format!("{MANIFEST}: {error}")))?;
+    if manifest.format > FORMAT {
+        return Err(no(format!("it has format {}, made by a newer Chancery", manifest.format)));
+    }
+    Ok(manifest)
+}
+
+/// Copies ledger, blobs and checkpoint into the new store; every file must have the hash it had.
+fn copy_back(disk: &dyn Disk, backup: &Path, target: &Path, manifest: &Manifest) -> Result<(), RestoreError> {
+    let mut copier = Copier { disk, to: target, sums: BTreeMap::new() };
+    for (relative, sum) in &manifest.files {
+        let from = backup.join(relative);
+        let inside = Path::new(relative).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        let changed = |why: String| RestoreError::NotABackup { path: from.clone(), why };
+        if !inside {
+            return Err(changed("its name leads elsewhere".to_owned()));
+        }
+        let copied = if relative == EXPORT {
+            let mut context = Context::new(&SHA256);
+            let read = sum_file(&from, &mut context);
+            read.map(|bytes| Sum { bytes, sha256: hex_sum(context) })
+        } else {
+            copier.copy(&from, relative).map(|()| copier.sums.get(relative).cloned().unwrap_or_else(|| sum_of(&[])))
+        };
+        let copied = copied.map_err(|error| changed(error.to_string()))?;
+        if copied != *sum {
+            return Err(changed("it is not what was backed up: its hash differs".to_owned()));
+        }
+    }
+    copier.sync_folders().map_err(|error| RestoreError::Io { path: target.to_owned(), error })
+}
+
+fn sum_file(path: &Path, context: &mut Context) -> io::Result<u64> {
+    let mut file = File::open(path)?;
+    let mut piece = vec![0; PIECE];
+    let mut bytes = 0;
+    loop {
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            return Ok(bytes);
+        }
+        context.update(piece.get(..read).unwrap_or_default());
+        bytes += u64::try_from(read).unwrap_or(u64::MAX);
+    }
+}
+
+/// The frontier of the bundles in a folder, from their leaves.
+fn frontier_of(folder: &Folder, size: u64) -> Result<Frontier, RestoreError> {
+    let mut frontier = Frontier::default();
+    for tile in tiles(size).take_while(|tile| tile.layer() == Layer::Entries) {
+        for entry in bundles::read_bundle(&folder.ledger(), tile)?.0 {
+            frontier.append(Hash::of_leaf(&entry));
+        }
+    }
+    Ok(frontier)
+}
+
+/// What another folder has beyond the backup.
+#[derive(Default)]
+struct Found {
+    leaves: Vec<Arc<[u8]>>,
+    checkpoint: Option<Checkpoint>,
+}
+
+/// Leaves after a tree, from a store that is its continuation. What does not read ends them.
+fn leaves_after(path: &Path, tree: &Frontier) -> Result<Found, RestoreError> {
+    let folder = Folder::new(path);
+    let (size, state) = (tree.size(), bundles::read_state(&folder.ledger())?);
+    let swept = state.map_or(0, |state| state.frontier.size());
+    let mut mine = Frontier::default();
+    let mut found = Found::default();
+    let mut take = |leaf: Arc<[u8]>| {
+        if mine.size() < size {
+            mine.append(Hash::of_leaf(&leaf));
+            // Up to the backup's end it must be the same tree.
+            mine.size() < size || mine == *tree
+        } else {
+            found.leaves.push(leaf);
+            true
+        }
+    };
+    let mut complete = true;
+    'bundles: for tile in tiles(swept).take_while(|tile| tile.layer() == Layer::Entries) {
+        let Ok((entries, hashes)) = bundles::read_bundle(&folder.ledger(), tile) else {
+            complete = false;
+            break;
+        };
+        for (entry, kept) in entries.into_iter().zip(hashes) {
+            if Hash::of_leaf(&entry) != kept {
+                complete = false;
+                break 'bundles;
+            }
+            if !take(entry.into()) {
+                return Err(RestoreError::Foreign(path.to_owned()));
+            }
+        }
+    }
+    // Its journal goes on where its bundles end, as far as it reads.
+    let mut foreign = false;
+    if complete {
+        let read = crate::journal::read(&folder.journal(), true, |frame| {
+            let known = usize::try_from(swept.saturating_sub(frame.first_leaf)).unwrap_or(usize::MAX);
+            for leaf in frame.leaves.into_iter().skip(known) {
+                foreign |= !take(leaf);
+            }
+            Ok(())
+        });
+        if let Err(error) = read {
+            tracing::warn!(%error, "the journal beside the bundles reads only in part");
+        }
+    }
+    if foreign || mine != *tree {
+        return Err(RestoreError::Foreign(path.to_owned()));
+    }
+    found.checkpoint = folder::read_checkpoint(&folder).ok().flatten().and_then(|kept| parse(&kept.note));
+    Ok(found)
+}

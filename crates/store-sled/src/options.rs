@@ -1,0 +1,42 @@
+//! How a store behaves.
+
+use std::time::Duration;
+
+/// How a store behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The longest that commits wait for others to share a sync with; what is used adapts below it.
+    pub linger_max: Duration,
+    /// Most commits that wait; more are told that the store is busy.
+    pub queue_limit: usize,
+    /// Octets of overlay and leaves in memory from which on a sweep is due.
+    pub sweep_bytes: usize,
+    /// Octets in memory from which on commits are told that the store is busy.
+    pub overlay_limit: usize,
+    /// Octets of journal from which on a sweep is due.
+    pub journal_sweep_bytes: u64,
+    /// The longest that something stays unswept.
+    pub sweep_age: Duration,
+    /// Octets after which a journal segment is followed by another.
+    pub segment_bytes: u64,
+    /// Octets that are kept free on the disk, whatever the next sweep needs.
+    pub floor_bytes: u64,
+    /// How long to wait for a process that is just ending to let go of the folder.
+    pub lock_wait: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            linger_max: Duration::from_millis(4),
+            queue_limit: 4096,
+            sweep_bytes: 4 << 20,
+            overlay_limit: 32 << 20,
+            journal_sweep_bytes: 16 << 20,
+            sweep_age: Duration::from_secs(60),
+            segment_bytes: 4 << 20,
+            floor_bytes: 64 << 20,
+            lock_wait: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Looking things up in the view: records by key, and certificates by each index.
+
+use std::{
+    collections::BTreeSet,
+    ops::{Bound, Range},
+    sync::Arc,
+};
+
+use chancery_acme::id::CertificateId;
+use chancery_authority::{
+    ports::StoreError,
+    records::{CertificateRecord, Versioned},
+};
+use chancery_pki::{DnsName, Timestamp};
+
+use crate::{
+    key::{self, Key},
+    record::{self, Record},
+    shared::Shared,
+    store::SledStore,
+};
+
+impl SledStore {
+    pub(crate) fn running(&self) -> Result<&Shared, StoreError> {
+        match self.shared.stopped.get() {
+            Some(why) => Err(StoreError::Stopped(Arc::clone(why))),
+            None => Ok(&self.shared),
+        }
+    }
+
+    pub(crate) fn record<T: Record>(&self, key: &[u8]) -> Result<Option<Versioned<T>>, StoreError> {
+        self.running()?.view.get(key).map_err(|error| damaged(&error))?.map(|found| decoded(key, &found)).transpose()
+    }
+
+    pub(crate) fn ids(&self, prefix: &Key, after: Option<[u8; 16]>, limit: usize) -> Result<Vec<[u8; 16]>, StoreError> {
+        let after = after.map(|id| [prefix, id.as_slice()].concat());
+        let found = self.running()?.view.scan(prefix, after.as_deref(), limit).map_err(|error| damaged(&error))?;
+        Ok(found.iter().filter_map(|(key, _)| key::trailing_id(key)).collect())
+    }
+
+    /// Records by the ids of an index, those that `wanted` takes, until there are enough.
+    pub(crate) fn certificates_by(
+        &self,
+        prefix: &Key,
+        after: Option<CertificateId>,
+        limit: usize,
+        wanted: impl Fn(&CertificateRecord) -> bool,
+    ) -> Result<Vec<CertificateRecord>, StoreError> {
+        let mut found = Vec::new();
+        let mut after = after.map(|id| id.octets());
+        while found.len() < limit {
+            let page = self.ids(prefix, after, limit.saturating_sub(found.len()).max(16))?;
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            for id in page {
+                let Some(record) =
+                    self.record::<CertificateRecord>(&key::certificate(CertificateId::from_random(id)))?
+                else {
+                    continue;
+                };
+                if wanted(&record.value) && found.len() < limit {
+                    found.push(record.value);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// By suffix: names are in the order of names, so a page is in the order of ids only after sorting.
+    pub(crate) fn certificates_below(
+        &self,
+        suffix: &DnsName,
+        after: Option<CertificateId>,
+        limit: usize,
+    ) -> Result<Vec<CertificateRecord>, StoreError> {
+        let prefix = key::certificates_below(suffix);
+        let view = &self.running()?.view;
+        let mut ids = BTreeSet::new();
+        let mut last: Option<Key> = None;
+        loop {
+            let page = view.scan(&prefix, last.as_deref(), 512).map_err(|error| damaged(&error))?;
+            for (key, _) in &page {
+                if let Some(id) = key::trailing_id(key).filter(|id| after.is_none_or(|after| *id > after.octets())) {
+                    ids.insert(id);
+                    // The smallest are wanted.
+                    if ids.len() > limit {
+                        ids.pop_last();
+                    }
+                }
+            }
+            match page.into_iter().next_back() {
+                Some((key, _)) => last = Some(key),
+                None => break,
+            }
+        }
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            if let Some(record) = self.record(&key::certificate(CertificateId::from_random(id)))? {
+                found.push(record.value);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn certificates_expiring(
+        &self,
+        range: &Range<Timestamp>,
+        after: Option<CertificateId>,
+        limit: usize,
+    ) -> Result<Vec<CertificateRecord>, StoreError> {
+        let view = &self.running()?.view;
+        let first = key::certificate_end(range.start, None);
+        let end = key::certificate_end(range.end, None);
+        let mut start = Bound::Included(first);
+        if let Some(id) = after {
+            let Some(last) = self.record::<CertificateRecord>(&key::certificate(id))? else { return Ok(Vec::new()) };
+            start = Bound::Excluded(key::certificate_end(last.value.validity.not_after(), Some(id)));
+        }
+        let mut found = Vec::new();
+        let page = view
+            .range(start.as_ref().map(|key| &**key), Bound::Excluded(&end), limit)
+            .map_err(|error| damaged(&error))?;
+        for (key, _) in page {
+            let Some(id) = key::trailing_id(&key) else { continue };
+            if let Some(record) = self.record(&key::certificate(CertificateId::from_random(id)))? {
+                found.push(record.value);
+            }
+        }
+        Ok(found)
+    }
+}
+
+pub(crate) fn damaged(error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Damaged(error.to_string().into())
+}
+
+pub(crate) fn decoded<T: Record>(key: &[u8], value: &[u8]) -> Result<Versioned<T>, StoreError> {
+    record::decode(key, value).map_err(|error| damaged(&format!("the record {}: {error}", hex::encode(key))))
+}
