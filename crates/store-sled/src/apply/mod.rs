@@ -1,15 +1,17 @@
 //! What a commit's changes do to keys and values, checked against synced state and what the group
 //! accepted before it. A commit that fails adds nothing.
 
+mod orders;
+mod slot;
+
 use std::{collections::BTreeMap, sync::Arc};
 
-use chancery_acme::{account::Account, id::OrderId, order::Order};
+use chancery_acme::account::Account;
 use chancery_authority::{
-    changes::{Change, Claim, Put},
+    changes::{Change, Put},
     ports::{CommitError, NotApplied},
-    records::{CertificateRecord, CertificateState, Job, JobKind, LeafRef, Version},
+    records::{CertificateRecord, CertificateState, LeafRef, Version},
 };
-use chancery_pki::Timestamp;
 
 use crate::{
     index::VALUE_MAX,
@@ -243,164 +245,6 @@ impl<'a> Staging<'a> {
                 Ok(LeafRef::At(self.first_leaf.saturating_add(u64::try_from(nth).unwrap_or(u64::MAX))))
             }
             LeafRef::InThisCommit(nth) => Err(unstorable(format!("a record names leaf {nth} of a commit without it"))),
-        }
-    }
-
-    /// What an order's own index entry holds beside the order: one key less each for its claim and
-    /// for its pruning, and every order has both.
-    fn slot(&self, order: OrderId) -> Result<Option<(Key, Slot)>, CommitError> {
-        let key = key::order(order);
-        let Some(stored) = self.get(&key)? else { return Ok(None) };
-        let held: Order = record::decode(&key, &stored).map_err(unreadable("order"))?.value;
-        let key = key::account_order(held.account, order);
-        let Some(value) = self.get(&key)? else { return Ok(None) };
-        let slot = Slot::decode(&value).map_err(unreadable("order's index entry"))?;
-        Ok(Some((key, slot)))
-    }
-
-    fn remove_order(&mut self, id: OrderId, version: Version) -> Result<(), CommitError> {
-        let key = key::order(id);
-        self.expect(&key, Some(version), "order")?;
-        if let Some((entry, Slot { claimed, pruning })) = self.slot(id)? {
-            self.unset(entry);
-            self.unset(key);
-            // Whoever wants these gone says so; they outlive the order until then.
-            if claimed {
-                self.set(key::claim(&Claim::OrderCertificate(id)), &[])?;
-            }
-            if let Some(pruning) = pruning {
-                self.set(key::job(&JobKind::PruneOrder { order: id }), &pruning.encode())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn claim(&mut self, claim: &Claim) -> Result<(), CommitError> {
-        let key = key::claim(claim);
-        if self.get(&key)?.is_some() {
-            return Err(CommitError::Conflict);
-        }
-        if let Claim::OrderCertificate(order) = claim
-            && let Some((entry, slot)) = self.slot(*order)?
-        {
-            if slot.claimed {
-                return Err(CommitError::Conflict);
-            }
-            return self.set(entry, &Slot { claimed: true, ..slot }.encode());
-        }
-        self.set(key, &[])
-    }
-
-    fn release(&mut self, claim: &Claim) -> Result<(), CommitError> {
-        if let Claim::OrderCertificate(order) = claim
-            && let Some((entry, slot)) = self.slot(*order)?
-            && slot.claimed
-        {
-            self.set(entry, &Slot { claimed: false, ..slot }.encode())?;
-        }
-        let key = key::claim(claim);
-        if self.get(&key)?.is_some() {
-            self.unset(key);
-        }
-        Ok(())
-    }
-
-    fn schedule(&mut self, job: &Job) -> Result<(), CommitError> {
-        let Job { kind, due, attempt } = job;
-        self.finish(kind)?;
-        let owed = Owed { due: *due, attempt: *attempt };
-        self.set(key::job_due(*due, kind), &record::encode_number(u64::from(*attempt)))?;
-        if let JobKind::PruneOrder { order } = kind
-            && let Some((entry, slot)) = self.slot(*order)?
-        {
-            return self.set(entry, &Slot { pruning: Some(owed), ..slot }.encode());
-        }
-        self.set(key::job(kind), &owed.encode())
-    }
-
-    fn finish(&mut self, kind: &JobKind) -> Result<(), CommitError> {
-        if let JobKind::PruneOrder { order } = kind
-            && let Some((entry, slot)) = self.slot(*order)?
-            && let Some(owed) = slot.pruning
-        {
-            self.unset(key::job_due(owed.due, kind));
-            self.set(entry, &Slot { pruning: None, ..slot }.encode())?;
-        }
-        let key = key::job(kind);
-        if let Some(old) = self.get(&key)? {
-            let owed = Owed::decode(&old).map_err(unreadable("job"))?;
-            self.unset(key::job_due(owed.due, kind));
-            self.unset(key);
-        }
-        Ok(())
-    }
-}
-
-/// When a job is due, and how often it was tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Owed {
-    due: Timestamp,
-    attempt: u32,
-}
-
-impl Owed {
-    fn encode(self) -> Vec<u8> {
-        let attempt = record::encode_number(u64::from(self.attempt));
-        [self.due.unix_millis().to_le_bytes().as_slice(), &attempt].concat()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let (due, attempt) = bytes.split_first_chunk::<8>().ok_or(RecordError::Malformed("it has no time"))?;
-        let attempt = u32::try_from(record::decode_number(attempt)?);
-        Ok(Self {
-            due: Timestamp::from_unix_millis(i64::from_le_bytes(*due)),
-            attempt: attempt.map_err(|_| RecordError::Malformed("it was tried too often"))?,
-        })
-    }
-}
-
-/// What stands in an order's index entry: nothing at first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Slot {
-    /// The order's one certificate is taken.
-    claimed: bool,
-    /// Its pruning is owed.
-    pruning: Option<Owed>,
-}
-
-impl Slot {
-    fn encode(self) -> Vec<u8> {
-        match self {
-            Self { claimed: false, pruning: None } => Vec::new(),
-            Self { claimed, pruning } => {
-                let mut out = vec![u8::from(claimed)];
-                out.extend(pruning.into_iter().flat_map(Owed::encode));
-                out
-            }
-        }
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let Some((claimed, pruning)) = bytes.split_first() else {
-            return Ok(Self { claimed: false, pruning: None });
-        };
-        let pruning = if pruning.is_empty() { None } else { Some(Owed::decode(pruning)?) };
-        Ok(Self { claimed: *claimed == 1, pruning })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_order_s_entry_reads_back() {
-        let owed = |attempt| Owed { due: Timestamp::from_unix_millis(1_795_600_000_123), attempt };
-        for pruning in [None, Some(owed(0)), Some(owed(7)), Some(owed(u32::MAX))] {
-            for claimed in [false, true] {
-                let slot = Slot { claimed, pruning };
-                assert_eq!(Slot::decode(&slot.encode()), Ok(slot));
-            }
         }
     }
 }
