@@ -2,6 +2,8 @@
 //! test needs to see every answer.
 #![expect(clippy::indexing_slicing, reason = "a helper that fails fails its test")]
 
+mod dns01;
+
 use std::{
     fs,
     io::Write as _,

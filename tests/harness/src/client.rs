@@ -47,6 +47,16 @@ impl AccountKey {
         Ok(Self { pair, random: SystemRandom::new() })
     }
 
+    /// A key from PKCS#8, as other libraries write it.
+    ///
+    /// # Errors
+    ///
+    /// If it is no P-256 key.
+    pub fn from_pkcs8(der: &[u8]) -> Result<Self> {
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map_err(|_| "no P-256 key")?;
+        Ok(Self { pair, random: SystemRandom::new() })
+    }
+
     /// Its JWK, members in the order of RFC 7638.
     #[must_use]
     pub fn jwk(&self) -> Value {
@@ -123,6 +133,14 @@ impl Answer {
         Ok(self.header("location").ok_or_else(|| format!("no Location in {self:?}"))?.to_owned())
     }
 
+    /// The targets of the links with this relation (RFC 8288).
+    #[must_use]
+    pub fn links(&self, relation: &str) -> Vec<String> {
+        let suffix = format!(">;rel=\"{relation}\"");
+        let links = self.headers.get_all("link").iter().filter_map(|link| link.to_str().ok());
+        links.filter_map(|link| Some(link.strip_prefix('<')?.strip_suffix(&suffix)?.to_owned())).collect()
+    }
+
     /// A text member of the JSON body.
     ///
     /// # Errors
@@ -188,6 +206,14 @@ pub struct Target {
     pub tls: Arc<rustls::ClientConfig>,
 }
 
+impl Target {
+    /// The same server's other ACME directory of this name.
+    #[must_use]
+    pub fn other_directory(self, name: &str) -> Self {
+        Self { directory: self.directory.replace("/acme/default/", &format!("/acme/{name}/")), ..self }
+    }
+}
+
 /// The client: one connection, one account key.
 pub struct Client {
     target: Target,
@@ -242,11 +268,28 @@ impl Client {
     ///
     /// Whatever the network says.
     pub async fn send(&mut self, method: &str, url: &str, content_type: Option<&str>, body: Vec<u8>) -> Result<Answer> {
+        let content_type = content_type.map(|content_type| (CONTENT_TYPE.as_str(), content_type));
+        self.send_with(method, url, content_type.as_slice(), body).await
+    }
+
+    /// Sends one request with these headers, and the `Host` of the URL if none of them is that.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the network says.
+    pub async fn send_with(
+        &mut self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Answer> {
         let (host, path) = split(url)?;
-        let mut request = Request::builder().method(method).uri(path).header(HOST, host);
-        if let Some(content_type) = content_type {
-            request = request.header(CONTENT_TYPE, content_type);
+        let mut request = Request::builder().method(method).uri(path);
+        if headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case(HOST.as_str())) {
+            request = request.header(HOST, host);
         }
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let request = request.body(Full::new(Bytes::from(body)))?;
         let sender = self.sender().await?;
         sender.ready().await?;
@@ -354,6 +397,12 @@ impl Client {
     #[must_use]
     pub fn key_authorization(&self, token: &str) -> String {
         format!("{token}.{}", self.key.thumbprint())
+    }
+
+    /// What the TXT record of a token holds (RFC 8555 §8.4).
+    #[must_use]
+    pub fn dns_value(&self, token: &str) -> String {
+        b64(digest(&SHA256, self.key_authorization(token).as_bytes()))
     }
 }
 

@@ -1,8 +1,11 @@
-//! An ACME client that does exactly what a test says, wrong things too, and responders for black-box tests.
+//! An ACME client that does exactly what a test says, wrong things too, a DNS server, an http-01 responder and the
+//! real binary, for black-box tests.
 
 pub mod client;
+pub mod dns;
 pub mod responder;
 pub mod server;
+pub mod wire;
 
 /// What goes wrong in a test's own machinery; a test ends with it.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

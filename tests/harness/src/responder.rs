@@ -11,7 +11,13 @@ use std::{
 };
 
 use http_body_util::Full;
-use hyper::{Request, Response, StatusCode, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{HOST, LOCATION},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
@@ -21,8 +27,16 @@ use crate::Result;
 #[derive(Clone)]
 pub struct Responder {
     address: SocketAddr,
-    answers: Arc<Mutex<HashMap<String, String>>>,
+    answers: Arc<Mutex<HashMap<String, Told>>>,
     requests: Arc<AtomicU64>,
+    hosts: Arc<Mutex<HashMap<String, String>>>,
+}
+
+/// What a token is answered with.
+#[derive(Clone)]
+enum Told {
+    Body(String),
+    Redirect(String),
 }
 
 impl Responder {
@@ -42,7 +56,8 @@ impl Responder {
     /// If it cannot listen.
     pub async fn start_on(port: u16) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
-        let responder = Self { address: listener.local_addr()?, answers: Arc::default(), requests: Arc::default() };
+        let address = listener.local_addr()?;
+        let responder = Self { address, answers: Arc::default(), requests: Arc::default(), hosts: Arc::default() };
         let serving = responder.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -74,7 +89,22 @@ impl Responder {
 
     /// Answers this token from now on.
     pub fn put(&self, token: &str, key_authorization: String) {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(token.to_owned(), key_authorization);
+        self.tell(token, Told::Body(key_authorization));
+    }
+
+    /// Redirects this token from now on.
+    pub fn redirect(&self, token: &str, location: String) {
+        self.tell(token, Told::Redirect(location));
+    }
+
+    /// The `Host` header of the last request for a token.
+    #[must_use]
+    pub fn host(&self, token: &str) -> Option<String> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).get(token).cloned()
+    }
+
+    fn tell(&self, token: &str, told: Told) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(token.to_owned(), told);
     }
 
     /// Forgets a token.
@@ -85,13 +115,21 @@ impl Responder {
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let token = request.uri().path().strip_prefix("/.well-known/acme-challenge/").unwrap_or_default();
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (status, body) = match answers.get(token) {
-            Some(answer) => (StatusCode::OK, answer.clone()),
-            None => (StatusCode::NOT_FOUND, String::new()),
-        };
-        let mut response = Response::new(Full::new(Bytes::from(body)));
-        *response.status_mut() = status;
+        if let Some(host) = request.headers().get(HOST).and_then(|host| host.to_str().ok()) {
+            self.hosts.lock().unwrap_or_else(PoisonError::into_inner).insert(token.to_owned(), host.to_owned());
+        }
+        let told = self.answers.lock().unwrap_or_else(PoisonError::into_inner).get(token).cloned();
+        let mut response = Response::new(Full::default());
+        match told {
+            Some(Told::Body(body)) => *response.body_mut() = Full::new(Bytes::from(body)),
+            Some(Told::Redirect(location)) => {
+                *response.status_mut() = StatusCode::FOUND;
+                if let Ok(location) = location.parse() {
+                    response.headers_mut().insert(LOCATION, location);
+                }
+            }
+            None => *response.status_mut() = StatusCode::NOT_FOUND,
+        }
         response
     }
 }

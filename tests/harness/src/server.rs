@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
     time::Duration,
@@ -51,11 +52,23 @@ pub struct Setup {
     pub policy: String,
     /// More configuration, appended.
     pub configuration: String,
+    /// The passphrase of the key files, put into the file `passphrase` beside the folder; one is made up without it.
+    pub passphrase: Option<String>,
+    /// Variables in the environment of the server and of every command on it.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { http_port: 1, tls_alpn_port: 1, resolver: None, policy: POLICY.to_owned(), configuration: String::new() }
+        Self {
+            http_port: 1,
+            tls_alpn_port: 1,
+            resolver: None,
+            policy: POLICY.to_owned(),
+            configuration: String::new(),
+            passphrase: None,
+            environment: Vec::new(),
+        }
     }
 }
 
@@ -63,6 +76,7 @@ impl Default for Setup {
 pub struct Server {
     folder: TempDir,
     port: u16,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -109,15 +123,19 @@ impl Server {
     pub async fn prepare(setup: &Setup) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let port = free_port().await?;
-        let server = Self { folder, port, child: None };
+        let server = Self { folder, port, environment: setup.environment.clone(), child: None };
         let ca = server.path();
-        let output = Command::new(binary()?)
-            .args(["init", "--development", "--url", &format!("https://localhost:{port}")])
+        let mut init = Command::new(binary()?);
+        init.args(["init", "--development", "--url", &format!("https://localhost:{port}")])
             .args(["--listen", &format!("127.0.0.1:{port}")])
-            .arg(&ca)
-            .output()
-            .await?;
-        succeeded(&output)?;
+            .arg(&ca);
+        if let Some(passphrase) = &setup.passphrase {
+            let file = server.passphrase_file();
+            fs::write(&file, format!("{passphrase}\n"))?;
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+            init.arg("--passphrase-file").arg(file);
+        }
+        succeeded(&init.output().await?)?;
         fs::write(ca.join("policy.yaml"), &setup.policy)?;
         let (http, tls) = (setup.http_port, setup.tls_alpn_port);
         let resolved = match setup.resolver {
@@ -151,6 +169,7 @@ impl Server {
             .arg("serve")
             .env("CHANCERY_CONFIG", self.configuration())
             .env("NOTIFY_SOCKET", &socket)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::from(log.try_clone()?))
             .stderr(Stdio::from(log))
@@ -189,6 +208,18 @@ impl Server {
     #[must_use]
     pub fn configuration(&self) -> PathBuf {
         self.path().join("chancery.toml")
+    }
+
+    /// Where the passphrase of [`Setup::passphrase`] stands.
+    #[must_use]
+    pub fn passphrase_file(&self) -> PathBuf {
+        self.folder.path().join("passphrase")
+    }
+
+    /// The folder of everything that it and its tests have written.
+    #[must_use]
+    pub fn everything(&self) -> &Path {
+        self.folder.path()
     }
 
     /// What it printed.
@@ -262,7 +293,9 @@ impl Server {
     ///
     /// If it cannot be run.
     pub async fn command(&self, arguments: &[&str]) -> Result<Output> {
-        Ok(Command::new(binary()?).args(arguments).env("CHANCERY_CONFIG", self.configuration()).output().await?)
+        let mut command = Command::new(binary()?);
+        command.args(arguments).env("CHANCERY_CONFIG", self.configuration()).envs(self.environment.iter().cloned());
+        Ok(command.output().await?)
     }
 
     /// What a command printed, if it succeeded.
