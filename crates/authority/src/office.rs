@@ -13,7 +13,7 @@ use chancery_acme::{
     account::{Account, DirectoryName},
     authorization::Authorization,
     id::{AccountId, AuthorizationId, OrderId},
-    order::Order,
+    order::{Order, OrderStatus},
 };
 use chancery_pki::{SpkiDigest, Timestamp};
 use tokio::sync::{Notify, watch};
@@ -67,6 +67,15 @@ pub(crate) struct Inner {
 struct RememberedRefusals {
     hour: i64,
     seen: HashSet<[u8; 32]>,
+}
+
+/// Some of an account's orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrdersPage {
+    /// Their ids.
+    pub orders: Vec<OrderId>,
+    /// After which one the next page begins; none where this is the last.
+    pub next: Option<OrderId>,
 }
 
 impl Office {
@@ -167,7 +176,8 @@ impl Office {
         Ok(self.store().order(id).await?.filter(|order| order.value.account == account))
     }
 
-    /// The orders of an account that are not invalid, in the order of their ids.
+    /// A page of an account's orders after `after`, in the order of their ids, those that are invalid left out
+    /// (RFC 8555 §7.1.2.1). At most `limit` are looked at, so a page may hold fewer although more follow.
     ///
     /// # Errors
     ///
@@ -177,8 +187,19 @@ impl Office {
         account: AccountId,
         after: Option<OrderId>,
         limit: usize,
-    ) -> Result<Vec<OrderId>, Failure> {
-        Ok(self.store().orders_of(account, after, limit).await?)
+    ) -> Result<OrdersPage, Failure> {
+        let page = self.store().orders_of(account, after, limit).await?;
+        let next = page.last().copied().filter(|_| page.len() == limit);
+        let now = self.now();
+        let mut orders = Vec::with_capacity(page.len());
+        for id in page {
+            // One that was pruned since has ended.
+            let order = self.store().order(id).await?;
+            if order.is_some_and(|order| order.value.status(now) != OrderStatus::Invalid) {
+                orders.push(id);
+            }
+        }
+        Ok(OrdersPage { orders, next })
     }
 
     /// An authorization, unless it is unknown or another account's.

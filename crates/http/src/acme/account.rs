@@ -20,7 +20,7 @@ use super::{
 };
 use crate::acme::ClientAddress;
 
-/// Orders on one page of an account's list.
+/// Orders that are looked at for one page of an account's list.
 const PAGE: usize = 100;
 
 /// Finds or makes the account of the key that signed.
@@ -92,12 +92,12 @@ pub(crate) async fn orders(
 ) -> Result<Answer, Fault> {
     own(&request.by, id)?;
     let page = acme.office.orders(id, after, PAGE).await?;
-    let list = wire::Orders { orders: page.iter().map(|order| directory.urls.order(*order)).collect() };
+    let list = wire::Orders { orders: page.orders.iter().map(|order| directory.urls.order(*order)).collect() };
     let answer = Answer::json(StatusCode::OK, &list);
-    match page.last() {
-        Some(last) if page.len() == PAGE => Ok(answer.with_link(&directory.urls.orders_after(id, *last), "next")),
-        _ => Ok(answer),
-    }
+    Ok(match page.next {
+        Some(last) => answer.with_link(&directory.urls.orders_after(id, last), "next"),
+        None => answer,
+    })
 }
 
 fn own(account: &Account, id: AccountId) -> Result<(), Fault> {
