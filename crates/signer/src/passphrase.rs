@@ -61,7 +61,7 @@ pub enum PassphraseError {
         us: u32,
     },
     /// The environment has no such variable, or not as text.
-    #[error("the environment variable {name} is not set to a text")]
+    #[error("the environment variable {} is not set to a text", variable(name))]
     NotInEnvironment {
         /// The variable.
         name: String,
@@ -70,17 +70,24 @@ pub enum PassphraseError {
     #[error("there are no systemd credentials: CREDENTIALS_DIRECTORY is not set (LoadCredential= in the unit)")]
     NoCredentials,
     /// The name of a credential is a path.
-    #[error("\"{name}\" is not the name of a systemd credential")]
-    NotACredentialName {
-        /// What was given.
-        name: String,
-    },
+    #[error("what stands for the name of a systemd credential is none")]
+    NotACredentialName,
+    /// The service has credentials, and none of that name.
+    #[error("there is no systemd credential of the name that is configured (LoadCredential= in the unit)")]
+    NoSuchCredential,
     /// Too short or too long.
     #[error("a passphrase has {LENGTH_MIN} to {LENGTH_MAX} octets in one line")]
     Length,
     /// Not one line of text.
     #[error("a passphrase is one line of text without control characters")]
     NotALine,
+}
+
+/// A variable's name, if it looks like one: whoever wrote the passphrase itself in its place does not want to read
+/// it in a log.
+fn variable(name: &str) -> &str {
+    let is_usual = |octet: u8| octet.is_ascii_uppercase() || octet.is_ascii_digit() || octet == b'_';
+    if name.bytes().all(is_usual) { name } else { "that is configured" }
 }
 
 impl Passphrase {
@@ -151,10 +158,15 @@ impl Passphrase {
     /// files and texts.
     pub fn from_credential(name: &str) -> Result<Self, PassphraseError> {
         if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
-            return Err(PassphraseError::NotACredentialName { name: name.into() });
+            return Err(PassphraseError::NotACredentialName);
         }
         let folder = std::env::var_os(CREDENTIALS_DIRECTORY).ok_or(PassphraseError::NoCredentials)?;
-        Self::from_file(&Path::new(&folder).join(name))
+        match Self::from_file(&Path::new(&folder).join(name)) {
+            Err(PassphraseError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(PassphraseError::NoSuchCredential)
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn expose(&self) -> &[u8] {

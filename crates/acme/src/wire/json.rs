@@ -12,10 +12,24 @@ pub const DEPTH_MAX: usize = 16;
 /// Most members taken in one object; the RFC's own messages have six.
 pub const MEMBERS_MAX: usize = 64;
 
-/// The bytes are not the JSON that is wanted here.
+/// The bytes are not the JSON that is wanted here. What a client wrote into a string is not told: it may be a
+/// secret, and its place is enough.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct NotThisJson(serde_json::Error);
+pub struct NotThisJson(String);
+
+impl From<serde_json::Error> for NotThisJson {
+    fn from(error: serde_json::Error) -> Self {
+        let text = error.to_string();
+        // serde's own words: invalid type: string "…", expected a sequence at line 1 column 5
+        match (text.find(" \""), text.rfind("\", expected ")) {
+            (Some(from), Some(to)) if from < to => {
+                Self([text.get(..from), text.get(to + 1..)].into_iter().flatten().collect())
+            }
+            _ => Self(text),
+        }
+    }
+}
 
 /// Reads a JSON object as `T`: [`check`]ed as a whole first, and an array is never taken for an object.
 ///
@@ -24,7 +38,7 @@ pub struct NotThisJson(serde_json::Error);
 /// [`NotThisJson`], which says what is wrong and where.
 pub fn payload<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, NotThisJson> {
     check(bytes)?;
-    serde_json::from_slice::<Object<T>>(bytes).map(|Object(value)| value).map_err(NotThisJson)
+    Ok(serde_json::from_slice::<Object<T>>(bytes).map(|Object(value)| value)?)
 }
 
 /// Checks that the bytes are one JSON value, within [`DEPTH_MAX`] and [`MEMBERS_MAX`], in
@@ -35,7 +49,7 @@ pub fn payload<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, NotThisJ
 /// [`NotThisJson`], which says what is wrong and where.
 pub fn check(bytes: &[u8]) -> Result<(), NotThisJson> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    Checked { depth: DEPTH_MAX }.deserialize(&mut reader).and_then(|()| reader.end()).map_err(NotThisJson)
+    Ok(Checked { depth: DEPTH_MAX }.deserialize(&mut reader).and_then(|()| reader.end())?)
 }
 
 struct Checked {
@@ -174,6 +188,18 @@ mod tests {
             assert!(check(text.as_bytes()).is_err(), "{text}");
         }
         check(br#"{"a":{"a":{"a":[]}},"b":{"a":null,"A":-1.5e3}}"#).expect("each member once");
+    }
+
+    #[test]
+    fn what_stands_in_a_string_is_not_told_and_its_place_is() {
+        for text in [r#"["s3cr3t"]"#, r#"["s3cr3t\", expected x"]"#] {
+            let wrong = payload::<Vec<u64>>(format!("{{\"a\":{text}}}").as_bytes()).expect_err("no list").to_string();
+            assert!(!wrong.contains("s3cr3t"), "{wrong}");
+            let inner = serde_json::from_str::<Vec<u64>>(text).map_err(NotThisJson::from).expect_err("no numbers");
+            assert!(inner.to_string().starts_with("invalid type: string, expected u64 at line 1 column"), "{inner}");
+        }
+        let member = payload::<u64>(br#"{"a":1,"a":2}"#).expect_err("twice").to_string();
+        assert!(member.contains("\"a\" appears twice"), "{member}");
     }
 
     #[test]

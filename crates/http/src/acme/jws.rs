@@ -71,7 +71,7 @@ impl Algorithm {
 pub(crate) enum JwsRejection {
     /// Not the envelope.
     #[error("the body is not a flattened JWS with protected, payload and signature alone (RFC 8555 §6.2): {0}")]
-    Envelope(#[source] serde_json::Error),
+    Envelope(#[source] json::NotThisJson),
     /// A member too long to be what it is said to be.
     #[error("{member} is longer than {max} characters")]
     TooLong { member: &'static str, max: usize },
@@ -173,7 +173,7 @@ impl Jws {
     /// Reads a request body.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, JwsRejection> {
         let Object(Envelope { protected, payload, signature }) =
-            serde_json::from_slice(body).map_err(JwsRejection::Envelope)?;
+            serde_json::from_slice(body).map_err(|error| JwsRejection::Envelope(error.into()))?;
         bounded("protected", protected, PROTECTED_MAX)?;
         bounded("signature", signature, SIGNATURE_MAX)?;
         let decoded = wire::base64url("protected", protected)?;

@@ -106,7 +106,7 @@ impl Source {
         };
         let mut place = self.say(span, String::new());
         let Some((word, known)) = unknown_word(&message) else {
-            place.what = message;
+            place.what = without_text(&message);
             return place;
         };
         let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
@@ -132,6 +132,17 @@ impl Source {
             return String::new();
         };
         key_in_table(table.get_ref(), span).unwrap_or_default()
+    }
+}
+
+/// What serde says of a wrong type, without the text that it found: the place is enough, and what stands where
+/// the source of a passphrase belongs may be the passphrase.
+fn without_text(message: &str) -> String {
+    match (message.find(" \""), message.rfind("\", expected ")) {
+        (Some(from), Some(to)) if from < to => {
+            [message.get(..from), message.get(to + 1..)].into_iter().flatten().collect()
+        }
+        _ => message.to_owned(),
     }
 }
 

@@ -73,7 +73,10 @@ pub(super) struct SignerSpec {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "one of: { file = \"PATH\" }, { env = \"VARIABLE\" }, { credential = \"NAME\" }"
+)]
 pub(super) struct PassphraseSpec {
     pub(super) file: Option<Text>,
     pub(super) env: Option<Text>,

@@ -173,6 +173,14 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_spelling() {
             ),
         ),
         (
+            "a passphrase where its place belongs",
+            with("[policy]", "[signer]\npassphrase = \"s3cr3t s3cr3t\"\n[policy]"),
+        ),
+        (
+            "a passphrase where the name of its credential belongs",
+            with("[policy]", "[signer]\npassphrase = { credential = \"s3cr3t/s3cr3t\" }\n[policy]"),
+        ),
+        (
             "two places for the passphrase",
             with("[policy]", "[signer]\npassphrase = { file = \"a\", env = \"B\" }\n[policy]"),
         ),
