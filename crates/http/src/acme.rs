@@ -65,6 +65,11 @@ const SOON_S: u64 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
+/// Says that a request came over a connection that is one too many. The server puts it into the request's
+/// extensions; whatever was asked, the answer is 503 with a time to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyConnections;
+
 /// What the ACME routes are told by the configuration.
 #[derive(Debug, Clone)]
 pub struct AcmeSettings {
@@ -213,6 +218,11 @@ impl Acme {
         body: Body,
     ) -> Result<Answer, Refused> {
         let method = &parts.method;
+        if parts.extensions.get::<TooManyConnections>().is_some() {
+            // Read all the same: a connection that closes with something unread may take its answer along.
+            let _ = self.front.read(body).await;
+            return Err(problem::overloaded().into());
+        }
         if resource.is_public(method) {
             return Ok(match resource {
                 Resource::Directory => Answer::rendered(directory.json.clone()),

@@ -20,9 +20,10 @@ pub(crate) fn of(
     use std::sync::atomic::Ordering::Relaxed;
     let mut all = Observations::default();
     let connections = &process.connections;
-    all.gauge("connections_open", "HTTPS connections that are open", connections, Connections::open);
-    all.counter("connections_accepted", "HTTPS connections accepted", connections, Connections::accepted);
-    all.counter("connections_refused", "HTTPS connections turned away: too many", connections, Connections::refused);
+    all.gauge("connections_open", "HTTPS connections that are open", connections, Connections::count);
+    all.counter("connections_accepted", "HTTPS connections served", connections, Connections::accepted);
+    all.counter("connections_turned_away", "HTTPS connections answered 503: too many", connections, Connections::told);
+    all.counter("connections_refused", "HTTPS connections closed at once: too many", connections, Connections::refused);
     all.counter("tls_handshakes_failed", "TLS handshakes that failed", connections, Connections::failed_handshakes);
     all.gauge("jobs_running", "Jobs under way", &process.jobs, |it| it.running.load(Relaxed));
     all.counter("jobs_done", "Jobs done", &process.jobs, |it| it.done.load(Relaxed));

@@ -123,7 +123,7 @@ impl Operator for Process {
                 names: shown.names,
                 not_after: shown.not_after.map(|end| end.to_string()),
             }),
-            connections: self.connections.open(),
+            connections: self.connections.count(),
             jobs_running: self.jobs.running.load(Ordering::Relaxed),
         })
     }

@@ -138,7 +138,8 @@ impl Front {
         Ok(Signed { by, payload: jws.payload })
     }
 
-    async fn read(&self, body: Body) -> Result<Bytes, Fault> {
+    /// Reads a body that is neither too large nor too slow.
+    pub(crate) async fn read(&self, body: Body) -> Result<Bytes, Fault> {
         let collected = tokio::time::timeout(self.body_time, Limited::new(body, BODY_MAX).collect()).await;
         match collected {
             Ok(Ok(body)) => Ok(body.to_bytes()),

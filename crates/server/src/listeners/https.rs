@@ -9,15 +9,18 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
 use super::{
     Connections, Stopping, Timeouts,
-    serve::{Version, connection},
+    serve::{Version, connection, turned_away},
 };
 
 /// How long accepting pauses when the process has no more file descriptors.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+
+/// How long a connection that is turned away may take for its handshake, and again for its one request.
+const TURNING_AWAY: Duration = Duration::from_secs(2);
 
 /// The HTTPS listener.
 pub(crate) struct Https {
@@ -46,45 +49,62 @@ impl Https {
                 }
             };
             let Some(counted) = self.connections.enter(peer.ip()) else {
-                tracing::debug!(client.address = %peer.ip(), "too many connections");
+                tracing::debug!(client.address = %peer.ip(), "far too many connections");
                 continue;
             };
             let (acceptor, router, timeouts) = (acceptor.clone(), self.router.clone(), self.timeouts);
             let (connections, stopping) = (Arc::clone(&self.connections), stopping.clone());
             tokio::spawn(async move {
-                let _counted = counted;
-                serve_one(stream, peer, &acceptor, router, timeouts, &connections, stopping).await;
+                let is_turned_away = counted.is_turned_away();
+                let within = if is_turned_away { timeouts.handshake.min(TURNING_AWAY) } else { timeouts.handshake };
+                let Some((stream, version)) = handshake(stream, peer, &acceptor, within, &connections).await else {
+                    return;
+                };
+                if is_turned_away {
+                    tracing::debug!(client.address = %peer.ip(), "too many connections");
+                    // Whoever does not ask by then is not told.
+                    let told = turned_away(stream, version, router, client(peer), timeouts);
+                    let _ = timeout(TURNING_AWAY, told).await;
+                } else {
+                    connection(stream, version, router, client(peer), timeouts, stopping).await;
+                }
+                // Counted until here.
+                drop(counted);
             });
         }
     }
 }
 
-async fn serve_one(
+/// What requests are told about the client.
+fn client(peer: SocketAddr) -> Extensions {
+    let mut extensions = Extensions::new();
+    extensions.insert(ClientAddress(peer.ip().to_canonical()));
+    extensions
+}
+
+async fn handshake(
     stream: TcpStream,
     peer: SocketAddr,
     acceptor: &TlsAcceptor,
-    router: Router,
-    timeouts: Timeouts,
+    within: Duration,
     connections: &Connections,
-    stopping: Stopping,
-) {
+) -> Option<(TlsStream<TcpStream>, Version)> {
     // Only costs latency where it fails.
     let _ = stream.set_nodelay(true);
-    let stream = match timeout(timeouts.handshake, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
+    match timeout(within, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            Some((stream, if is_h2 { Version::Http2 } else { Version::Http1 }))
+        }
         Ok(Err(error)) => {
             connections.handshake_failed();
             tracing::debug!(client.address = %peer.ip(), %error, "no TLS handshake");
-            return;
+            None
         }
         Err(_) => {
             connections.handshake_failed();
             tracing::debug!(client.address = %peer.ip(), "the TLS handshake took too long");
-            return;
+            None
         }
-    };
-    let version = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Version::Http2 } else { Version::Http1 };
-    let mut extensions = Extensions::new();
-    extensions.insert(ClientAddress(peer.ip().to_canonical()));
-    connection(stream, version, router, extensions, timeouts, stopping).await;
+    }
 }

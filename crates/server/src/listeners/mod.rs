@@ -1,7 +1,7 @@
 //! The listeners: HTTPS for ACME, the local socket for operators, plain HTTP for health and metrics.
 //!
-//! One accept loop for all: bounded in connections, handshake, head and age; in-flight requests
-//! are finished when it stops.
+//! One accept loop for all: bounded in connections, handshake, head, idleness and age; in-flight requests
+//! are finished when it stops. Where there are too many HTTPS connections, some more are told so (503).
 
 mod connections;
 mod https;

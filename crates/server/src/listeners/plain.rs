@@ -32,7 +32,8 @@ impl Plain {
                 sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let Some(counted) = self.connections.enter(peer.ip()) else { continue };
+            let counted = self.connections.enter(peer.ip()).filter(|counted| !counted.is_turned_away());
+            let Some(counted) = counted else { continue };
             let mut extensions = Extensions::new();
             extensions.insert(Caller::Plain);
             let (router, timeouts, stopping) = (self.router.clone(), self.timeouts, stopping.clone());

@@ -1,8 +1,17 @@
 //! One connection, from its first byte to its last.
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use axum::{Router, body::Body};
+use axum::{Router, body::Body, response::Response};
+use chancery_http::acme::TooManyConnections;
 use http::{Extensions, Request};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -11,7 +20,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{sleep, timeout},
 };
 use tower::Service as _;
@@ -100,13 +109,81 @@ pub(super) async fn connection<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let requests = Arc::new(Requests::default());
+    let counting = Arc::clone(&requests);
     let service = service_fn(move |request: Request<Incoming>| {
-        let (mut parts, body) = request.into_parts();
-        parts.extensions.extend(extensions.clone());
-        router.clone().call(Request::from_parts(parts, Body::new(body)))
+        let counted = counting.begin();
+        let answer = answer(&router, &extensions, request);
+        async move {
+            let answer = answer.await;
+            drop(counted);
+            answer
+        }
     });
+    let builder = builder(version, timeouts);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let left = tokio::select! {
+        ended = connection.as_mut() => return log(ended),
+        () = stopping.stopped() => LAST_REQUESTS,
+        () = sleep(AGE_MAX) => LAST_REQUESTS,
+        // HTTP/1.1 has the time for its next head.
+        () = requests.idle_for(timeouts.head), if version == Version::Http2 => timeouts.handshake,
+    };
+    connection.as_mut().graceful_shutdown();
+    // When the server stops it is the one who waits, and not for ever.
+    if let Ok(ended) = timeout(left, connection).await {
+        log(ended);
+    }
+}
+
+/// Answers one request of a connection that is one too many, and closes it.
+pub(super) async fn turned_away<S>(
+    stream: S,
+    version: Version,
+    router: Router,
+    mut extensions: Extensions,
+    timeouts: Timeouts,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    extensions.insert(TooManyConnections);
+    let answered = Arc::new(Notify::new());
+    let answering = Arc::clone(&answered);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = answer(&router, &extensions, request);
+        let answering = Arc::clone(&answering);
+        async move {
+            let answer = answer.await;
+            answering.notify_one();
+            answer
+        }
+    });
+    let mut builder = builder(version, timeouts);
+    if version == Version::Http1 {
+        builder.http1().keep_alive(false);
+    }
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        ended = connection.as_mut() => return log(ended),
+        () = answered.notified() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    log(connection.await);
+}
+
+fn answer(
+    router: &Router,
+    extensions: &Extensions,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.extend(extensions.clone());
+    router.clone().call(Request::from_parts(parts, Body::new(body)))
+}
+
+fn builder(version: Version, timeouts: Timeouts) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    let builder = match version {
+    match version {
         Version::Http1 => {
             builder
                 .http1()
@@ -128,17 +205,41 @@ pub(super) async fn connection<S>(
                 .keep_alive_timeout(timeouts.handshake);
             builder.http2_only()
         }
-    };
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    tokio::select! {
-        ended = connection.as_mut() => return log(ended),
-        () = stopping.stopped() => {}
-        () = sleep(AGE_MAX) => {}
     }
-    connection.as_mut().graceful_shutdown();
-    // When the server stops it is the one who waits, and not for ever.
-    if let Ok(ended) = timeout(LAST_REQUESTS, connection).await {
-        log(ended);
+}
+
+/// The requests of a connection.
+#[derive(Debug, Default)]
+struct Requests {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// A request that is under way for as long as this lives.
+struct UnderWay(Arc<Requests>);
+
+impl Requests {
+    fn begin(self: &Arc<Self>) -> UnderWay {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Resolves when nothing has been asked and nothing been under way for this long; at the latest, in twice that.
+    async fn idle_for(&self, long: Duration) {
+        loop {
+            let before = self.begun.load(Ordering::Relaxed);
+            let idle = self.ended.load(Ordering::Relaxed) == before;
+            sleep(long).await;
+            if idle && self.begun.load(Ordering::Relaxed) == before {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -363,6 +363,25 @@ async fn overload_is_503_with_a_time_to_come_back_and_never_429() {
 }
 
 #[tokio::test]
+async fn a_request_over_one_connection_too_many_is_503_whatever_it_asks_and_does_nothing() {
+    let door = Door::new();
+    let client = door.client().await;
+    let url = door.urls.new_order();
+    let placing = json!({"identifiers": [{"type": "dns", "value": "a.test"}]}).to_string();
+    let body = client.key.jws(&url, &door.nonce().await, client.kid.as_deref(), placing.as_bytes());
+    let path = |url: &str| url.strip_prefix(EXTERNAL).expect("ours").to_owned();
+    let post = Request::post(path(&url)).header("content-type", "application/jose+json").body(Body::from(body));
+    for request in [post, Request::get(path(&door.urls.directory())).body(Body::empty())] {
+        let mut request = request.expect("a request");
+        request.extensions_mut().insert(super::super::TooManyConnections);
+        let reply = door.send(request).await;
+        reply.problem(503, "serverInternal");
+        assert!(reply.header("retry-after").is_some());
+    }
+    assert_eq!(client.read(&format!("{}/orders", client.kid())).await.is(200), json!({"orders": []}));
+}
+
+#[tokio::test]
 async fn what_was_counted_has_closed_labels() {
     let door = Door::new();
     let client = door.client().await;
