@@ -2,10 +2,16 @@
 //!
 //! Nothing here reads a clock: `now` is always an argument.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, ops::Range, str::FromStr, time::Duration};
+
+use jiff::{Span, civil::Date};
 
 /// Milliseconds in a second.
 const MILLIS: i64 = 1000;
+/// Seconds in a day.
+const DAY: i64 = 86_400;
+/// The Unix epoch's day.
+const EPOCH: Date = Date::constant(1970, 1, 1);
 
 /// A point in time: whole milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,28 +81,72 @@ impl Timestamp {
 /// RFC 3339 in UTC with whole seconds, as RFC 8555 §7.1.3 writes `expires`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = jiff::Timestamp::from_second(self.unix_seconds())
-            .expect("clamped to the years 1970 to 9999 by every constructor");
-        write!(f, "{at}")
+        const FITS: &str = "clamped to the years 1970 to 9999 by every constructor";
+        let (days, second) = (self.unix_seconds() / DAY, self.unix_seconds() % DAY);
+        // By the calendar alone: jiff's own timestamps end a day before the year 9999 does.
+        let date = EPOCH.checked_add(Span::new().try_days(days).expect(FITS)).expect(FITS);
+        write!(f, "{date}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
     }
 }
 
-/// The text is not an RFC 3339 date and time between 1970 and 9999.
+/// The text is not an RFC 3339 date and time between 1970 and 9999, to the millisecond.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not an RFC 3339 date and time between 1970 and 9999, such as 2026-11-25T10:00:00Z")]
+#[error("not an RFC 3339 date and time between 1970 and 9999, to the millisecond, such as 2026-11-25T10:00:00Z")]
 pub struct NotATimestamp;
 
 impl FromStr for Timestamp {
     type Err = NotATimestamp;
 
+    /// Reads what RFC 3339 §5.6 writes and nothing else. A leap second and what is finer than a millisecond are
+    /// refused, since they could only be changed silently.
     fn from_str(text: &str) -> Result<Self, NotATimestamp> {
-        let at: jiff::Timestamp = text.parse().map_err(|_| NotATimestamp)?;
-        let millis = at.as_millisecond();
-        if !(0..=Self::MAX.0).contains(&millis) {
-            return Err(NotATimestamp);
-        }
-        Ok(Self(millis))
+        date_time(text.as_bytes()).filter(|millis| (0..=Self::MAX.0).contains(millis)).map(Self).ok_or(NotATimestamp)
     }
+}
+
+/// Milliseconds since the Unix epoch of a `date-time` (RFC 3339 §5.6), if it is one.
+fn date_time(text: &[u8]) -> Option<i64> {
+    const FORM: &[u8] = b"0000-00-00T00:00:00";
+    let of_form = |(found, form): (&u8, &u8)| match form {
+        b'0' => found.is_ascii_digit(),
+        form => found.eq_ignore_ascii_case(form),
+    };
+    let (date_time, rest) = text.split_at_checked(FORM.len())?;
+    let number = |range: Range<usize>| date_time.get(range).and_then(number_of);
+    let [year, month, day, hour, minute, second] =
+        [number(0..4)?, number(5..7)?, number(8..10)?, number(11..13)?, number(14..16)?, number(17..19)?];
+    if !date_time.iter().zip(FORM).all(of_form) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let date = Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
+    let (fraction, zone) = match rest.strip_prefix(b".") {
+        None => (0, rest),
+        Some(rest) => {
+            let digits = rest.iter().take_while(|octet| octet.is_ascii_digit()).count();
+            let (digits, zone) = rest.split_at(digits);
+            let (kept, lost) = digits.split_at(digits.len().min(3));
+            if kept.is_empty() || lost.iter().any(|digit| *digit != b'0') {
+                return None;
+            }
+            (number_of(kept)? * [1000, 100, 10, 1].get(kept.len())?, zone)
+        }
+    };
+    let offset = match zone {
+        [b'Z' | b'z'] => 0,
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
+            let (hours, minutes) = (number_of(&[*h1, *h2])?, number_of(&[*m1, *m2])?);
+            let ahead = (hours <= 23 && minutes <= 59).then_some(hours * 3600 + minutes * 60)?;
+            if *sign == b'+' { ahead } else { -ahead }
+        }
+        _ => return None,
+    };
+    let days = date.duration_since(EPOCH).as_secs() / DAY;
+    Some((days * DAY + hour * 3600 + minute * 60 + second - offset) * MILLIS + fraction)
+}
+
+/// A decimal number of a few digits.
+fn number_of(digits: &[u8]) -> Option<i64> {
+    digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0')))
 }
 
 /// How long a certificate may live: whole seconds, at least one, end included (RFC 5280 §4.1.2.5).
@@ -237,8 +287,56 @@ mod tests {
     }
 
     #[test]
+    fn the_last_seconds_of_the_year_9999_are_times_as_all_others_are() {
+        // RFC 5280 §4.1.2.5: the end of what has no end.
+        assert_eq!(Timestamp::MAX.to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!("9999-12-31T23:59:59Z".parse(), Ok(Timestamp::MAX));
+        for text in ["1970-01-01T00:00:00Z", "2024-02-29T23:59:59Z", "2100-03-01T00:00:00Z", "9999-12-30T22:00:01Z"] {
+            let at: Timestamp = text.parse().expect("a time");
+            assert_eq!(at.to_string(), text);
+        }
+        assert_eq!("10000-01-01T00:00:00+00:01".parse::<Timestamp>(), Err(NotATimestamp));
+        assert_eq!("9999-12-31T23:59:00-00:01".parse::<Timestamp>(), Err(NotATimestamp));
+    }
+
+    #[test]
     fn times_outside_the_four_digit_years_are_refused() {
         assert_eq!("1969-12-31T23:59:59Z".parse::<Timestamp>(), Err(NotATimestamp));
         assert_eq!("-000001-01-01T00:00:00Z".parse::<Timestamp>(), Err(NotATimestamp));
+    }
+
+    #[test]
+    fn times_that_rfc_3339_does_not_write_are_refused_and_not_guessed_at() {
+        for text in [
+            "2026-11-25 10:00:00Z",
+            "2026-11-25T10:00Z",
+            "2026-11-25T10Z",
+            "20261125T100000Z",
+            "2026-11-25T10:00:00",
+            "2026-11-25T10:00:00,5Z",
+            "2026-11-25T10:00:00.Z",
+            "2026-11-25T10:00:00+0100",
+            "2026-11-25T10:00:00+24:00",
+            "2026-11-25T10:00:00+01:00:30",
+            "2026-11-25T10:00:00Z[UTC]",
+            "+002026-11-25T10:00:00Z",
+            "2026-02-29T10:00:00Z",
+            " 2026-11-25T10:00:00Z",
+            "2026-11-25T10:00:00Z\n",
+        ] {
+            assert_eq!(text.parse::<Timestamp>(), Err(NotATimestamp), "{text:?}");
+        }
+        let at = Timestamp::from_unix_seconds(1_795_600_000);
+        for text in ["2026-11-25t09:46:40z", "2026-11-25T10:46:40+01:00", "2026-11-24T09:47:40-23:59"] {
+            assert_eq!(text.parse(), Ok(at), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_could_only_be_changed_silently_is_refused() {
+        for text in ["2026-11-25T23:59:60Z", "2026-11-25T10:00:00.0004Z", "2026-11-25T10:00:00.1230001Z"] {
+            assert_eq!(text.parse::<Timestamp>(), Err(NotATimestamp), "{text}");
+        }
+        assert_eq!("2026-11-25T09:46:40.500000Z".parse(), Ok(Timestamp::from_unix_millis(1_795_600_000_500)));
     }
 }

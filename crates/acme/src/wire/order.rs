@@ -41,7 +41,7 @@ pub enum NewOrderRejection {
         count: usize,
     },
     /// A time that is none.
-    #[error("{member} is not a time as RFC 3339 writes it, such as 2026-11-25T10:00:00Z")]
+    #[error("{member} is not a time as RFC 3339 writes it, to the millisecond at most, such as 2026-11-25T10:00:00Z")]
     NotATime {
         /// Which member.
         member: &'static str,
