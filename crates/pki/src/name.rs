@@ -62,7 +62,7 @@ pub enum NameRejection {
     /// A wildcard directly under a single label.
     #[error("a wildcard needs at least two labels below it, as in *.example.com")]
     WildcardTooBroad,
-    /// The last label is all digits, so the text could be taken for an IP address.
+    /// The last label is a number, decimal or hexadecimal, so the text could be taken for an IP address.
     #[error("the name looks like an IP address; ask for an identifier of type ip")]
     LooksLikeAnAddress,
     /// Not an IP address in its canonical text form (RFC 8738 §3, RFC 5952).
@@ -123,8 +123,10 @@ impl FromStr for DnsName {
         for label in lower.split('.') {
             check_label(label)?;
         }
+        // As browsers tell a host that ends in a number (WHATWG URL §3.5): 0x7f000001 is 127.0.0.1 to them.
         let last = lower.rsplit('.').next().unwrap_or_default();
-        if last.chars().all(|c| c.is_ascii_digit()) {
+        let hexadecimal = last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()));
+        if hexadecimal || last.bytes().all(|c| c.is_ascii_digit()) {
             return Err(NameRejection::LooksLikeAnAddress);
         }
         Ok(Self(lower.into_boxed_str()))
@@ -380,7 +382,10 @@ mod tests {
 
     #[test]
     fn an_address_is_not_a_host_name_and_the_other_way_round() {
-        assert_eq!(Name::dns("10.0.0.1"), Err(NameRejection::LooksLikeAnAddress));
+        for text in ["10.0.0.1", "127.1", "2130706433", "0x7f000001", "0X7F.1", "a.0x", "a.0xb"] {
+            assert_eq!(Name::dns(text), Err(NameRejection::LooksLikeAnAddress), "{text}");
+        }
+        assert!(Name::dns("0x7f.test").is_ok() && Name::dns("a.0xyz").is_ok());
         assert_eq!(Name::ip("::ffff:10.0.0.1"), Err(NameRejection::NotAnAddress));
         assert_eq!(Name::ip("2001:DB8::1"), Err(NameRejection::NotAnAddress));
         assert_eq!(Name::ip("2001:db8:0:0::1"), Err(NameRejection::NotAnAddress));
