@@ -288,7 +288,8 @@ impl Subject {
         let mut subject = Self::default();
         for relative in elements(der, Tag::Sequence).map_err(no)? {
             let pairs = elements(relative, Tag::Set).map_err(no)?;
-            if pairs.is_empty() {
+            // A SET OF is sorted in DER (X.690 §11.6).
+            if pairs.is_empty() || !pairs.is_sorted() {
                 return Err(CsrRejection::NotDer { part: "subject" });
             }
             for pair in pairs {

@@ -283,6 +283,16 @@ fn two_san_extensions_are_refused_and_so_are_two_lists_of_extensions() {
 }
 
 #[test]
+fn several_names_in_one_set_are_sorted_as_der_has_it_or_refused() {
+    let pair = |kind: &[u8], value: &[u8]| wrap(0x30, &[kind, &wrap(0x0c, value)].concat());
+    let (common_name, organization) = (pair(COMMON_NAME, b"a.example"), pair(ORGANIZATION, b"Example"));
+    let of = |pairs: [&[u8]; 2]| Draft { subject: wrap(0x30, &wrap(0x31, &pairs.concat())), ..Draft::bare() }.read();
+    let csr = of([&organization, &common_name]).expect("sorted");
+    assert_eq!(csr.common_name(), Some("a.example"));
+    assert_eq!(of([&common_name, &organization]), Err(CsrRejection::NotDer { part: "subject" }));
+}
+
+#[test]
 fn names_of_other_kinds_are_refused_by_the_name_of_the_kind() {
     for (tag, kind) in [
         (0x81, "rfc822Name (e-mail)"),
@@ -409,6 +419,8 @@ fn der_that_is_almost_right_is_refused() {
     for (oid, value) in [
         (KEY_USAGE, &b"\x03\x04\x00\xff\xff\xff"[..]),
         (KEY_USAGE, b"\x04\x01\x80"),
+        // Bits beyond those that are used.
+        (KEY_USAGE, b"\x03\x02\x07\xff"),
         (EXTENDED_KEY_USAGE, b"\x30\x00"),
         (EXTENDED_KEY_USAGE, b"\x30\x02\x05\x00"),
         (SUBJECT_KEY_IDENTIFIER, b"\x05\x00"),

@@ -122,7 +122,10 @@ impl Extensions {
             }
             KEY_USAGE => {
                 let bits = BitStringRef::from_der(value).map_err(|_| malformed.clone())?;
-                if bits.bit_len() > KEY_USAGE_NAMES.len() {
+                // Bits that are not used are zero in DER (X.690 §11.2.1).
+                let unused = (1u8 << bits.unused_bits()) - 1;
+                let last = bits.raw_bytes().last().copied().unwrap_or_default();
+                if bits.bit_len() > KEY_USAGE_NAMES.len() || last & unused != 0 {
                     return Err(malformed);
                 }
                 let names = KEY_USAGE_NAMES.iter().zip(bits.bits());
