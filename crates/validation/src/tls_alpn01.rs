@@ -108,7 +108,7 @@ fn alert_name(alert: rustls::AlertDescription) -> &'static str {
 
 /// Examines the certificate (RFC 8737 §3): exactly one subject alternative name, the one that is
 /// validated, and exactly one acmeIdentifier, critical, with the digest.
-fn examine(certificate: &[u8], name: &Name, key_authorization: &str) -> Result<(), &'static str> {
+pub(crate) fn examine(certificate: &[u8], name: &Name, key_authorization: &str) -> Result<(), &'static str> {
     let Ok((&[], certificate)) = X509Certificate::from_der(certificate) else {
         return Err("cannot be read");
     };
@@ -117,6 +117,7 @@ fn examine(certificate: &[u8], name: &Name, key_authorization: &str) -> Result<(
     let (Some(alternative_name), None) = (alternative_names.next(), alternative_names.next()) else {
         return Err("has no subjectAltName extension, or several");
     };
+    let value = alternative_name.value;
     let ParsedExtension::SubjectAlternativeName(alternative_name) = alternative_name.parsed_extension() else {
         return Err("has a subjectAltName extension that cannot be read");
     };
@@ -131,6 +132,16 @@ fn examine(certificate: &[u8], name: &Name, key_authorization: &str) -> Result<(
     };
     if !same {
         return Err("has another subject alternative name than the one that is validated");
+    }
+    // The parser passes over what comes behind the names, and lengths longer than needed; another one might not.
+    let whole = |length: usize| length + if length < 0x80 { 2 } else { 3 };
+    let content = match alternative_name {
+        GeneralName::DNSName(found) => found.len(),
+        GeneralName::IPAddress(found) => found.len(),
+        _ => 0,
+    };
+    if value.len() != whole(whole(content)) {
+        return Err("has more in its subjectAltName extension than the name that is validated");
     }
     let mut identifiers = certificate.extensions().iter().filter(|extension| extension.oid == ACME_IDENTIFIER);
     let (Some(identifier), None) = (identifiers.next(), identifiers.next()) else {

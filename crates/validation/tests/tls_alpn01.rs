@@ -177,7 +177,15 @@ async fn every_breach_of_the_certificate_rules_is_an_incorrect_response() {
     other[31] ^= 1;
     // The SAN of a.example, to be there twice.
     let san = [&[0x30, 0x0b, 0x82, 0x09][..], b"a.example"].concat();
+    let written = |san: Vec<u8>| Shown {
+        names: Vec::new(),
+        extensions: vec![identifier(), extension(&[2, 5, 29, 17], san, false)],
+        ..right()
+    };
+    assert!(outcome(written(san.clone()), "a.example").await.is_ok(), "written by hand it is the same");
     let cases = [
+        ("names behind the names", written([&san[..], b"\x30\x0b\x82\x09b.example"].concat())),
+        ("a long length", written([&[0x30, 0x0c, 0x82, 0x81, 0x09][..], b"a.example"].concat())),
         ("no name", names(Vec::new())),
         ("another name", names(vec![dns("b.example")])),
         ("a name below", names(vec![dns("x.a.example")])),
@@ -189,7 +197,7 @@ async fn every_breach_of_the_certificate_rules_is_an_incorrect_response() {
         ("an address for it", names(vec![ip("127.0.0.1")])),
         ("a mail address for it", names(vec![SanType::Rfc822Name("a.example".try_into().unwrap())])),
         ("a URI for it", names(vec![SanType::URI("a.example".try_into().unwrap())])),
-        ("two SAN extensions", extensions(vec![identifier(), extension(&[2, 5, 29, 17], san, false)])),
+        ("two SAN extensions", extensions(vec![identifier(), extension(&[2, 5, 29, 17], san.clone(), false)])),
         ("no identifier", extensions(Vec::new())),
         ("not critical", extensions(vec![extension(ACME_IDENTIFIER, octet_string(&DIGEST), false)])),
         ("twice", extensions(vec![identifier(), identifier()])),
