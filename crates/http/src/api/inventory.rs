@@ -2,7 +2,10 @@
 
 use axum::{
     Extension,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
 };
 use bytes::Bytes;
 use chancery_acme::{
@@ -61,18 +64,19 @@ pub(super) async fn certificates(
 
 pub(super) async fn certificate(
     State(ApiState(api)): State<ApiState>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<CertificateView>, ApiError> {
-    let record = find(&api.office, &id).await?;
+    let record = find(&api.office, &named(id)?).await?;
     Ok(Json(view(&api.office, &record, true).await?))
 }
 
 pub(super) async fn revoke(
     State(ApiState(api)): State<ApiState>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     body: Bytes,
 ) -> Result<Json<Revoked>, ApiError> {
+    let id = named(id)?;
     let RevokeRequest { reason } = read(&body)?;
     let record = find(&api.office, &id).await?;
     let revoked = api.office.revoke_serial(&record.authority, record.serial, reason, called(caller)).await;
@@ -89,6 +93,10 @@ pub(super) async fn revoke(
     })?;
     let record = find(&api.office, &id).await?;
     Ok(Json(Revoked { certificate: view(&api.office, &record, false).await? }))
+}
+
+fn named(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+    path.map(|Path(name)| name).map_err(|rejection| ApiError::invalid(rejection.body_text()))
 }
 
 fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {

@@ -91,6 +91,18 @@ async fn every_route_answers_those_who_may_and_is_not_there_for_anybody_else() {
 }
 
 #[tokio::test]
+async fn a_path_that_is_not_unicode_is_refused_in_words_as_everything_is() {
+    let test = TestOffice::default();
+    let app = app(&test, Arc::default());
+    for (method, target) in [(Method::GET, "/v1/certificates/%ff"), (Method::POST, "/v1/certificates/%ff/revoke")] {
+        let (status, body) = call(&app, LOCAL, method, target, "{}").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{target}");
+        let body: ErrorBody = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body.code, "invalid");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_issue_is_alive_but_not_ready_and_says_why() {
     let test = TestOffice::default();
     let app = app(&test, Arc::new(Process { sick: Some("the clock went back".to_owned()), ..Process::default() }));
