@@ -60,7 +60,7 @@ impl Policy {
     /// # Errors
     ///
     /// [`PolicyErrors`]: everything that is wrong, each with its place. A text that is not YAML or
-    /// TOML at all has the parser's errors alone.
+    /// TOML at all has the parser's errors alone, the first of them.
     pub fn parse(text: &str, format: Format, file: &str) -> Result<Self, PolicyErrors> {
         let mut reader = Reader { text, file, errors: Vec::new() };
         let rules = reader.file(format);

@@ -8,6 +8,8 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 /// Deepest nesting of a policy file; the language itself needs five.
 const DEPTH_MAX: usize = 16;
+/// Most places that are named in a text that is not TOML: each character may be one.
+const SYNTAX_FAULTS_MAX: usize = 20;
 /// Most values in a file: what a file of the greatest size could hold.
 const NODES_MAX: usize = 600_000;
 
@@ -225,7 +227,7 @@ pub(crate) fn from_toml(text: &str) -> Result<Node, Vec<SyntaxFault>> {
             at: error.span().map_or(Position::START, |span| lines.position(text, span.start)),
             message: format!("not valid TOML: {}", shortened_message(&error.message().replace(['\n', '\r'], " "))),
         };
-        return Err(errors.iter().map(fault).collect());
+        return Err(errors.iter().take(SYNTAX_FAULTS_MAX).map(fault).collect());
     }
     let at = lines.position(text, table.span().start);
     let Some(value) = toml_table(text, &lines, table.into_inner(), 0) else {
@@ -271,18 +273,43 @@ fn toml_value(text: &str, lines: &Lines, value: DeValue<'_>, depth: usize) -> Op
     }
 }
 
-/// Where the lines of a text begin, in bytes.
-struct Lines(Vec<usize>);
+/// Where the lines of a text begin, and how many characters lie before each block of it, so that a place is found
+/// without counting through a line as long as the file.
+struct Lines {
+    starts: Vec<usize>,
+    blocks: Vec<usize>,
+}
 
 impl Lines {
+    /// Bytes of a block.
+    const BLOCK: usize = 128;
+
     fn of(text: &str) -> Self {
-        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect())
+        let mut before = 0;
+        let mut blocks = Vec::with_capacity(text.len() / Self::BLOCK + 1);
+        for block in text.as_bytes().chunks(Self::BLOCK) {
+            blocks.push(before);
+            before += characters(block);
+        }
+        blocks.push(before);
+        Self { starts: std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect(), blocks }
     }
 
     fn position(&self, text: &str, offset: usize) -> Position {
-        let line = self.0.partition_point(|start| *start <= offset).max(1);
-        let start = self.0.get(line - 1).copied().unwrap_or(0);
-        let column = text.get(start..offset).map_or(1, |before| before.chars().count() + 1);
+        let line = self.starts.partition_point(|start| *start <= offset).max(1);
+        let start = self.starts.get(line - 1).copied().unwrap_or(0);
+        let column = self.characters_before(text, offset).saturating_sub(self.characters_before(text, start)) + 1;
         Position { line, column }
     }
+
+    fn characters_before(&self, text: &str, offset: usize) -> usize {
+        let block = offset / Self::BLOCK;
+        let rest = text.as_bytes().get(block * Self::BLOCK..offset).unwrap_or_default();
+        self.blocks.get(block).copied().unwrap_or(0) + characters(rest)
+    }
+}
+
+/// Characters that begin in these bytes of a text.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }

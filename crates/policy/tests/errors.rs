@@ -280,3 +280,24 @@ fn an_allow_all_of_which_is_denied_without_condition_is_refused() {
         "{name: d, deny: {addresses: [10.0.0.0/8], spiffe: ['spiffe://td/a/b'], wildcards: ['*.b.test']}}",
     ]);
 }
+
+#[test]
+fn a_text_of_nothing_but_mistakes_is_told_of_by_its_first_ones_however_long_its_line() {
+    let text = format!("version = \"v1\"\nrules {}", "=".repeat(200_000));
+    let Err(errors) = Policy::parse(&text, Format::Toml, "policy.toml") else { panic!("taken") };
+    assert_eq!(errors.iter().count(), 20);
+    assert!(errors.iter().all(|error| error.line == 2 && (8..=30).contains(&error.column)), "{errors}");
+}
+
+#[test]
+fn a_column_is_counted_in_characters_on_a_line_longer_than_any_screen() {
+    let line = format!(
+        "rules = [{{ name = \"x\", because = \"{}\", alow = {{ names = [\"a.test\"] }} }}]",
+        "ü€😀".repeat(100)
+    );
+    let text = format!("version = \"v1\" # ü\n{line}\n");
+    let Err(errors) = Policy::parse(&text, Format::Toml, "policy.toml") else { panic!("taken") };
+    let column = line.split_once("alow").map(|(before, _)| before.chars().count() + 1);
+    let found = errors.iter().find(|error| error.to_string().contains("alow")).expect("the misspelt field");
+    assert_eq!((found.line, Some(found.column)), (2, column));
+}
