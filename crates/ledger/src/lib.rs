@@ -8,7 +8,6 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`leaf`] | the records, and their one canonical encoding |
-//! | [`certificate`] | a certificate put together again from its intent and its signature |
 //! | [`tree`] | hashes, the compact [`Frontier`], inclusion and consistency proofs |
 //! | [`tile`] | hash tiles: coordinates, paths, proofs over them |
 //! | [`bundle`] | entry bundles |
@@ -48,7 +47,6 @@
 //! ```
 
 pub mod bundle;
-pub mod certificate;
 pub mod checkpoint;
 pub mod leaf;
 pub mod note;

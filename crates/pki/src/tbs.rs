@@ -68,10 +68,12 @@ pub enum TbsError {
     /// What the encoder wrote cannot be read.
     #[error("what the encoder wrote cannot be read")]
     Unreadable,
-    /// Stored bytes that are no TBSCertificate.
-    #[error("these bytes are no TBSCertificate")]
-    NotATbs,
 }
+
+/// Stored bytes are no TBSCertificate, as far as they were read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a TBSCertificate in DER")]
+pub struct NotATbs;
 
 /// A TBSCertificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,26 +121,49 @@ impl Tbs {
     ///
     /// # Errors
     ///
-    /// [`TbsError::NotATbs`] cannot happen for bytes that [`Self::build`] made.
-    pub fn assemble(&self, signature: &[u8]) -> Result<Vec<u8>, TbsError> {
+    /// [`NotATbs`] cannot happen for bytes that [`Self::build`] made.
+    pub fn assemble(&self, signature: &[u8]) -> Result<Vec<u8>, NotATbs> {
         assemble(&self.der, signature)
     }
 }
 
-/// The certificate that TBS bytes and a signature make; the algorithm stands in the TBS (RFC 5280 §4.1.1.2).
+/// The certificate that TBS bytes and a signature make; the algorithm stands in the TBS (RFC 5280 §4.1.1.2). Nothing
+/// else in them is judged.
 ///
 /// # Errors
 ///
-/// [`TbsError::NotATbs`].
-pub fn assemble(tbs: &[u8], signature: &[u8]) -> Result<Vec<u8>, TbsError> {
-    let fields = Tlv::read_all(tbs).filter(|all| all.tag == tag::SEQUENCE).and_then(|all| all.children());
-    let fields = fields.ok_or(TbsError::NotATbs)?;
-    let algorithm = fields.get(2).filter(|field| field.tag == tag::SEQUENCE).ok_or(TbsError::NotATbs)?;
+/// [`NotATbs`] where no algorithm can be found in `tbs`.
+pub fn assemble(tbs: &[u8], signature: &[u8]) -> Result<Vec<u8>, NotATbs> {
+    let (_, algorithm) = beginning(tbs)?;
     let mut bits = Vec::with_capacity(signature.len() + 1);
-    bits.push(0);
+    bits.push(0); // none of the last bits are unused
     bits.extend_from_slice(signature);
     let bits = tlv::write(tag::BIT_STRING, &bits);
     Ok(tlv::write_all(tag::SEQUENCE, [tbs, algorithm.raw, &bits]))
+}
+
+/// The serial number in a TBSCertificate; `None` where it is none of ours.
+///
+/// # Errors
+///
+/// [`NotATbs`] where none can be found in `tbs`.
+pub fn serial(tbs: &[u8]) -> Result<Option<SerialNumber>, NotATbs> {
+    beginning(tbs).map(|(serial, _)| SerialNumber::from_der_content(serial.content))
+}
+
+/// serialNumber and signature of a TBSCertificate (RFC 5280 §4.1).
+fn beginning(tbs: &[u8]) -> Result<(Tlv<'_>, Tlv<'_>), NotATbs> {
+    let all = Tlv::read_all(tbs).filter(|all| all.tag == tag::SEQUENCE).ok_or(NotATbs)?;
+    let next = |content| Tlv::read(content).ok_or(NotATbs);
+    let (mut serial, mut rest) = next(all.content)?;
+    if serial.tag == tag::context_constructed(0) {
+        (serial, rest) = next(rest)?; // behind the version
+    }
+    let (algorithm, _) = next(rest)?;
+    match (serial.tag, algorithm.tag) {
+        (tag::INTEGER, tag::SEQUENCE) => Ok((serial, algorithm)),
+        _ => Err(NotATbs),
+    }
 }
 
 /// The key identifier of a key (RFC 7093 §2, method 1): the leftmost 160 bits of the SHA-256 of the BIT STRING.
@@ -284,4 +309,55 @@ fn replace(tbs: &[u8], with: &Replaced<'_>) -> Option<Vec<u8>> {
         tag::SEQUENCE,
         [version.raw, serial.raw, with.algorithm, with.issuer, validity.raw, with.subject, with.spki, extensions.raw],
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    // Made and taken apart by OpenSSL 3.0: `req -x509 -set_serial 0x9f3c…`, `asn1parse -strparse`.
+    const TBS: &str = "MIIBHKADAgECAhEAnzwqd4HgS1Wm0cD/7hI0VjAKBggqhkjOPQQDAjASMRAwDgYDVQQDDAdGaXh0dXJlMB4XDTI2MTEyNTExMTcyNVoXDTI2MTIyNTExMTcyNVowEjEQMA4GA1UEAwwHRml4dHVyZTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABCvNfN/6aGp+lWoaItnKFAAJafwuKfXyuduKadpveKNRVPuzwMkZHo7jBVAKrK24t7rh68tgAh77HU7Yte+ZC72jUzBRMB0GA1UdDgQWBBSESN5O2pMfSDnM+jmwZFjGGq0nRTAfBgNVHSMEGDAWgBSESN5O2pMfSDnM+jmwZFjGGq0nRTAPBgNVHRMBAf8EBTADAQH/";
+    const SIGNATURE: &str =
+        "MEQCIHvgl+9B4IL0V9LImbvGsVPJKMPfvGROF5yevXhJ+ECmAiAQD3yujP64cmOi21Hm8HuiIN5lCFMVk2elZVSMiUoPYw==";
+    const CERTIFICATE_SHA256: &str = "6055b37029b9b7788d309f4c8a968c1007a3733aa06b503d2e6cdbe8569433e2";
+
+    fn fixture(text: &str) -> Vec<u8> {
+        STANDARD.decode(text).expect("a fixture")
+    }
+
+    #[test]
+    fn tbs_and_signature_give_the_certificate_that_openssl_made() {
+        let certificate = assemble(&fixture(TBS), &fixture(SIGNATURE)).expect("a real TBS");
+        assert_eq!(hex::encode(digest(&SHA256, &certificate)), CERTIFICATE_SHA256);
+    }
+
+    #[test]
+    fn the_serial_is_read_from_the_tbs() {
+        let serial = serial(&fixture(TBS)).expect("a real TBS").expect("128 bits");
+        assert_eq!(serial.to_string(), "9f3c2a7781e04b55a6d1c0ffee123456");
+    }
+
+    #[test]
+    fn a_tbs_that_is_cut_or_has_a_tail_is_refused() {
+        let tbs = fixture(TBS);
+        for length in 0..tbs.len() {
+            assert_eq!(assemble(&tbs[..length], b"x"), Err(NotATbs), "{length} bytes");
+        }
+        assert_eq!(assemble(&[tbs, vec![0]].concat(), b"x"), Err(NotATbs));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>, at: prop::sample::Index, octet: u8) {
+            let _ = assemble(&bytes, &bytes);
+            let _ = serial(&bytes);
+            let mut tbs = fixture(TBS);
+            let at = at.index(tbs.len());
+            tbs[at] = octet;
+            let _ = assemble(&tbs, b"x");
+        }
+    }
 }

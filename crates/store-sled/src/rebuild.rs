@@ -20,11 +20,11 @@ use chancery_authority::{
     },
 };
 use chancery_ledger::{
-    Walker, certificate,
+    Walker,
     leaf::{Abandoned, EabAction, EabKey, Intent, Revocation as RevocationLeaf, Signature},
     verify::Visit,
 };
-use chancery_pki::{NameSet, PublicKey, SpkiDigest, Timestamp, certificate::Certificate};
+use chancery_pki::{NameSet, PublicKey, SpkiDigest, Timestamp, certificate::Certificate, tbs};
 
 use crate::{
     apply::{Base, Staging},
@@ -255,7 +255,7 @@ fn idempotency_key(text: &str) -> Option<IdempotencyKey> {
 
 /// Whether what an intent was for has ended, so that its row may have been dropped.
 pub(crate) fn has_ended(intent: &Intent, now: Timestamp) -> bool {
-    let parsed = certificate::assemble(&intent.tbs, &[0]).ok().and_then(|der| Certificate::from_der(&der).ok());
+    let parsed = tbs::assemble(&intent.tbs, &[0]).ok().and_then(|der| Certificate::from_der(&der).ok());
     parsed.is_some_and(|parsed| parsed.validity().not_after() < now)
 }
 
@@ -272,7 +272,7 @@ impl Visit for Rebuilder<'_> {
         }
         let damaged = |why: &str| Stopped::Damage(Damage::new(&self.index.file(), format!("leaf {index}: {why}")));
         // What was to be signed is a certificate but for its signature.
-        let der = certificate::assemble(&intent.tbs, &[0]).map_err(|_| damaged("its TBS does not parse"))?;
+        let der = tbs::assemble(&intent.tbs, &[0]).map_err(|_| damaged("its TBS does not parse"))?;
         let parsed = Certificate::from_der(&der).map_err(|error| damaged(&error.to_string()))?;
         let id = CertificateId::from_random(intent.certificate);
         let account = intent.account.map(AccountId::from_random);

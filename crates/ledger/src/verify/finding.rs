@@ -1,6 +1,8 @@
 //! What can be wrong with a ledger, each in one sentence that names the record.
 
-use crate::{certificate::NotATbs, leaf::LeafError, tree::Hash};
+use chancery_pki::tbs::NotATbs;
+
+use crate::{leaf::LeafError, tree::Hash};
 
 /// One thing that is wrong. Records are counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -22,12 +22,11 @@ use std::{
     ops::Range,
 };
 
-use chancery_pki::SerialNumber;
+use chancery_pki::{SerialNumber, tbs};
 pub use finding::Finding;
 pub use visit::{Unheard, Visit};
 
 use crate::{
-    certificate,
     checkpoint::Checkpoint,
     leaf::{Abandoned, CrlPublished, Intent, Leaf, OldCheckpoint, PolicyActivated, Restored, Revocation, Signature},
     tree::{Frontier, Hash, sha256, verify_consistency},
@@ -416,7 +415,7 @@ impl Walker {
             let (authority, serial) = (intent.authority.clone(), intent.serial.to_string());
             return Err(Finding::SerialTwice { index, authority, serial }.into());
         }
-        match certificate::serial(&intent.tbs) {
+        match tbs::serial(&intent.tbs) {
             Ok(Some(serial)) if serial == intent.serial => Ok(()),
             Ok(_) => Err(Finding::SerialDiffers { index }.into()),
             Err(error) => Err(Finding::TbsUnreadable { index, error }.into()),
@@ -432,7 +431,7 @@ impl Walker {
             State::Abandoned => return Err(Finding::SignedAndAbandoned { index, intent }.into()),
         }
         let tbs = self.open.remove(&signature.certificate).unwrap_or_default();
-        let der = certificate::assemble(&tbs, &signature.signature).ok();
+        let der = tbs::assemble(&tbs, &signature.signature).ok();
         der.filter(|der| sha256(&[der]).octets() == signature.sha256)
             .ok_or_else(|| Finding::CertificateDiffers { index, intent }.into())
     }

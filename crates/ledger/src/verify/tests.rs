@@ -268,7 +268,7 @@ fn the_serial_is_the_one_in_the_certificate() {
     log.add(Intent { tbs: vec![0x30, 0], ..intent(2) });
     assert_eq!(
         log.findings(),
-        [Finding::SerialDiffers { index: 0 }, Finding::TbsUnreadable { index: 1, error: certificate::NotATbs }]
+        [Finding::SerialDiffers { index: 0 }, Finding::TbsUnreadable { index: 1, error: tbs::NotATbs }]
     );
 }
 
