@@ -12,6 +12,8 @@
 
 mod counters;
 mod dial;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod host;
 mod resolve;

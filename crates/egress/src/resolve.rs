@@ -138,14 +138,8 @@ impl Resolver {
     /// The addresses of `name`, IPv6 first.
     pub(crate) async fn addresses(&self, name: &str, deadline: Instant) -> Result<Vec<IpAddr>, LookupError> {
         let (v6, v4) = tokio::join!(
-            self.records(name, RecordType::AAAA, deadline, |data| match data {
-                RData::AAAA(address) => Some(IpAddr::V6(address.0)),
-                _ => None,
-            }),
-            self.records(name, RecordType::A, deadline, |data| match data {
-                RData::A(address) => Some(IpAddr::V4(address.0)),
-                _ => None,
-            }),
+            self.records(name, RecordType::AAAA, deadline, v6),
+            self.records(name, RecordType::A, deadline, v4),
         );
         let failure = match (v6, v4) {
             (Ok(v6), Ok(v4)) => return Ok(v6.into_iter().chain(v4).collect()),
@@ -162,11 +156,11 @@ impl Resolver {
     /// The values of `name`'s TXT records, the strings of each joined (RFC 7208 §3.3's way, which
     /// RFC 8555 §8.4 needs for long values).
     pub(crate) async fn txt(&self, name: &str, deadline: Instant) -> Result<Vec<Vec<u8>>, LookupError> {
-        let found = self.records(name, RecordType::TXT, deadline, |data| match data {
-            RData::TXT(txt) => Some(txt.txt_data.concat()),
-            _ => None,
-        });
-        found.await.map_err(|failure| LookupError { name: name.into(), what: "TXT", failure })
+        self.records(name, RecordType::TXT, deadline, txt).await.map_err(|failure| LookupError {
+            name: name.into(),
+            what: "TXT",
+            failure,
+        })
     }
 
     async fn records<T>(
@@ -181,12 +175,42 @@ impl Resolver {
         let stub = self.0.as_ref().ok_or(LookupFailure::Unreachable)?;
         let lookup = timeout_at(deadline, Box::pin(stub.lookup(name.clone(), kind)));
         let lookup = lookup.await.map_err(|_| LookupFailure::Timeout)?.map_err(|error| failure(&error))?;
-        let answers = lookup.answers();
-        let owner = canonical_name(answers, &name)?;
-        let found: Vec<T> =
-            answers.iter().filter(|record| record.name == *owner).filter_map(|record| take(&record.data)).collect();
-        if found.is_empty() { Err(LookupFailure::NoRecords) } else { Ok(found) }
+        answers_to(lookup.answers(), &name, take)
     }
+}
+
+pub(crate) fn v6(data: &RData) -> Option<IpAddr> {
+    match data {
+        RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+        _ => None,
+    }
+}
+
+pub(crate) fn v4(data: &RData) -> Option<IpAddr> {
+    match data {
+        RData::A(address) => Some(IpAddr::V4(address.0)),
+        _ => None,
+    }
+}
+
+/// A TXT record's strings, joined.
+pub(crate) fn txt(data: &RData) -> Option<Vec<u8>> {
+    match data {
+        RData::TXT(txt) => Some(txt.txt_data.concat()),
+        _ => None,
+    }
+}
+
+/// What `answers` say about `name`: `take` picks the data that is wanted.
+pub(crate) fn answers_to<T>(
+    answers: &[Record],
+    name: &Name,
+    take: impl Fn(&RData) -> Option<T>,
+) -> Result<Vec<T>, LookupFailure> {
+    let owner = canonical_name(answers, name)?;
+    let found: Vec<T> =
+        answers.iter().filter(|record| record.name == *owner).filter_map(|record| take(&record.data)).collect();
+    if found.is_empty() { Err(LookupFailure::NoRecords) } else { Ok(found) }
 }
 
 /// Where the CNAMEs among `answers` lead from `name`. Records of other owners are not ours.

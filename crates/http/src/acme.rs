@@ -13,7 +13,7 @@ mod authorization;
 mod certificate;
 mod directory;
 mod front;
-mod jws;
+pub(crate) mod jws;
 mod nonce;
 mod order;
 mod problem;

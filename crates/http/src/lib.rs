@@ -5,5 +5,7 @@
 
 pub mod acme;
 pub mod api;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod metrics;
 pub mod request_id;

@@ -15,6 +15,7 @@ use crate::{
     serial::SerialNumber,
     tbs::{LeafRequest, Tbs},
     time::{Timestamp, Validity},
+    tlv::{Tlv, tag},
 };
 
 /// Characters of a PEM line (RFC 7468 §2).
@@ -75,6 +76,10 @@ impl Certificate {
             return Err(unreadable(format!("{} octets behind it", rest.len())));
         }
         let tbs = &parsed.tbs_certificate;
+        // The parser stops at what it does not know in a name, and leaves the rest of it out.
+        if [tbs.issuer.as_raw(), tbs.subject.as_raw()].into_iter().any(|name| Tlv::read_all(name).is_none()) {
+            return Err(unreadable("a Name that is none (RFC 5280 §4.1.2.4)".to_owned()));
+        }
         let seconds = |time: x509_parser::time::ASN1Time| Timestamp::from_unix_seconds(time.timestamp());
         let validity = Validity::new(seconds(tbs.validity.not_before), seconds(tbs.validity.not_after))
             .map_err(|error| unreadable(error.to_string()))?;
@@ -175,8 +180,21 @@ impl Certificate {
     }
 }
 
+/// The issuer's Name of a certificate, in DER, without reading the rest.
+#[must_use]
+pub fn issuer_of(der: &[u8]) -> Option<&[u8]> {
+    let (certificate, _) = Tlv::read(der)?;
+    let (tbs, _) = Tlv::read(certificate.content)?;
+    let (first, rest) = Tlv::read(tbs.content)?;
+    // The version comes first, unless it is 1 (RFC 5280 §4.1).
+    let rest = if first.tag == tag::context_constructed(0) { Tlv::read(rest)?.1 } else { rest };
+    let (_algorithm, rest) = Tlv::read(rest)?;
+    let (issuer, _) = Tlv::read(rest)?;
+    Some(issuer.raw)
+}
+
 fn algorithm_of(tbs: &[u8]) -> Option<SignatureAlgorithm> {
-    let fields = crate::tlv::Tlv::read_all(tbs)?.children()?;
+    let fields = Tlv::read_all(tbs)?.children()?;
     SignatureAlgorithm::from_algorithm_identifier_der(fields.get(2)?.raw)
 }
 

@@ -11,7 +11,7 @@ mod install;
 use std::{fmt, sync::Arc};
 
 pub(crate) use constraints::Breach;
-pub use constraints::{NameConstraints, Subtree};
+pub use constraints::{NameConstraints, RefusedByRustls, Subtree};
 pub use install::{InstallRejection, install};
 use x509_parser::{
     extensions::ParsedExtension,
@@ -445,6 +445,12 @@ impl Chain {
     /// [`IssuerRefusal`], which names whose certificate stands against it.
     pub fn permits(&self, names: &NameSet, profile: &Profile, now: Timestamp) -> Result<(), IssuerRefusal> {
         self.all().try_for_each(|certificate| certificate.permits(names, profile, now))
+    }
+
+    /// The certificates of the chain, the root included, below which clients built on rustls refuse what their name
+    /// constraints permit.
+    pub fn refused_by_rustls(&self) -> impl Iterator<Item = (&IssuingCertificate, RefusedByRustls)> {
+        self.all().filter_map(|certificate| Some((&**certificate, certificate.constraints().refused_by_rustls()?)))
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<IssuingCertificate>> {

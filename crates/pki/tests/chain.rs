@@ -12,12 +12,13 @@ use aws_lc_rs::{
 use chancery_pki::{
     Name, NameSet, PublicKey, SerialNumber, SignatureAlgorithm, Timestamp,
     certificate::{self, Certificate},
-    chain::{Chain, InstallRejection, IssuerFault, IssuerRefusal, IssuingCertificate, install},
+    chain::{Chain, InstallRejection, IssuerFault, IssuerRefusal, IssuingCertificate, RefusedByRustls, install},
     distinguished_name::{Attribute, AttributeKind},
     profile::{ExtendedKeyUsage, NameKind, Profile, ProfileSpec, SubjectPolicy},
     tbs::{LeafRequest, Tbs},
 };
 use openssl::{GENPKEY, OpenSsl};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 const P256: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-256";
 const CA: &str = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n\
@@ -578,16 +579,59 @@ fn constraints_above_the_issuing_certificate_bind_as_well() {
     assert!(matches!(chain.permits(&names("a.example.com"), &server, early), Err(IssuerRefusal::NotYetValid { .. })));
 }
 
+/// Whether rustls's verifier takes a leaf with this name below the chain.
+fn rustls_takes(ssl: &OpenSsl, (root, issuing): &(Vec<u8>, Vec<u8>), name: &str) -> bool {
+    let extensions = &format!("subjectAltName=critical,{name}\nextendedKeyUsage=serverAuth,clientAuth\n");
+    let leaf =
+        Made { name: "leaf", issuer: Some("issuing"), subject: "O=Example", days: 40, extensions, ..Made::default() };
+    let leaf = leaf.make(ssl);
+    let at = soon_after(&leaf).unix_seconds().try_into().expect("after 1970");
+    let [leaf, root, issuing] = [&leaf, root, issuing].map(|der| CertificateDer::from(der.as_slice()));
+    let (anchors, between) = ([webpki::anchor_from_trusted_cert(&root).expect("a root")], [issuing]);
+    let leaf = webpki::EndEntityCert::try_from(&leaf).expect("webpki reads it");
+    let verified = leaf.verify_for_usage(
+        webpki::ALL_VERIFICATION_ALGS,
+        &anchors,
+        &between,
+        UnixTime::since_unix_epoch(Duration::from_secs(at)),
+        webpki::KeyUsage::server_auth(),
+        None,
+        None,
+    );
+    let refusal = verified.err();
+    assert!(refusal.is_none() || refusal == Some(webpki::Error::NameConstraintViolation), "{refusal:?}");
+    refusal.is_none()
+}
+
 #[test]
-fn constraints_that_make_rustls_fail_closed_are_told_apart() {
-    for (constraint, fails_closed) in [
-        ("permitted;DNS:example.com", false),
-        ("permitted;IP:10.0.0.0/255.0.0.0", false),
-        ("permitted;URI:example.com", true),
-        ("permitted;dirName:d\n[d]\nO=Example", true),
+fn constraints_below_which_rustls_refuses_what_they_permit_are_told_apart_as_rustls_does_it() {
+    use RefusedByRustls::{Everything, Uris};
+    let directory = "dirName:d\n[d]\nO=";
+    for (constraint, refused) in [
+        ("permitted;DNS:example.com", None),
+        ("permitted;IP:10.0.0.0/255.0.0.0", None),
+        ("permitted;email:example.com", None),
+        ("permitted;URI:example.com", Some(Uris)),
+        ("excluded;URI:elsewhere.example", Some(Uris)),
+        (&format!("permitted;{directory}Example"), Some(Everything)),
+        (&format!("excluded;{directory}Elsewhere"), Some(Everything)),
     ] {
-        let issuer = Issuer::new(&format!("nameConstraints=critical,{constraint}"));
-        assert_eq!(issuer.chain.issuing().constraints().fails_closed_in_rustls(), fails_closed, "{constraint}");
+        for at_the_root in [false, true] {
+            let ssl = OpenSsl::new();
+            let extensions = &format!("{CA}nameConstraints=critical,{constraint}\n");
+            let (above, below) = if at_the_root { (&**extensions, CA) } else { (CA, &**extensions) };
+            let root = Made { extensions: above, ..Made::default() }.make(&ssl);
+            let subject = "O=Example\nCN=Issuing";
+            let made = Made { name: "issuing", issuer: Some("root"), subject, extensions: below, ..Made::default() };
+            let chain = (root.clone(), made.make(&ssl));
+            let installed =
+                install(&[chain.1.clone(), root], &key(&ssl, "issuing"), soon_after(&chain.1)).expect("a chain");
+            let told: Vec<RefusedByRustls> = installed.refused_by_rustls().map(|(_, refused)| refused).collect();
+            assert_eq!(told, Vec::from_iter(refused), "{constraint} at the root: {at_the_root}");
+            let takes = |name| rustls_takes(&ssl, &chain, name);
+            assert_eq!(takes("DNS:a.example.com"), refused != Some(Everything), "{constraint}");
+            assert_eq!(takes("URI:spiffe://example.com/a"), refused.is_none(), "{constraint}");
+        }
     }
 }
 

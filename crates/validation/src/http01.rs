@@ -64,8 +64,7 @@ pub(crate) async fn look(
         if peers.len() > REDIRECTS_MAX {
             return Err(Miss::wrong(format_args!("{host} redirects more than {REDIRECTS_MAX} times")));
         }
-        url = url.join(&location).map_err(|_| hop.wrong("redirects to something that is no URL"))?;
-        url.set_fragment(None);
+        url = follow(&hop, &url, &location)?;
         if visited.contains(url.as_str()) {
             return Err(hop.wrong("redirects in a circle"));
         }
@@ -86,15 +85,22 @@ pub(crate) async fn look(
     }
 }
 
+/// Where a redirect leads.
+pub(crate) fn follow(hop: &Hop<'_>, url: &Url, location: &str) -> Result<Url, Miss> {
+    let mut url = url.join(location).map_err(|_| hop.wrong("redirects to something that is no URL"))?;
+    url.set_fragment(None);
+    Ok(url)
+}
+
 /// What to dial for a URL.
-struct Target {
-    https: bool,
-    host: Host,
-    port: u16,
+pub(crate) struct Target {
+    pub(crate) https: bool,
+    pub(crate) host: Host,
+    pub(crate) port: u16,
 }
 
 impl Target {
-    fn of(dialer: &Dialer, origin: &Host, url: &Url) -> Result<Self, Miss> {
+    pub(crate) fn of(dialer: &Dialer, origin: &Host, url: &Url) -> Result<Self, Miss> {
         let refused = |why: &str| Miss::wrong(format_args!("{origin} redirects to {why}"));
         let https = match url.scheme() {
             "http" => false,
@@ -121,12 +127,12 @@ impl Target {
 }
 
 /// One request on the way.
-struct Hop<'a> {
+pub(crate) struct Hop<'a> {
     /// Whose challenge it is.
-    origin: &'a Host,
-    target: Target,
+    pub(crate) origin: &'a Host,
+    pub(crate) target: Target,
     /// How many redirects led here.
-    redirects: usize,
+    pub(crate) redirects: usize,
 }
 
 impl Hop<'_> {
@@ -170,7 +176,7 @@ impl Hop<'_> {
     }
 }
 
-enum Answer {
+pub(crate) enum Answer {
     Body(Vec<u8>),
     Redirect(String),
 }
@@ -206,7 +212,7 @@ async fn fetch(
     Ok((peer, Box::pin(exchange(hop, stream, request)).await?))
 }
 
-fn request(url: &Url, host: &Host) -> Result<Request<Empty<Bytes>>, http::Error> {
+pub(crate) fn request(url: &Url, host: &Host) -> Result<Request<Empty<Bytes>>, http::Error> {
     let authority = match url.port() {
         Some(port) => format!("{host}:{port}"),
         None => host.to_string(),
@@ -224,7 +230,7 @@ fn request(url: &Url, host: &Host) -> Result<Request<Empty<Bytes>>, http::Error>
 }
 
 /// One request and its answer. The connection is driven by this very task and ends with it.
-async fn exchange(
+pub(crate) async fn exchange(
     hop: &Hop<'_>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Empty<Bytes>>,

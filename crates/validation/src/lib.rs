@@ -7,6 +7,8 @@
 
 mod counters;
 mod dns01;
+#[doc(hidden)]
+pub mod fuzzing;
 mod http01;
 mod look;
 mod network;

@@ -80,8 +80,9 @@ impl Subtree {
         const URI: u8 = tag::context(6);
         const IP: u8 = tag::context(7);
         let text = || {
-            let text = std::str::from_utf8(base.content).ok().filter(|text| text.is_ascii());
-            text.map(str::to_owned).ok_or("a name with characters outside ASCII")
+            let visible = base.content.iter().all(u8::is_ascii_graphic);
+            let text = std::str::from_utf8(base.content).ok().filter(|_| visible);
+            text.map(str::to_owned).ok_or("a name with characters that no such name has")
         };
         Ok(match base.tag {
             DNS => Self::Dns(text()?),
@@ -172,6 +173,15 @@ pub(crate) enum Breach {
     Excluded(Subtree),
 }
 
+/// Which certificates clients built on rustls refuse below an issuer because of its name constraints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RefusedByRustls {
+    /// Those with a URI among their names, as SPIFFE IDs are.
+    Uris,
+    /// All.
+    Everything,
+}
+
 /// The name constraints of one issuer; none is the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NameConstraints {
@@ -226,12 +236,18 @@ impl NameConstraints {
         self.permitted.is_empty() && self.excluded.is_empty()
     }
 
-    /// Whether clients built on rustls refuse every certificate below: its verifier fails closed
-    /// on URI and directory name constraints.
+    /// What clients built on rustls refuse below these constraints although they permit it: its verifier fails
+    /// closed on the kinds of names that it does not compare, whatever stands in them.
     #[must_use]
-    pub fn fails_closed_in_rustls(&self) -> bool {
-        let unread = |subtree: &Subtree| matches!(subtree, Subtree::Uri(_) | Subtree::Directory(_) | Subtree::Other(_));
-        self.permitted.iter().chain(&self.excluded).any(unread)
+    pub fn refused_by_rustls(&self) -> Option<RefusedByRustls> {
+        let refused = |subtree: &Subtree| match subtree {
+            // Every certificate has a subject, an empty one too.
+            Subtree::Directory(_) => Some(RefusedByRustls::Everything),
+            Subtree::Uri(_) => Some(RefusedByRustls::Uris),
+            // E-mail addresses and the like are in no certificate of ours.
+            Subtree::Dns(_) | Subtree::Ip { .. } | Subtree::Other(_) => None,
+        };
+        self.permitted.iter().chain(&self.excluded).filter_map(refused).max()
     }
 
     /// The first name that breaks a constraint.
@@ -277,6 +293,17 @@ impl NameConstraints {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_base_that_no_name_could_have_is_refused_before_it_moves_a_terminals_cursor() {
+        for base in [&b"\x1b[2Jtest"[..], b"a test", b"te\0st", "b\u{fc}cher.test".as_bytes()] {
+            let base = [&[0x82, u8::try_from(base.len()).unwrap()], base].concat();
+            let subtree = [&[0x30, u8::try_from(base.len()).unwrap()], &base[..]].concat();
+            let permitted = [&[0xa0, u8::try_from(subtree.len()).unwrap()], &subtree[..]].concat();
+            let value = [&[0x30, u8::try_from(permitted.len()).unwrap()], &permitted[..]].concat();
+            assert!(NameConstraints::read(&value).is_err(), "{base:?}");
+        }
+    }
 
     fn excluding(base: &str) -> NameConstraints {
         NameConstraints { permitted: Vec::new(), excluded: vec![Subtree::Dns(base.to_owned())] }
