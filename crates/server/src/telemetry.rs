@@ -18,7 +18,9 @@ use crate::{
 /// Starts logging. Once in a process.
 pub(crate) fn start_logging(log: &Log) -> Result<(), Failed> {
     let filter = EnvFilter::builder().parse(&log.level).map_err(Failed::failed)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written is lost. To say so on the same stream would panic, and take whoever logged with it.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let started = match log.format {
         LogFormat::Json => {
             builder.json().flatten_event(true).with_current_span(true).with_span_list(false).finish().try_init()

@@ -155,6 +155,8 @@ pub(crate) struct Committer {
     low_space: bool,
     /// The disk refused a write although it claimed to have room (a quota): believed for a while.
     low_until: Option<Instant>,
+    /// The disk said that it is read-only, and has taken nothing since.
+    read_only: bool,
 }
 
 /// A commit that its group keeps.
@@ -177,7 +179,16 @@ struct Group {
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>, active: Active) -> Self {
         let (frontier, next) = (shared.view.frontier(), shared.view.next());
-        Self { shared, active, frontier, next, linger: Duration::ZERO, low_space: false, low_until: None }
+        Self {
+            shared,
+            active,
+            frontier,
+            next,
+            linger: Duration::ZERO,
+            low_space: false,
+            low_until: None,
+            read_only: false,
+        }
     }
 
     /// Serves until the queue is closed and empty, or a write or sync fails. A panic, which would be
@@ -226,7 +237,10 @@ impl Committer {
             if due && self.active.first_sequence < self.next.sequence {
                 match Active::begin(&*self.shared.disk, &self.shared.folder.journal(), self.shared.origin, self.next) {
                     Ok(active) => self.roll_to(active),
-                    Err(error) if is_no_space(&error) => self.low_space = true,
+                    Err(error) if is_no_space(&error) || error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                        self.read_only = !is_no_space(&error);
+                        self.low_space = true;
+                    }
                     Err(error) => {
                         let why = format!("a new journal segment could not be made: {error}");
                         unknown(requests, &why);
@@ -288,7 +302,8 @@ impl Committer {
         let (bytes, hash) = journal::encode_frame(self.shared.origin, &self.next.previous, &frame);
         match self.active.append(&*self.shared.disk, &bytes) {
             Ok(()) => {}
-            Err(AppendError::NoSpace) => {
+            Err(error @ (AppendError::NoSpace | AppendError::ReadOnly)) => {
+                self.read_only = matches!(error, AppendError::ReadOnly);
                 let Frame { leaves, results, .. } = frame;
                 return Ok(Some(Group { accepted, refused, results, leaves, frontier, sequence }));
             }
@@ -303,6 +318,7 @@ impl Committer {
                 return Err(why);
             }
         }
+        self.read_only = false;
         self.next = Place { sequence, leaf: frontier.size(), previous: hash };
         self.frontier = frontier.clone();
         self.shared.view.apply(frame, frontier, self.next);
@@ -370,6 +386,14 @@ impl Committer {
     }
 
     fn no_space(&self) -> Arc<str> {
+        if self.read_only {
+            let root = self.shared.folder.root().display();
+            return format!(
+                "the disk of {root} has become read-only, as it does after an error of the device; see the kernel's log, \
+                 make it writable and start the server again"
+            )
+            .into();
+        }
         format!(
             "the disk of {} has {} MiB left, less than the {} MiB that are kept free; make room and issuance goes on by itself",
             self.shared.folder.root().display(),

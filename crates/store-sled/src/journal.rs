@@ -406,6 +406,8 @@ pub(crate) struct Active {
 pub(crate) enum AppendError {
     /// There is no room; provably nothing is left of the write.
     NoSpace,
+    /// The file system has become read-only and took nothing; what is synced stays, and can be read.
+    ReadOnly,
     /// What is on the disk is not known.
     Failed(String),
 }
@@ -489,6 +491,9 @@ impl Active {
             let no_room = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
             if no_room && self.limit.is_none() && disk.truncate(&self.file, &self.path, self.length).is_ok() {
                 return Err(AppendError::NoSpace);
+            }
+            if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+                return Err(AppendError::ReadOnly);
             }
             return Err(AppendError::Failed(format!("writing {} failed: {error}", self.path.display())));
         }

@@ -41,9 +41,9 @@ pub(crate) struct Shared {
 impl Shared {
     /// Nothing is acknowledged any more.
     pub(crate) fn fail(&self, why: &Arc<str>) {
-        tracing::error!("the store stops: {why}");
         self.queue.close(why);
         self.failed.send_replace(Some(Arc::clone(why)));
+        tracing::error!("the store stops: {why}");
     }
 
     pub(crate) fn free_bytes(&self) -> u64 {
@@ -88,5 +88,20 @@ impl Shared {
         let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
         let ends = segments.iter().skip(1).take_while(|(first, _)| *first <= sequence).count();
         segments.drain(..ends).map(|(_, path)| path).collect()
+    }
+}
+
+/// Fails the store when the thread that holds it panics: without that, whoever waits for the thread would wait for ever.
+pub(crate) struct Watched {
+    pub(crate) shared: Arc<Shared>,
+    /// Which thread.
+    pub(crate) thread: &'static str,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.fail(&format!("the {} has panicked; the log says where", self.thread).into());
+        }
     }
 }

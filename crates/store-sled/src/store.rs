@@ -37,7 +37,7 @@ use crate::{
     options::Options,
     queries::{damaged, decoded},
     record,
-    shared::Shared,
+    shared::{Shared, Watched},
     sweep::{self, Signal},
     view::View,
 };
@@ -103,9 +103,13 @@ impl SledStore {
             tracing::warn!(%error, "the journal's reserve cannot be made: when the disk is full, nothing at all can be committed");
         }
         let committer = Committer::new(Arc::clone(&shared), active);
+        let watched = Watched { shared: Arc::clone(&shared), thread: "committer" };
         let committer = std::thread::Builder::new()
             .name("store-committer".to_owned())
-            .spawn(move || committer.run())
+            .spawn(move || {
+                let _watched = watched;
+                committer.run();
+            })
             .map_err(at(path))?;
         let sweeper = sweep::spawn(&shared).map_err(at(path))?;
         Ok(Arc::new(Self {

@@ -14,7 +14,7 @@ use crate::{
     index::{IndexError, Position},
     journal::{self, Damage, ReadError},
     metrics::{add, number, set},
-    shared::Shared,
+    shared::{Shared, Watched},
 };
 
 /// How long after a failed sweep the next one is tried.
@@ -162,6 +162,6 @@ fn restore_reserve(shared: &Shared) -> std::io::Result<()> {
 
 /// Starts the sweeper.
 pub(crate) fn spawn(shared: &Arc<Shared>) -> std::io::Result<std::thread::JoinHandle<()>> {
-    let shared = Arc::clone(shared);
-    std::thread::Builder::new().name("store-sweeper".to_owned()).spawn(move || run(&shared))
+    let watched = Watched { shared: Arc::clone(shared), thread: "sweeper" };
+    std::thread::Builder::new().name("store-sweeper".to_owned()).spawn(move || run(&watched.shared))
 }

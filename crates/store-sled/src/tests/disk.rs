@@ -69,6 +69,7 @@ struct State {
     /// Operations until the power is cut.
     left: Option<u64>,
     fail_in: Option<(usize, io::ErrorKind)>,
+    panic_at: Option<Operation>,
     cut: bool,
     next_node: u64,
     /// Files that were appended to since their last sync.
@@ -100,6 +101,11 @@ impl TestDisk {
 
     pub(crate) fn fail(&self, fault: Fault) {
         self.state().faults.push(fault);
+    }
+
+    /// Panics at the next such operation.
+    pub(crate) fn panic_at(&self, operation: Operation) {
+        self.state().panic_at = Some(operation);
     }
 
     /// Lets syncs of appended files wait until [`Self::open_gate`].
@@ -204,6 +210,10 @@ impl TestDisk {
             }
         }
         let text = path.display().to_string();
+        if state.panic_at == Some(operation) {
+            state.panic_at = None;
+            unreachable!("a test asked for this panic");
+        }
         let due = state.faults.iter().position(|fault| fault.operation == operation && text.contains(fault.path));
         Ok(due.map(|at| if state.faults[at].always { state.faults[at].clone() } else { state.faults.remove(at) }))
     }

@@ -173,6 +173,29 @@ async fn rule_3_damage_before_the_tail_is_named_and_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_4_a_thread_of_the_store_that_panics_stops_the_store_and_lets_nobody_wait() {
+    for (operation, thread) in [(Operation::SyncAppended, "committer"), (Operation::Rename, "sweeper")] {
+        let place = Place::new();
+        let store = place.open();
+        let (before, changes) = account_changes(1);
+        store.commit(changes).await.expect("kept");
+        place.disk.panic_at(operation);
+        if thread == "committer" {
+            let lost = store.commit(account_changes(2).1).await;
+            assert!(matches!(lost, Err(CommitError::Unknown(_))), "{lost:?}");
+        } else {
+            store.shared.signal.due();
+        }
+        let said = store.failed().await;
+        assert!(said.contains(thread), "{said}");
+        let after = store.commit(account_changes(3).1).await;
+        assert!(matches!(after, Err(CommitError::NotApplied(NotApplied::Stopped(_)))), "{after:?}");
+        kill(&store);
+        assert!(place.open().account(before.id).await.expect("readable").is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_4_after_a_failed_sync_nothing_is_acknowledged_and_the_process_is_told_to_end() {
     let place = Place::new();
     let store = place.open();
