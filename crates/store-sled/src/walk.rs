@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chancery_ledger::{
     Walker,
-    tile::{Layer, Tile},
+    tile::{self, Layer, Tile},
     verify::Visit,
 };
 
@@ -75,7 +75,7 @@ pub(crate) fn walk<V: Visit>(
     let size = contents.swept();
     let mut number = 0;
     while let Some(tile) = Tile::in_tree(Layer::Entries, number, size) {
-        let begin = number * u64::from(chancery_ledger::tile::WIDTH);
+        let begin = number * u64::from(tile::WIDTH);
         match read_now(folder, tile) {
             Ok((entries, hashes)) => {
                 for ((entry, kept), index) in entries.iter().zip(hashes).zip(begin..).take(usize::from(tile.width())) {
@@ -89,7 +89,41 @@ pub(crate) fn walk<V: Visit>(
     for (leaf, index) in contents.rest.iter().zip(size..) {
         walker.feed_to(index, leaf, None, visitor)?;
     }
+    upper_tiles(folder, size, walker);
     Ok(())
+}
+
+/// The tiles above the records' own hashes: each hash in them follows from the whole tile below it.
+fn upper_tiles(folder: &Folder, size: u64, walker: &mut Walker) {
+    let width = u64::from(tile::WIDTH);
+    let read = |tile| bundles::read_hashes(&folder.ledger(), tile);
+    for level in 1..=7u8 {
+        for number in 0.. {
+            let Some(tile) = Tile::in_tree(Layer::Hashes(level), number, size) else { break };
+            let hashes = match read(tile) {
+                Ok(hashes) => hashes,
+                // A sweep may have put a wider one in its place.
+                Err(_) if !tile.is_full() && swept_further(folder, size) => continue,
+                Err(error) => {
+                    walker.blame_tile(tile, error.to_string());
+                    continue;
+                }
+            };
+            for (row, hash) in (number * width..).zip(hashes) {
+                // What does not read is named where its own level is walked.
+                let Ok(below) = Tile::new(Layer::Hashes(level - 1), row, tile::WIDTH) else { break };
+                let Ok(lower) = read(below) else { continue };
+                if tile::root_of(&lower) != hash {
+                    walker.blame_tile(tile, format!("{below} has another hash than the one it keeps of it"));
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn swept_further(folder: &Folder, size: u64) -> bool {
+    bundles::read_state(&folder.ledger()).is_ok_and(|state| state.is_some_and(|state| state.frontier.size() > size))
 }
 
 /// One leaf; `None` past the end.
@@ -99,7 +133,7 @@ pub(crate) fn leaf(folder: &Folder, contents: &Contents, index: u64) -> Result<O
     if let Some(after) = index.checked_sub(swept) {
         return Ok(contents.rest.get(place(after)).map(|leaf| leaf.to_vec()));
     }
-    let width = u64::from(chancery_ledger::tile::WIDTH);
+    let width = u64::from(tile::WIDTH);
     let Some(tile) = Tile::in_tree(Layer::Entries, index / width, swept) else { return Ok(None) };
     Ok(read_now(folder, tile)?.0.get(place(index % width)).cloned())
 }

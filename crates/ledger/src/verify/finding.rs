@@ -56,6 +56,18 @@ pub enum Finding {
         /// Where its hash was kept.
         belongs: u64,
     },
+    /// A tile of the levels above the records' own hashes does not follow from those below it.
+    #[error(
+        "the tile {tile}, which covers records from {index} on, is not what follows from the tiles below it: {reason}"
+    )]
+    TileDiffers {
+        /// The first record that it covers.
+        index: u64,
+        /// Its path in the log (C2SP tlog-tiles).
+        tile: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The TBS of an intent cannot be read.
     #[error("intent {index} holds no certificate to be signed: {error}")]
     TbsUnreadable {
@@ -218,6 +230,7 @@ impl Finding {
             Self::NotALeaf { .. } => "damaged",
             Self::Changed { .. } => "changed",
             Self::Moved { .. } => "moved",
+            Self::TileDiffers { .. } => "tile-differs",
             Self::TbsUnreadable { .. } => "tbs-unreadable",
             Self::SerialDiffers { .. } => "serial-differs",
             Self::CertificateTwice { .. } => "certificate-twice",
@@ -249,6 +262,7 @@ impl Finding {
             | Self::NotALeaf { index, .. }
             | Self::Changed { index }
             | Self::Moved { index, .. }
+            | Self::TileDiffers { index, .. }
             | Self::TbsUnreadable { index, .. }
             | Self::SerialDiffers { index }
             | Self::CertificateTwice { index, .. }

@@ -29,6 +29,7 @@ pub use visit::{Unheard, Visit};
 use crate::{
     checkpoint::Checkpoint,
     leaf::{Abandoned, CrlPublished, Intent, Leaf, OldCheckpoint, PolicyActivated, Restored, Revocation, Signature},
+    tile::{Layer, Tile},
     tree::{Frontier, Hash, sha256, verify_consistency},
 };
 
@@ -243,6 +244,17 @@ impl Walker {
             self.found(Finding::Unreadable { from, to, reason: reason.into() });
             self.leave_out(to);
         }
+    }
+
+    /// Says that a tile above the records' own hashes is damaged: records can still be read and
+    /// compared, but proofs made from it would be wrong.
+    pub fn blame_tile(&mut self, tile: Tile, reason: impl Into<String>) {
+        let level = match tile.layer() {
+            Layer::Entries => 0,
+            Layer::Hashes(level) => level,
+        };
+        let index = tile.index().checked_shl(8 * (u32::from(level) + 1)).unwrap_or(u64::MAX);
+        self.found(Finding::TileDiffers { index, tile: tile.to_string(), reason: reason.into() });
     }
 
     /// Ends the walk.
