@@ -8,4 +8,7 @@ pub mod server;
 pub mod wire;
 
 /// What goes wrong in a test's own machinery; a test ends with it.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a test's machinery gives.
+pub type Result<T> = std::result::Result<T, Error>;

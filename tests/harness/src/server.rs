@@ -1,6 +1,7 @@
 //! The real binary: a development authority in a folder of its own, started and stopped as an operator would.
 
 use std::{
+    ffi::OsString,
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
@@ -56,6 +57,10 @@ pub struct Setup {
     pub passphrase: Option<String>,
     /// Variables in the environment of the server and of every command on it.
     pub environment: Vec<(String, String)>,
+    /// Where its folder is made, instead of where temporary files belong.
+    pub within: Option<PathBuf>,
+    /// Where what it prints is kept, instead of in its folder.
+    pub log: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -68,6 +73,8 @@ impl Default for Setup {
             configuration: String::new(),
             passphrase: None,
             environment: Vec::new(),
+            within: None,
+            log: None,
         }
     }
 }
@@ -77,6 +84,7 @@ pub struct Server {
     folder: TempDir,
     port: u16,
     environment: Vec<(String, String)>,
+    log: PathBuf,
     child: Option<Child>,
 }
 
@@ -121,9 +129,13 @@ impl Server {
     ///
     /// What `chancery init` printed, if it failed.
     pub async fn prepare(setup: &Setup) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        let folder = match &setup.within {
+            Some(within) => tempfile::tempdir_in(within)?,
+            None => tempfile::tempdir()?,
+        };
         let port = free_port().await?;
-        let server = Self { folder, port, environment: setup.environment.clone(), child: None };
+        let log = setup.log.clone().unwrap_or_else(|| folder.path().join("server.log"));
+        let server = Self { folder, port, log, environment: setup.environment.clone(), child: None };
         let ca = server.path();
         let mut init = Command::new(binary()?);
         init.args(["init", "--development", "--url", &format!("https://localhost:{port}")])
@@ -160,21 +172,17 @@ impl Server {
     ///
     /// What it printed, if it ended instead.
     pub async fn serve(&mut self) -> Result<()> {
-        let socket = self.folder.path().join("notify");
-        // One of an earlier start may lie there.
-        let _ = fs::remove_file(&socket);
-        let notified = UnixDatagram::bind(&socket)?;
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log())?;
-        let mut child = Command::new(binary()?)
-            .arg("serve")
-            .env("CHANCERY_CONFIG", self.configuration())
-            .env("NOTIFY_SOCKET", &socket)
-            .envs(self.environment.iter().cloned())
-            .stdin(Stdio::null())
-            .stdout(Stdio::from(log.try_clone()?))
-            .stderr(Stdio::from(log))
-            .kill_on_drop(true)
-            .spawn()?;
+        self.serve_under(&[]).await
+    }
+
+    /// The same under another program, such as one that makes system calls fail. That program must
+    /// become a process of its own, so that the process we start is the server.
+    ///
+    /// # Errors
+    ///
+    /// What it printed, if it ended instead.
+    pub async fn serve_under(&mut self, wrapper: &[OsString]) -> Result<()> {
+        let (mut child, notified) = self.begin(wrapper)?;
         let ready = async {
             let mut message = [0; 512];
             loop {
@@ -191,6 +199,54 @@ impl Server {
         }
         self.child = Some(child);
         Ok(())
+    }
+
+    /// Starts the server and kills it after so long, ready or not.
+    ///
+    /// # Errors
+    ///
+    /// What it printed, if it ended by itself before.
+    pub async fn serve_for(&mut self, life: Duration) -> Result<()> {
+        let (mut child, _notified) = self.begin(&[])?;
+        if let Ok(status) = timeout(life, child.wait()).await {
+            return Err(self.fault(&format!("ended with {}", status?)).into());
+        }
+        child.kill().await?;
+        Ok(())
+    }
+
+    fn begin(&self, wrapper: &[OsString]) -> Result<(Child, UnixDatagram)> {
+        let socket = self.folder.path().join("notify");
+        // One of an earlier start may lie there.
+        let _ = fs::remove_file(&socket);
+        let notified = UnixDatagram::bind(&socket)?;
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log())?;
+        let chancery = binary()?.into_os_string();
+        let mut words = wrapper.iter().chain([&chancery]);
+        let child = Command::new(words.next().ok_or("nothing to start")?)
+            .args(words)
+            .arg("serve")
+            .env("CHANCERY_CONFIG", self.configuration())
+            .env("NOTIFY_SOCKET", &socket)
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(log.try_clone()?))
+            .stderr(Stdio::from(log))
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok((child, notified))
+    }
+
+    /// How it ended, if it ends by itself within so long.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run.
+    pub async fn ended(&mut self, within: Duration) -> Result<Option<ExitStatus>> {
+        let child = self.child.as_mut().ok_or("the server does not run")?;
+        let Ok(status) = timeout(within, child.wait()).await else { return Ok(None) };
+        self.child = None;
+        Ok(Some(status?))
     }
 
     fn fault(&self, what: &str) -> String {
@@ -225,7 +281,7 @@ impl Server {
     /// What it printed.
     #[must_use]
     pub fn log(&self) -> PathBuf {
-        self.folder.path().join("server.log")
+        self.log.clone()
     }
 
     /// A folder beside it, for what a test's clients need.
