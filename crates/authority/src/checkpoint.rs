@@ -1,9 +1,12 @@
 //! Checkpoints: signed heads of the ledger's tree (durability, rule 14), and what takes effect at a start or reload.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use chancery_ledger::{Checkpoint, Hash, VerifierKey};
-use chancery_pki::key::{KeyParts, SignatureAlgorithm};
+use chancery_ledger::{Checkpoint, Hash, Leaf, VerifierKey};
+use chancery_pki::{
+    chain::IssuingCertificate,
+    key::{KeyParts, SignatureAlgorithm},
+};
 
 use crate::{
     changes::Changes,
@@ -82,27 +85,38 @@ impl Office {
             .map_err(|error| Failure::Internal(format!("the ledger's origin cannot name a key: {error}")))
     }
 
-    /// Puts settings in force: the policy's text is kept under its hash, and a leaf says who
-    /// activated it, before the first decision by it. What is in force already gets no leaf.
+    /// Puts settings in force: the policy's text is kept under its hash, and leaves of one commit say, before the
+    /// first decision by them, which issuing certificates came and went and who activated which policy. What is in
+    /// force already gets no leaf.
     ///
     /// # Errors
     ///
     /// [`Failure`]; then the old settings stay.
     pub async fn replace_settings(&self, settings: Settings, by: &str) -> Result<(), Failure> {
-        let changed = {
-            let old = self.settings();
-            old.policy.hash() != settings.policy.hash()
-                || old.profiles.len() != settings.profiles.len()
-                || old.profiles.iter().zip(&settings.profiles).any(|(a, b)| a.1.hash() != b.1.hash())
-        };
-        if changed {
-            self.activate(&settings, by).await?;
+        let old = self.settings();
+        let (was, is) = (issuing(&old), issuing(&settings));
+        let now = self.now();
+        let mut changes = Changes::new();
+        for (which, certificate) in is.iter().filter(|(which, _)| !was.contains_key(*which)) {
+            changes = changes.leaf(leaves::authority_installed(which.0, certificate, now));
+        }
+        for (which, certificate) in was.iter().filter(|(which, _)| !is.contains_key(*which)) {
+            changes = changes.leaf(leaves::authority_retired(which.0, certificate, now));
+        }
+        if old.policy.hash() != settings.policy.hash()
+            || old.profiles.len() != settings.profiles.len()
+            || old.profiles.iter().zip(&settings.profiles).any(|(a, b)| a.1.hash() != b.1.hash())
+        {
+            changes = changes.leaf(self.activation(&settings, by).await?);
+        }
+        if !changes.leaves.is_empty() {
+            self.commit(changes).await?;
         }
         self.put_settings(settings);
         Ok(())
     }
 
-    /// Records what is in force at a start: the issuing certificates, the policy, the profiles.
+    /// Records what is in force at a start, in one commit: the issuing certificates, the policy, the profiles.
     ///
     /// # Errors
     ///
@@ -110,29 +124,29 @@ impl Office {
     pub async fn record_start(&self) -> Result<(), Failure> {
         let settings = self.settings();
         let mut changes = Changes::new();
-        for authority in &settings.authorities {
-            for chain in &authority.chains {
-                let certificate = chain.issuing();
-                let key = certificate.key().digest().0;
-                changes = changes.leaf(leaves::authority_installed(
-                    authority.id.as_str(),
-                    certificate.der(),
-                    key,
-                    self.now(),
-                ));
-            }
+        for (which, certificate) in issuing(&settings) {
+            changes = changes.leaf(leaves::authority_installed(which.0, certificate, self.now()));
         }
-        if !changes.leaves.is_empty() {
-            self.commit(changes).await?;
-        }
-        self.activate(&settings, "start").await
-    }
-
-    async fn activate(&self, settings: &Settings, by: &str) -> Result<(), Failure> {
-        let hash = settings.policy.hash().0;
-        self.store().keep_blob(hash, settings.policy.text().as_bytes().to_vec()).await?;
-        let leaf = leaves::policy_activated(hash, settings.profiles.values().map(|profile| &**profile), by, self.now());
-        self.commit(Changes::new().leaf(leaf)).await?;
+        let changes = changes.leaf(self.activation(&settings, "start").await?);
+        self.commit(changes).await?;
         Ok(())
     }
+
+    /// Keeps the policy's text, which the leaf that comes back names by its hash.
+    async fn activation(&self, settings: &Settings, by: &str) -> Result<Leaf, Failure> {
+        let hash = settings.policy.hash().0;
+        self.store().keep_blob(hash, settings.policy.text().as_bytes().to_vec()).await?;
+        Ok(leaves::policy_activated(hash, settings.profiles.values().map(|profile| &**profile), by, self.now()))
+    }
+}
+
+/// Every issuing certificate, by its authority and its octets.
+fn issuing(settings: &Settings) -> BTreeMap<(&str, &[u8]), &IssuingCertificate> {
+    let mut all = BTreeMap::new();
+    for authority in &settings.authorities {
+        for certificate in authority.chains.iter().map(|chain| chain.issuing()) {
+            all.insert((authority.id.as_str(), certificate.der()), &**certificate);
+        }
+    }
+    all
 }

@@ -58,7 +58,8 @@ impl Office {
         let authority = settings.authority(&record.authority).ok_or_else(|| {
             Failure::Unavailable(format!("the authority {} is no longer configured", record.authority))
         })?;
-        Ok(Some(IssuedChain { certificate, issuers: issuers_of(authority, record.chain) }))
+        let issuers = issuers_of(authority, record.chain, &certificate);
+        Ok(Some(IssuedChain { certificate, issuers }))
     }
 
     pub(crate) async fn leaf_at(&self, leaf: LeafRef) -> Result<Leaf, Failure> {

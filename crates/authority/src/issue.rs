@@ -87,6 +87,8 @@ pub(crate) struct Permitted {
     names: NameSet,
     key: PublicKey,
     validity: Validity,
+    /// The profile would have it live longer than the chain above it.
+    cut_by_issuer: bool,
     must_staple: bool,
     decision: Decision,
     at: Timestamp,
@@ -115,10 +117,11 @@ impl Permitted {
             return reject(R::BlockedKey);
         }
         let granted = match profile.validity(now, (not_before, not_after), chain.not_after()) {
-            Ok(granted) => granted.validity(),
+            Ok(granted) => granted,
             Err(rejection) => return reject(R::Validity(rejection)),
         };
-        let lifetime = chancery_pki::Lifetime::from_seconds(granted.lifetime_seconds()).ok();
+        let (validity, cut_by_issuer) = (granted.validity(), granted.is_cut_by_issuer());
+        let lifetime = chancery_pki::Lifetime::from_seconds(validity.lifetime_seconds()).ok();
         let decision = settings.policy.evaluate(&chancery_policy::Request {
             requester: &requester,
             names,
@@ -138,7 +141,8 @@ impl Permitted {
         Ok(Self {
             names: names.clone(),
             key: key.clone(),
-            validity: granted,
+            validity,
+            cut_by_issuer,
             authority,
             chain,
             place,
@@ -343,16 +347,27 @@ impl Signed {
             ..issued
         };
         let permitted = linted.permitted;
-        let issuers = issuers_of(&permitted.authority, record.chain);
+        let issuers = issuers(&permitted.chain);
         tracing::info!(
             certificate.serial = %record.serial,
             certificate.names = %record.names,
+            certificate.not_after = %record.validity.not_after(),
             requester = %record.requester,
             profile = %record.profile,
             rule = permitted.decision.rule().unwrap_or_default(),
             ledger.intent = intent,
             "issued"
         );
+        if permitted.cut_by_issuer && office.count_cut_by_issuer(&record.authority, at) {
+            tracing::warn!(
+                authority.id = %record.authority,
+                issuer.not_after = %permitted.chain.not_after(),
+                certificate.serial = %record.serial,
+                profile = %record.profile,
+                "certificates end with their issuer, earlier than their profile would have it: have the root sign a new \
+                 issuing certificate (chancery authority csr); this is said once an hour"
+            );
+        }
         Ok(Released { chain: IssuedChain { certificate: self.der, issuers } })
     }
 }
@@ -379,14 +394,17 @@ impl IssuedChain {
     }
 }
 
-/// The certificates above one that this authority issued.
-pub(crate) fn issuers_of(authority: &Authority, chain: u16) -> Vec<Vec<u8>> {
-    authority
-        .chains
-        .get(usize::from(chain))
-        .or_else(|| authority.chains.first())
-        .map(|chain| chain.certificates().iter().map(|certificate| certificate.der().to_vec()).collect())
-        .unwrap_or_default()
+/// The certificates above one that this authority issued: those of the chain by which it was issued, or where that is
+/// gone or stands elsewhere since, of another one of the same issuer. None, where there is none.
+pub(crate) fn issuers_of(authority: &Authority, chain: u16, certificate: &[u8]) -> Vec<Vec<u8>> {
+    let issuer = certificate::issuer_of(certificate);
+    let above = |chain: &&Arc<Chain>| Some(chain.issuing().subject()) == issuer;
+    let by_place = authority.chains.get(usize::from(chain)).filter(above);
+    by_place.or_else(|| authority.chains.iter().find(above)).map(|chain| issuers(chain)).unwrap_or_default()
+}
+
+fn issuers(chain: &Chain) -> Vec<Vec<u8>> {
+    chain.certificates().iter().map(|certificate| certificate.der().to_vec()).collect()
 }
 
 /// A certificate's identity is its serial number.

@@ -2,7 +2,7 @@
 
 use chancery_acme::{account::Account, id::CertificateId};
 use chancery_ledger::{Leaf, leaf};
-use chancery_pki::{Name, Timestamp, profile::Profile, tbs};
+use chancery_pki::{Name, Timestamp, chain::IssuingCertificate, profile::Profile, tbs};
 use chancery_policy::{Decision, Outcome, Requester};
 
 use crate::{
@@ -131,8 +131,15 @@ pub(crate) fn policy_activated<'a>(
 }
 
 /// An issuing certificate came into use.
-pub(crate) fn authority_installed(authority: &str, certificate_der: &[u8], key: [u8; 32], at: Timestamp) -> Leaf {
-    leaf::AuthorityInstalled { at, authority: authority.to_owned(), certificate: sha256(certificate_der), key }.into()
+pub(crate) fn authority_installed(authority: &str, certificate: &IssuingCertificate, at: Timestamp) -> Leaf {
+    let (certificate, key) = (sha256(certificate.der()), certificate.key().digest().0);
+    leaf::AuthorityInstalled { at, authority: authority.to_owned(), certificate, key }.into()
+}
+
+/// An issuing certificate is no longer in use.
+pub(crate) fn authority_retired(authority: &str, certificate: &IssuingCertificate, at: Timestamp) -> Leaf {
+    let (certificate, key) = (sha256(certificate.der()), certificate.key().digest().0);
+    leaf::AuthorityRetired { at, authority: authority.to_owned(), certificate, key }.into()
 }
 
 /// The certificate that an intent and its signature make.

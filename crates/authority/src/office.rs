@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -22,7 +22,7 @@ use crate::{
     changes::{Change, Changes, Committed},
     failure::Failure,
     ports::{Clock, CommitError, Entropy, Signer, Store, Validator},
-    records::Versioned,
+    records::{AuthorityId, Versioned},
     settings::Settings,
 };
 
@@ -61,6 +61,16 @@ pub(crate) struct Inner {
     quiet_until: AtomicI64,
     validations: Mutex<HashMap<AuthorizationId, watch::Receiver<()>>>,
     refusals: Mutex<RememberedRefusals>,
+    counters: Counters,
+    /// In which hour it was last said of an authority that it cuts its certificates' lives.
+    cuts_told: Mutex<HashMap<AuthorityId, i64>>,
+}
+
+/// What the use cases count.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Certificates that end with their issuer, earlier than their profile would have it.
+    pub cut_by_issuer: AtomicU64,
 }
 
 #[derive(Default)]
@@ -90,6 +100,8 @@ impl Office {
                 quiet_until: AtomicI64::new(i64::MAX),
                 validations: Mutex::new(HashMap::new()),
                 refusals: Mutex::new(RememberedRefusals::default()),
+                counters: Counters::default(),
+                cuts_told: Mutex::default(),
             }),
         }
     }
@@ -132,6 +144,20 @@ impl Office {
 
     pub(crate) fn ports(&self) -> &Ports {
         &self.inner.ports
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    /// Counts a certificate whose life was cut; whether it is the first of its authority within the hour.
+    pub(crate) fn count_cut_by_issuer(&self, authority: &AuthorityId, now: Timestamp) -> bool {
+        self.inner.counters.cut_by_issuer.fetch_add(1, Ordering::Relaxed);
+        let hour = now.unix_seconds() / 3600;
+        let mut told = self.inner.cuts_told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert(authority.clone(), hour) != Some(hour)
     }
 
     /// Told whenever a job was scheduled that may be due before the ones known.

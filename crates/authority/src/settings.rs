@@ -131,6 +131,13 @@ impl Settings {
     pub fn authority(&self, id: &AuthorityId) -> Option<&Arc<Authority>> {
         self.authorities.iter().find(|authority| authority.id == *id)
     }
+
+    /// How long before an issuing chain's end the alarm is raised: early enough that no profile's life is cut before.
+    #[must_use]
+    pub fn issuer_alarm(&self) -> Duration {
+        let lives = self.profiles.values().map(|profile| Duration::from_secs(profile.lifetime().seconds().into()));
+        lives.max().unwrap_or_default().max(self.limits.issuer_alarm)
+    }
 }
 
 impl Authority {

@@ -1,7 +1,10 @@
 //! The use cases over the store in memory: what is promised about issuance, whatever fails between.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use chancery_acme::{
     account::AccountStatus,
@@ -11,20 +14,27 @@ use chancery_acme::{
     problem::ProblemType,
 };
 use chancery_authority::{
-    Limits, Refusal,
+    Authority, Limits, Refusal, Settings,
     changes::Counter,
     finalize_order::FinalizeOrderRejection,
     issue::IssueRejection,
     place_order::{PlaceOrder, PlaceOrderRejection},
-    ports::{CertificateQuery, Store as _},
+    ports::{CertificateQuery, Clock as _, Signer as _, Store as _},
     records::{CertificateRecord, CertificateState, JobKind, RevocationReason},
     register_account::{RegisterAccount, RegisterRejection},
     revoke::{RevokeRejection, Revoker},
 };
 use chancery_ledger::{Leaf, Walker};
+use chancery_pki::{
+    SerialNumber, Timestamp,
+    ceremony::development_root,
+    chain::{Chain, install},
+    distinguished_name::{Attribute, AttributeKind, DistinguishedName},
+};
+use chancery_policy::{Format, Policy};
 use chancery_testkit::{
     memory::{Commit, Failing},
-    office::{POLICY, TestOffice, csr, fresh_key, names_of},
+    office::{ISSUER_LIFE, POLICY, TestOffice, csr, fresh_key, names_of},
     ports::SignerFault,
 };
 
@@ -488,4 +498,128 @@ async fn a_certificate_ends_no_later_than_the_root_above_its_issuer() {
     ca.clock.advance(life + DAY);
     let ended = ca.office.place_order(&account, PlaceOrder { not_after: None, ..request }).await.unwrap_err();
     assert!(matches!(ended, Refusal::Failed(_)));
+}
+
+/// The office's issuing key under one certificate more.
+fn another_chain(ca: &TestOffice, subject: &str, serial: u8) -> Arc<Chain> {
+    let settings = ca.office.settings();
+    let key = &settings.authorities.first().unwrap().key;
+    let public = ca.signer.public_key(key).unwrap();
+    let name = DistinguishedName::new(vec![Attribute::new(AttributeKind::CommonName, subject).unwrap()]);
+    let serial = SerialNumber::from_random([serial; 16]);
+    let document = development_root(&name, &public, serial, ca.clock.now(), DAY * 3650);
+    let certificate = document.assemble(&ca.signer.sign_directly(&key.0, document.body()));
+    Arc::new(install(&[certificate], &public, ca.clock.now()).unwrap())
+}
+
+/// The settings in force with other chains and another policy.
+fn with(ca: &TestOffice, chains: Vec<Arc<Chain>>, policy: &str) -> Settings {
+    let old = ca.office.settings();
+    let Authority { id, key, algorithm, chains: _ } = &**old.authorities.first().unwrap();
+    Settings {
+        authorities: vec![Arc::new(Authority { id: id.clone(), key: key.clone(), algorithm: *algorithm, chains })],
+        directories: old.directories.clone(),
+        profiles: old.profiles.clone(),
+        policy: Arc::new(Policy::parse(policy, Format::Yaml, "policy.yaml").unwrap()),
+        block_list: Arc::clone(&old.block_list),
+        own_tls: old.own_tls.clone(),
+        ledger: old.ledger.clone(),
+        limits: old.limits.clone(),
+    }
+}
+
+#[tokio::test]
+async fn a_reload_records_which_issuing_certificates_came_and_went_in_one_commit_with_the_policy() {
+    let ca = TestOffice::default();
+    ca.office.record_start().await.unwrap();
+    let started = leaves(&ca).await.len();
+    let first = Arc::clone(&ca.office.settings().authorities[0].chains[0]);
+    let (second, third) = (another_chain(&ca, "Test Issuer", 2), another_chain(&ca, "Test Issuer", 3));
+    let kinds = async |from: usize| leaves(&ca).await[from..].iter().map(Leaf::kind).collect::<Vec<_>>();
+
+    // One more: it came, and nothing else is said.
+    let both = vec![Arc::clone(&second), Arc::clone(&first)];
+    ca.office.replace_settings(with(&ca, both.clone(), POLICY), "a test").await.unwrap();
+    assert_eq!(kinds(started).await, ["authority-installed"]);
+    let Leaf::AuthorityInstalled(installed) = leaves(&ca).await.swap_remove(started) else { panic!("installed") };
+    assert_eq!(installed.authority, "issuing");
+    assert_eq!(
+        installed.certificate,
+        *aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, second.issuing().der()).as_ref()
+    );
+    assert_eq!(installed.key, second.issuing().key().digest().0);
+
+    // The same again, in another order too: nothing.
+    ca.office.replace_settings(with(&ca, both, POLICY), "a test").await.unwrap();
+    ca.office
+        .replace_settings(with(&ca, vec![Arc::clone(&first), Arc::clone(&second)], POLICY), "a test")
+        .await
+        .unwrap();
+    assert_eq!(kinds(started + 1).await, [""; 0]);
+
+    // One comes, two go, and the policy changes: all of it or nothing, whatever the commit meets.
+    let policy = POLICY.replace("nobody", "no one");
+    ca.store.fail_next(None, Failing::Conflict);
+    ca.office.replace_settings(with(&ca, vec![Arc::clone(&third)], &policy), "a test").await.unwrap_err();
+    assert_eq!(kinds(started + 1).await, [""; 0]);
+    assert_eq!(ca.office.settings().authorities[0].chains.len(), 2, "the old settings stay");
+    let commits = ca.store.commits();
+    ca.office.replace_settings(with(&ca, vec![third], &policy), "a test").await.unwrap();
+    assert_eq!(ca.store.commits(), commits + 1);
+    let changed = ["authority-installed", "authority-retired", "authority-retired", "policy-activated"];
+    assert_eq!(kinds(started + 1).await, changed);
+    ledger_is_clean(&ca).await;
+}
+
+#[tokio::test]
+async fn a_certificate_keeps_the_chain_of_its_issuer_however_a_reload_orders_the_chains() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+    let record = certificates(&ca).await.swap_remove(0);
+    let first = Arc::clone(&ca.office.settings().authorities[0].chains[0]);
+    let of_another_name = another_chain(&ca, "Another Issuer", 2);
+    let issuers = async || ca.office.issued_chain(&record).await.unwrap().unwrap().issuers;
+    assert_eq!(issuers().await, [first.issuing().der()]);
+    ca.office
+        .replace_settings(with(&ca, vec![Arc::clone(&of_another_name), Arc::clone(&first)], POLICY), "a test")
+        .await
+        .unwrap();
+    assert_eq!(issuers().await, [first.issuing().der()]);
+    // Nothing that could not verify is sent along.
+    ca.office.replace_settings(with(&ca, vec![of_another_name], POLICY), "a test").await.unwrap();
+    assert_eq!(issuers().await, [[0; 0]; 0]);
+}
+
+#[tokio::test]
+async fn a_life_that_the_issuers_end_cuts_is_counted_and_what_was_asked_for_is_not() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let cut = || ca.office.counters().cut_by_issuer.load(Ordering::Relaxed);
+    let issue = async |name: &str, not_after: Option<Timestamp>| {
+        let names = names_of(&[name]);
+        let request = PlaceOrder { names, not_before: None, not_after, profile: None };
+        let order = ca.office.place_order(&account, request).await.unwrap();
+        for authorization in ca.authorizations(&order).await {
+            ca.office.answer_challenge(&account, authorization.id, ChallengeKind::Http01).await.unwrap();
+        }
+        ca.office.finalize_order(&account, order.id, csr(&[name])).await.unwrap();
+        certificates(&ca).await.into_iter().max_by_key(|record| record.recorded).unwrap().validity.not_after()
+    };
+    issue("early.test", None).await;
+    assert_eq!(cut(), 0);
+    // 30 days before the issuer's end, with a profile of 90 days.
+    ca.clock.advance(ISSUER_LIFE - DAY * 30);
+    let end = ca.office.settings().authorities[0].ends().unwrap();
+    assert_eq!(issue("late.test", None).await, end);
+    assert_eq!(cut(), 1);
+    ca.clock.advance(Duration::from_secs(1));
+    assert_eq!(issue("asked.test", Some(end)).await, end);
+    assert_eq!(cut(), 1, "the issuer's end was asked for");
+    // A life longer than the configured time raises the alarm that much earlier.
+    let settings = ca.office.settings();
+    assert_eq!(settings.issuer_alarm(), settings.limits.issuer_alarm);
+    let eager = TestOffice::new(POLICY, Limits { issuer_alarm: DAY, ..Limits::default() });
+    assert_eq!(eager.office.settings().issuer_alarm(), DAY * 90);
 }
