@@ -15,6 +15,7 @@ mod listeners;
 mod observations;
 mod operator;
 mod output;
+mod service;
 mod system;
 mod telemetry;
 mod tls;

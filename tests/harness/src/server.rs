@@ -86,6 +86,7 @@ pub struct Server {
     environment: Vec<(String, String)>,
     log: PathBuf,
     child: Option<Child>,
+    notified: Option<UnixDatagram>,
 }
 
 /// A free port of 127.0.0.1.
@@ -135,7 +136,8 @@ impl Server {
         };
         let port = free_port().await?;
         let log = setup.log.clone().unwrap_or_else(|| folder.path().join("server.log"));
-        let server = Self { folder, port, log, environment: setup.environment.clone(), child: None };
+        let environment = setup.environment.clone();
+        let server = Self { folder, port, log, environment, child: None, notified: None };
         let ca = server.path();
         let mut init = Command::new(binary()?);
         init.args(["init", "--development", "--url", &format!("https://localhost:{port}")])
@@ -182,13 +184,26 @@ impl Server {
     ///
     /// What it printed, if it ended instead.
     pub async fn serve_under(&mut self, wrapper: &[OsString]) -> Result<()> {
+        self.serve_and_listen(wrapper).await?;
+        self.notified = None;
+        Ok(())
+    }
+
+    /// The same with more in its environment; what it says to its service manager is kept for [`Self::notification`].
+    ///
+    /// # Errors
+    ///
+    /// What it printed, if it ended instead.
+    pub async fn serve_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        self.environment.extend(environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.serve_and_listen(&[]).await
+    }
+
+    async fn serve_and_listen(&mut self, wrapper: &[OsString]) -> Result<()> {
         let (mut child, notified) = self.begin(wrapper)?;
         let ready = async {
-            let mut message = [0; 512];
             loop {
-                let length = notified.recv(&mut message).await?;
-                let text = String::from_utf8_lossy(message.get(..length).unwrap_or_default()).into_owned();
-                if text.lines().any(|line| line == "READY=1") {
+                if message(&notified).await?.lines().any(|line| line == "READY=1") {
                     return Ok::<_, std::io::Error>(());
                 }
             }
@@ -198,7 +213,28 @@ impl Server {
             status = child.wait() => return Err(self.fault(&format!("ended with {}", status?)).into()),
         }
         self.child = Some(child);
+        self.notified = Some(notified);
         Ok(())
+    }
+
+    /// The next that it says to its service manager (sd_notify(3)).
+    ///
+    /// # Errors
+    ///
+    /// If it says nothing, or nobody listens.
+    pub async fn notification(&self) -> Result<String> {
+        let notified = self.notified.as_ref().ok_or("nobody listens: start it with serve_with")?;
+        Ok(timeout(STOP, message(notified)).await.map_err(|_| self.fault("said nothing more"))??)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run.
+    pub fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        let id = self.process().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        Ok(rustix::process::kill_process(id.ok_or("the server does not run")?, signal)?)
     }
 
     /// Starts the server and kills it after so long, ready or not.
@@ -388,6 +424,12 @@ impl Server {
         child.kill().await?;
         Ok(())
     }
+}
+
+async fn message(socket: &UnixDatagram) -> std::io::Result<String> {
+    let mut message = [0; 512];
+    let length = socket.recv(&mut message).await?;
+    Ok(String::from_utf8_lossy(message.get(..length).unwrap_or_default()).into_owned())
 }
 
 fn has_ending(path: &Path, ending: &str) -> bool {

@@ -20,13 +20,12 @@ use chancery_http::{
 use chancery_pki::Timestamp;
 use chancery_store_sled::{Options, SledStore};
 use chancery_validation::{NetworkValidator, Pool, ValidationSettings};
-use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{interval, sleep, timeout},
 };
 
 use crate::{
@@ -41,6 +40,7 @@ use crate::{
     observations,
     operator::{Process, load_config},
     output::line,
+    service::{self, Watchdog},
     system::{SystemClock, SystemEntropy, TrustedClock},
     telemetry,
     tls::{self, Keeper, Served},
@@ -195,9 +195,8 @@ async fn start(
 impl Running {
     /// Waits for the end, taking reloads meanwhile.
     async fn until_stopped(&self, signals: &mut Signals, store: &SledStore) -> Outcome {
-        // A manager that does not listen is none of our business.
-        let _ = sd_notify::notify(false, &[NotifyState::Ready]);
-        let mut watchdog = watchdog();
+        service::ready();
+        let mut watchdog = Watchdog::from_environment();
         let mut alarms = interval(ALARMS_EVERY);
         loop {
             tokio::select! {
@@ -222,16 +221,14 @@ impl Running {
                         tracing::warn!("{alarm}");
                     }
                 }
-                () = watchdog.tick() => {
-                    let _ = sd_notify::notify(false, &[NotifyState::Watchdog]);
-                }
+                () = watchdog.tick() => watchdog.alive(),
             }
         }
     }
 
     /// Finishes the requests and jobs under way.
     async fn stop(self, limits: &v1::Limits) {
-        let _ = sd_notify::notify(false, &[NotifyState::Stopping]);
+        service::stopping();
         self.stop_workers.send_replace(true);
         let (finished, _) = tokio::join!(self.stop.stop(limits.stop_timeout), self.workers);
         if !finished {
@@ -276,30 +273,6 @@ impl Signals {
             _ = self.hangup.recv() => Asked::Reload,
         }
     }
-}
-
-/// Ticks as often as the service manager wants to hear from us, or never.
-struct Watchdog(Option<tokio::time::Interval>);
-
-impl Watchdog {
-    async fn tick(&mut self) {
-        match &mut self.0 {
-            Some(interval) => {
-                interval.tick().await;
-            }
-            None => std::future::pending().await,
-        }
-    }
-}
-
-fn watchdog() -> Watchdog {
-    let mut micros = 0;
-    if !sd_notify::watchdog_enabled(false, &mut micros) || micros == 0 {
-        return Watchdog(None);
-    }
-    let mut interval = interval(Duration::from_micros(micros) / 2);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    Watchdog(Some(interval))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failed> {
