@@ -78,6 +78,12 @@ pub(crate) fn of(
     all.gauge("clock_trusted", "1 while the clock is trusted", &process.clock, |it| u64::from(it.check().is_ok()));
     let seconds = |end: Option<Timestamp>| end.map_or(0, |end| u64::try_from(end.unix_seconds()).unwrap_or(0));
     let office = Arc::new(process.office.clone());
+    all.counter(
+        "certificates_cut_by_issuer",
+        "Certificates that end with their issuer, earlier than their profile would have it",
+        &office,
+        |it| it.counters().cut_by_issuer.load(Relaxed),
+    );
     all.gauge(
         "issuer_not_after_seconds",
         "When the first issuing authority ends, in Unix seconds",

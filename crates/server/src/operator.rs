@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use chancery_acme::urls::Urls;
 use chancery_api::{AuthorityView, BackedUp, CheckpointView, DirectoryView, Reloaded, Status, TlsView};
-use chancery_authority::{Office, Settings, ports::KeyId};
+use chancery_authority::{Authority, Office, Settings, ports::KeyId};
 use chancery_egress::{Dialer, ZoneTable};
 use chancery_http::api::{OperationError, Operator};
 use chancery_pki::{PublicKey, Timestamp, distinguished_name::show};
@@ -20,6 +20,7 @@ use crate::{
     cli::ServeArgs,
     config::{self, Config},
     listeners::Connections,
+    service,
     system::TrustedClock,
     tls::{Keeper, Served},
     wiring::settings,
@@ -130,7 +131,10 @@ impl Operator for Process {
 
     async fn reload(&self, by: &str) -> Result<Reloaded, OperationError> {
         let _one = self.reloading.lock().await;
+        service::reloading();
         let reloaded = self.take(by).await;
+        // With what is in force now, be it what was in force before.
+        service::ready();
         match &reloaded {
             Ok(reloaded) if reloaded.changed.is_empty() => tracing::info!(by, "reload: nothing changed"),
             Ok(reloaded) => tracing::info!(by, changed = reloaded.changed.join("; "), "reloaded"),
@@ -160,15 +164,7 @@ impl Process {
         let now = self.office.now();
         let settings = self.office.settings();
         let mut alarms: Vec<String> = self.scrubbed.load().as_ref().clone();
-        for authority in &settings.authorities {
-            if let Some(end) = authority.ends().filter(|end| now.after(settings.limits.issuer_alarm) > *end) {
-                alarms.push(format!(
-                    "the issuing certificate of authority {} ends at {end}: have the root sign a new one \
-                     (chancery authority csr), since nothing is issued beyond it",
-                    authority.id
-                ));
-            }
-        }
+        alarms.extend(settings.authorities.iter().filter_map(|authority| issuer_alarm(authority, &settings, now)));
         if let Some((shown, end)) = self.served.shown().and_then(|shown| shown.not_after.map(|end| (shown, end)))
             && now.after(TLS_ALARM) > end
         {
@@ -251,6 +247,22 @@ impl Process {
         })?;
         Ok(Reloaded { changed, needs_restart, policy_sha256 })
     }
+}
+
+/// What is wrong with the end of an authority's issuing chain. What is issued ends with the chain that issues now,
+/// even where another one lasts longer.
+fn issuer_alarm(authority: &Authority, settings: &Settings, now: Timestamp) -> Option<String> {
+    let (id, last) = (&authority.id, authority.ends()?);
+    let end = authority.current(now).map_or(last, |(_, chain)| chain.not_after());
+    if now.after(settings.issuer_alarm()) <= end {
+        return None;
+    }
+    let what = if last > end {
+        "another of its chains lasts longer: name that one first"
+    } else {
+        "have the root sign a new one (chancery authority csr)"
+    };
+    Some(format!("the issuing certificate of authority {id} ends at {end}, and nothing is issued beyond it: {what}"))
 }
 
 fn authority_views(config: &Config, settings: &Settings, now: Timestamp) -> Vec<AuthorityView> {
@@ -344,4 +356,42 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     };
     tell(listener(old) != listener(new), "[limits]: connections, timeouts or rates");
     changed
+}
+
+#[cfg(test)]
+mod tests {
+    use chancery_testkit::office::{ISSUER_LIFE, TestOffice, start};
+
+    use super::*;
+
+    #[test]
+    fn the_alarm_about_an_issuers_end_comes_early_enough_for_the_longest_life() {
+        let test = TestOffice::default();
+        let settings = test.office.settings();
+        let authority = &settings.authorities[0];
+        let end = authority.ends().expect("it has a chain");
+        assert_eq!(issuer_alarm(authority, &settings, start()), None);
+        let early = settings.issuer_alarm();
+        assert!(early < ISSUER_LIFE);
+        assert_eq!(issuer_alarm(authority, &settings, end.before(early)), None);
+        let alarm =
+            issuer_alarm(authority, &settings, end.before(early).after(Duration::from_secs(1))).expect("an alarm");
+        assert!(alarm.contains(&end.to_string()) && alarm.contains("have the root sign a new one"), "{alarm}");
+        assert!(issuer_alarm(authority, &settings, end.after(Duration::from_secs(1))).is_some(), "after its end too");
+    }
+
+    #[test]
+    fn a_chain_that_ends_first_and_stands_first_is_an_alarm_although_another_lasts() {
+        let long = TestOffice::default().office.settings();
+        let short = TestOffice::under_a_root_of(Duration::from_secs(30 * 86_400)).office.settings();
+        let chains =
+            |settings: &[&Settings]| settings.iter().flat_map(|one| one.authorities[0].chains.clone()).collect();
+        let of = |chains| {
+            let Authority { id, key, algorithm, chains: _ } = &*long.authorities[0];
+            Authority { id: id.clone(), key: key.clone(), algorithm: *algorithm, chains }
+        };
+        let alarm = issuer_alarm(&of(chains(&[&short, &long])), &long, start()).expect("an alarm");
+        assert!(alarm.contains("name that one first"), "{alarm}");
+        assert_eq!(issuer_alarm(&of(chains(&[&long, &short])), &long, start()), None);
+    }
 }

@@ -121,6 +121,9 @@ fn install(config: &Config, chain_file: &Path, root: Option<&Path>, authority: O
         .map_err(|error| Failed::failed(format_args!("{}: {error}", target.display())))?;
     marked(Mark::Good, format!("installed in {}", target.display()))?;
     show_tree(&chain)?;
+    for caution in chains::cautions(&chain) {
+        marked(Mark::Note, caution)?;
+    }
     if chain.anchor().is_none() {
         marked(
             Mark::Note,

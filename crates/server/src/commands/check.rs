@@ -38,13 +38,18 @@ pub(crate) fn run(config: Option<&Path>) -> Outcome {
             let text = loaded.signer.keys().map(|key| format!("{} ({})", key.name(), key.public_key().kind()));
             tell("keys", Ok(text.collect::<Vec<_>>().join(", ")))?;
             for (authority, (_, public)) in config.authorities.iter().zip(&loaded.issuing) {
-                let found = chains::load(authority, public, now).map(|chains| {
+                let found = chains::load(authority, public, now);
+                let cautions: Vec<String> = found.iter().flatten().flat_map(|chain| chains::cautions(chain)).collect();
+                let found = found.map(|chains| {
                     let shown = chains
                         .iter()
                         .map(|chain| format!("{} until {}", show(chain.issuing().subject()), chain.not_after()));
                     shown.collect::<Vec<_>>().join("; ")
                 });
                 tell(&format!("chain {}", authority.id), found.map_err(|error| error.to_string()))?;
+                for caution in cautions {
+                    marked(Mark::Note, caution)?;
+                }
             }
             // Only once the parts are sound can the whole be asked.
             if let Ok(settings) = settings::settings(&config, &loaded.issuing, &loaded.ledger, now) {

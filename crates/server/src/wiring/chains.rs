@@ -4,11 +4,28 @@ use std::{path::Path, sync::Arc};
 
 use chancery_pki::{
     PublicKey, Timestamp, certificate,
-    chain::{self, Chain, InstallRejection},
+    chain::{self, Chain, InstallRejection, RefusedByRustls},
+    distinguished_name::show,
 };
 
 use super::WiringError;
 use crate::config::v1;
+
+/// What an operator should know about a chain that holds, one sentence each.
+pub(crate) fn cautions(chain: &Chain) -> Vec<String> {
+    let caution = |(certificate, refused): (&chain::IssuingCertificate, RefusedByRustls)| {
+        let (kind, what) = match refused {
+            RefusedByRustls::Everything => ("directory names", "every certificate below it"),
+            RefusedByRustls::Uris => ("URIs", "every certificate with a SPIFFE ID below it"),
+        };
+        format!(
+            "the name constraints of \"{}\" speak of {kind}, which clients built on rustls do not compare: they refuse \
+             {what}; have it signed without them if there are such clients",
+            show(certificate.subject())
+        )
+    };
+    chain.refused_by_rustls().map(caution).collect()
+}
 
 /// Reads all chains of an authority. One that has ended or not begun is left out with a warning as
 /// long as another one holds.
@@ -17,7 +34,12 @@ pub(crate) fn load(authority: &v1::Authority, key: &PublicKey, now: Timestamp) -
     let mut out_of_time = None;
     for path in &authority.chains {
         match load_one(authority, path, key, now) {
-            Ok(chain) => chains.push(Arc::new(chain)),
+            Ok(chain) => {
+                for caution in cautions(&chain) {
+                    tracing::warn!(authority.id = %authority.id, "{caution}");
+                }
+                chains.push(Arc::new(chain));
+            }
             Err((error, true)) => {
                 tracing::warn!(authority.id = %authority.id, %error, "a chain is left out");
                 out_of_time.get_or_insert(error);

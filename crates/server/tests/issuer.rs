@@ -1,0 +1,181 @@
+//! The issuing certificate as an operator meets it: its end, its constraints, its replacement. OpenSSL is the root.
+
+use std::{fs, path::PathBuf, process::Output};
+
+use chancery_harness::{
+    Result,
+    client::{Client, authorizations, b64, challenge, csr},
+    responder::Responder,
+    server::{Server, Setup, free_port, succeeded},
+};
+use serde_json::{Value, json};
+
+const CA: &str = "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\n\
+                  subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n";
+
+/// A root that is kept offline, and the CSR of a server's issuing key.
+struct OfflineRoot(PathBuf);
+
+impl OfflineRoot {
+    async fn of(server: &Server) -> Result<Self> {
+        let root = Self(server.scratch("offline")?);
+        let out = root.path("issuing.csr");
+        server.printed(&["authority", "csr", "--subject", "O=Example, CN=Example Issuing CA 1", "--out", &out]).await?;
+        root.openssl(
+            "req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.pem -days 30 -subj /O=Example/CN=Root \
+             -addext keyUsage=critical,keyCertSign,cRLSign",
+        )?;
+        Ok(root)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    fn openssl(&self, arguments: &str) -> Result<String> {
+        let output =
+            std::process::Command::new("openssl").args(arguments.split_whitespace()).current_dir(&self.0).output()?;
+        succeeded(&output)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Signs the issuing key for so many days and installs the certificate.
+    async fn install(&self, server: &Server, days: u32, extensions: &str) -> Result<Output> {
+        fs::write(self.path("issuing.ext"), format!("{CA}{extensions}"))?;
+        self.openssl(&format!(
+            "x509 -req -in issuing.csr -CA root.pem -CAkey root.key -CAcreateserial -days {days} -extfile issuing.ext \
+             -out issuing.pem"
+        ))?;
+        let (chain, root) = (self.path("issuing.pem"), self.path("root.pem"));
+        let output = server.command(&["authority", "install", "--yes", "--chain", &chain, "--root", &root]).await?;
+        succeeded(&output)?;
+        Ok(output)
+    }
+}
+
+fn printed(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+async fn json_of(server: &Server, arguments: &[&str]) -> Result<Value> {
+    Ok(serde_json::from_str(&server.printed(&[arguments, &["--output", "json"]].concat()).await?)?)
+}
+
+/// A certificate for one name, over http-01.
+async fn obtain(client: &mut Client, responder: &Responder, name: &str) -> Result<()> {
+    let order = client.new_order(&[name]).await?.expect_status(201)?;
+    for url in authorizations(&order.json()) {
+        let authorization = client.read(&url).await?.expect_status(200)?;
+        let (url, token) = challenge(&authorization.json(), "http-01")?;
+        responder.put(&token, client.key_authorization(&token));
+        client.post(&url, &json!({})).await?.expect_status(200)?;
+    }
+    client.post(&order.text("finalize")?, &json!({ "csr": b64(csr(&[name])?) })).await?.expect_status(200)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_issuer_that_ends_before_its_certificates_would_is_an_alarm_a_count_and_a_word_in_the_log() -> Result<()> {
+    let responder = Responder::start().await?;
+    let plain = format!("127.0.0.1:{}", free_port().await?);
+    let mut server = Server::prepare(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
+    let root = OfflineRoot::of(&server).await?;
+    root.install(&server, 20, "").await?;
+    let config = fs::read_to_string(server.configuration())?;
+    fs::write(server.configuration(), config.replacen("[listen]\n", &format!("[listen]\nplain = \"{plain}\"\n"), 1))?;
+    server.serve().await?;
+    // The server's own certificate has a profile of 90 days, as the client's has.
+    let target = server.target()?;
+    let roots = [fs::read(server.root_pem()?)?, fs::read(root.path("root.pem"))?].concat();
+    let tls = chancery_harness::client::trust(&roots)?;
+    let mut client = Client::connect(chancery_harness::client::Target { tls, ..target }).await?;
+    client.register().await?;
+    obtain(&mut client, &responder, "cut.test").await?;
+
+    let status = json_of(&server, &["status"]).await?;
+    let end = status["authorities"][0]["not_after"].as_str().unwrap_or_default().to_owned();
+    let alarm = status["alarms"][0].as_str().unwrap_or_default().to_owned();
+    assert!(alarm.contains(&format!("ends at {end}")) && alarm.contains("nothing is issued beyond it"), "{status}");
+    assert_eq!(status["alarms"].as_array().map(Vec::len), Some(1), "{status}");
+    let issued = json_of(&server, &["certificate", "list", "--name", "cut.test"]).await?;
+    assert_eq!(issued[0]["not_after"], end, "{issued}");
+    let metrics = get(&plain, "/metrics")?;
+    assert!(metrics.contains("chancery_certificates_cut_by_issuer_total 2\n"), "{metrics}");
+    let log = fs::read_to_string(server.log())?;
+    assert_eq!(log.matches("certificates end with their issuer").count(), 1, "once an hour: {log}");
+    assert!(log.contains(&alarm), "{log}");
+    Ok(())
+}
+
+fn get(address: &str, path: &str) -> Result<String> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn constraints_that_rustls_does_not_compare_are_named_at_install_check_and_start() -> Result<()> {
+    let mut server = Server::prepare(&Setup::default()).await?;
+    let root = OfflineRoot::of(&server).await?;
+    let word = "which clients built on rustls do not compare";
+    for (constraint, refuses) in [
+        ("permitted;DNS:test,permitted;DNS:localhost", None),
+        ("permitted;URI:cluster.local", Some("every certificate with a SPIFFE ID below it")),
+        ("permitted;dirName:allowed\n[allowed]\nO=Example", Some("every certificate below it")),
+    ] {
+        let installed = printed(&root.install(&server, 20, &format!("nameConstraints=critical,{constraint}\n")).await?);
+        let checked = server.printed(&["check"]).await?;
+        let _ = fs::remove_file(server.log());
+        let _ = fs::remove_file(server.path().join("tls.pem"));
+        server.serve().await?;
+        let log = fs::read_to_string(server.log())?;
+        for told in [&installed, &checked, &log] {
+            match refuses {
+                None => assert!(!told.contains("rustls"), "{constraint}: {told}"),
+                Some(what) => assert!(
+                    told.contains(word) && told.contains(what) && told.contains("O=Example, CN=Example Issuing CA 1"),
+                    "{constraint}: {told}"
+                ),
+            }
+        }
+        // As said: this client is built on rustls.
+        let tls = chancery_harness::client::trust(&fs::read(root.path("root.pem"))?)?;
+        let client = Client::connect(chancery_harness::client::Target { tls, ..server.target()? }).await;
+        assert_eq!(client.is_ok(), refuses != Some("every certificate below it"), "{constraint}: {:?}", client.err());
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_issuing_certificate_that_a_reload_brings_or_takes_away_is_in_the_ledger() -> Result<()> {
+    let mut server = Server::prepare(&Setup::default()).await?;
+    let root = OfflineRoot::of(&server).await?;
+    root.install(&server, 20, "").await?;
+    let digest = |root: &OfflineRoot| {
+        let printed = root.openssl("x509 -in issuing.pem -noout -fingerprint -sha256")?;
+        let (_, digest) = printed.trim().split_once('=').ok_or("a fingerprint")?;
+        let octets: Vec<u8> = digest.split(':').filter_map(|octet| u8::from_str_radix(octet, 16).ok()).collect();
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(b64(octets))
+    };
+    let first = digest(&root)?;
+    server.serve().await?;
+    let before = json_of(&server, &["ledger", "verify"]).await?["size"].as_u64().unwrap_or_default();
+    root.install(&server, 25, "").await?;
+    let second = digest(&root)?;
+    let reloaded = json_of(&server, &["reload"]).await?;
+    assert_eq!(reloaded["changed"], json!(["chain of authority issuing changed"]));
+    assert_eq!(json_of(&server, &["reload"]).await?["changed"], json!([]));
+    let after = json_of(&server, &["ledger", "verify"]).await?;
+    assert_eq!((after["size"].as_u64(), &after["clean"]), (Some(before + 2), &json!(true)), "{after}");
+    for (index, kind, certificate) in
+        [(before, "authority-installed", second), (before + 1, "authority-retired", first)]
+    {
+        let leaf: Value = serde_json::from_str(&server.printed(&["ledger", "show", &index.to_string()]).await?)?;
+        assert_eq!((&leaf["kind"], &leaf["body"]["certificate"]), (&json!(kind), &json!(certificate)), "{leaf}");
+    }
+    Ok(())
+}
