@@ -62,20 +62,20 @@ async fn a_body_above_the_cap_is_413_whether_its_length_is_told_or_not() -> Resu
     let guarded = guarded().await?;
     let told = format!("{}Connection: close\r\nContent-Length: {}\r\n\r\n", head(""), BODY_MAX + 1);
     let body = " ".repeat(BODY_MAX + 1);
-    let Outcome::Answered(answer) = refused(&guarded, format!("{told}{body}").as_bytes()).await? else {
+    let Outcome::Answered(answer) = refused(guarded, format!("{told}{body}").as_bytes()).await? else {
         return Err("closed without a word".into());
     };
     assert_eq!(answer.status, 413);
     let chunked = format!("{}Transfer-Encoding: chunked\r\n\r\n", head(""));
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
     let endless = format!("{chunked}{}", chunk.repeat(4));
-    let Outcome::Answered(answer) = refused(&guarded, endless.as_bytes()).await? else {
+    let Outcome::Answered(answer) = refused(guarded, endless.as_bytes()).await? else {
         return Err("closed without a word".into());
     };
     assert_eq!(answer.status, 413);
     // The largest that is read is no JWS, but it is read.
     let told = format!("{}Connection: close\r\nContent-Length: {BODY_MAX}\r\n\r\n{}", head(""), " ".repeat(BODY_MAX));
-    let Outcome::Answered(answer) = refused(&guarded, told.as_bytes()).await? else {
+    let Outcome::Answered(answer) = refused(guarded, told.as_bytes()).await? else {
         return Err("closed without a word".into());
     };
     assert_eq!(answer.status, 400);
@@ -91,7 +91,7 @@ async fn heads_that_are_too_long_or_have_too_many_fields_are_refused() -> Result
     let many = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
     let endless = format!("GET / HTTP/1.1\r\n{}", "X-More: 1\r\n".repeat(20_000));
     for head in [long_field, long_target, many, endless] {
-        refused(&guarded, head.as_bytes()).await?;
+        refused(guarded, head.as_bytes()).await?;
     }
     guarded.unchanged().await
 }
@@ -113,7 +113,7 @@ async fn what_is_no_http_is_refused() -> Result<()> {
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"{\"protected\":\"\"}\r\n\r\n",
     ] {
-        refused(&guarded, octets).await?;
+        refused(guarded, octets).await?;
     }
     guarded.unchanged().await
 }
@@ -146,7 +146,7 @@ async fn a_body_whose_length_is_told_in_two_ways_begins_no_second_request() -> R
 async fn a_head_that_never_ends_is_cut_off_after_the_limit_however_slowly_it_comes() -> Result<()> {
     let guarded = guarded().await?;
     let began = Instant::now();
-    refused(&guarded, b"POST /acme/default/new-or").await?;
+    refused(guarded, b"POST /acme/default/new-or").await?;
     assert!(began.elapsed() < PATIENCE / 2);
     let mut wire = Wire::connect(&guarded.site.target()?, &["http/1.1"]).await?;
     wire.write(b"GET /acme/default/directory HTTP/1.1\r\nX-Drip: ").await;

@@ -24,7 +24,7 @@ async fn held(site: &Site) -> Result<Wire> {
 }
 
 /// Two places, and one more for being told that there is none.
-async fn two_places() -> Result<std::sync::Arc<Site>> {
+async fn two_places() -> Result<Site> {
     own("\n[limits]\nconnections_per_address = 2\n").await
 }
 

@@ -40,7 +40,7 @@ pub(crate) async fn send(
 async fn a_certificate_is_had_over_http_2() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let ready = flow::ready(&site, &mut client, &["h2.test"]).await?;
+    let ready = flow::ready(site, &mut client, &["h2.test"]).await?;
     let finalize = ready.order["finalize"].as_str().ok_or("no URL")?;
     let protected = client.protected(finalize).await?;
     let payload = json!({"csr": b64(chancery_harness::client::csr(&["h2.test"])?)});

@@ -1,6 +1,6 @@
-//! Servers that tests share. One lives while a test holds it, so it ends with the last of them, and its folder too.
+//! Servers that tests share. Each is started by the first test that wants it and ends with this process.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::OnceLock;
 
 use chancery_harness::{
     Result,
@@ -11,7 +11,7 @@ use chancery_harness::{
 };
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::Mutex,
+    sync::{Mutex, OnceCell},
 };
 
 /// Limits that no test reaches by doing what it is about.
@@ -21,12 +21,13 @@ new_accounts_per_address_per_hour = 4000000
 pending_orders_per_account = 1000
 ";
 
-/// Beside the directory `default`: one with terms of service, and a zone in which nothing may be dialled.
+/// Beside the directory `default`: one with terms of service, and a zone in which loopback may not be dialled.
 const MORE: &str = "
 [[zone]]
 name = \"closed\"
 domains = [\"closed.test\"]
-fixed_hosts = { \"**.closed.test\" = [\"127.0.0.1\"] }
+resolvers = [\"{dns}\"]
+http_port = {http}
 
 [[directory]]
 name = \"terms\"
@@ -49,11 +50,19 @@ impl Site {
         let server = Server::start(&Setup {
             http_port: responder.port(),
             resolver: Some(dns.address()),
-            configuration: configuration.to_owned(),
+            configuration: configuration
+                .replace("{dns}", &dns.address().to_string())
+                .replace("{http}", &responder.port().to_string()),
             ..Setup::default()
         })
         .await?;
         Ok(Self { server, responder, dns })
+    }
+
+    async fn start_to_share(configuration: String) -> Result<Self> {
+        let mut site = Self::start(&configuration).await?;
+        site.server.end_with_this_process()?;
+        Ok(site)
     }
 
     /// A client with an account.
@@ -82,25 +91,21 @@ impl Site {
 }
 
 /// The server that most tests share.
-pub(crate) async fn site() -> Result<Arc<Site>> {
-    static SHARED: Mutex<Weak<Site>> = Mutex::const_new(Weak::new());
-    shared(&SHARED, || start_with(format!("{MORE}{ROOMY}"))).await
+pub(crate) async fn site() -> Result<&'static Site> {
+    static SHARED: OnceCell<Site> = OnceCell::const_new();
+    SHARED.get_or_try_init(|| in_background(Site::start_to_share(format!("{MORE}{ROOMY}")))).await
 }
 
 /// A server on which nothing changes, since its tests send nothing that should change anything. It waits for no
 /// one: every limit of time is a second.
-pub(crate) async fn guarded() -> Result<Arc<Guarded>> {
-    static SHARED: Mutex<Weak<Guarded>> = Mutex::const_new(Weak::new());
-    shared(&SHARED, Guarded::start).await
+pub(crate) async fn guarded() -> Result<&'static Guarded> {
+    static SHARED: OnceCell<Guarded> = OnceCell::const_new();
+    SHARED.get_or_try_init(|| in_background(Guarded::start())).await
 }
 
 /// A server of a test's own.
-pub(crate) async fn own(configuration: &str) -> Result<Arc<Site>> {
-    Ok(Arc::new(background().spawn(start_with(configuration.to_owned())).await??))
-}
-
-async fn start_with(configuration: String) -> Result<Site> {
-    Site::start(&configuration).await
+pub(crate) async fn own(configuration: &str) -> Result<Site> {
+    Site::start(configuration).await
 }
 
 /// See [`guarded`].
@@ -117,7 +122,7 @@ pub(crate) struct Guarded {
 impl Guarded {
     async fn start() -> Result<Self> {
         let seconds = "handshake_timeout = \"1s\"\nheader_timeout = \"1s\"\nbody_timeout = \"1s\"\n";
-        let site = Site::start(&format!("{ROOMY}{seconds}")).await?;
+        let site = Site::start_to_share(format!("{ROOMY}{seconds}")).await?;
         let mut witness = site.client().await?;
         let open = witness.new_order(&["open.test"]).await?.expect_status(201)?;
         let ready = crate::flow::ready(&site, &mut witness, &["ready.test"]).await?;
@@ -167,16 +172,7 @@ fn background() -> &'static Runtime {
     BACKGROUND.get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime"))
 }
 
-async fn shared<T, F>(shared: &'static Mutex<Weak<T>>, start: impl FnOnce() -> F) -> Result<Arc<T>>
-where
-    T: Send + Sync + 'static,
-    F: Future<Output = Result<T>> + Send + 'static,
-{
-    let mut shared = shared.lock().await;
-    if let Some(running) = shared.upgrade() {
-        return Ok(running);
-    }
-    let started = Arc::new(background().spawn(start()).await??);
-    *shared = Arc::downgrade(&started);
-    Ok(started)
+/// Starts something that outlives the test which wants it first.
+async fn in_background<T: Send + 'static>(start: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    background().spawn(start).await?
 }

@@ -6,8 +6,8 @@ use super::*;
 async fn what_is_another_accounts_is_as_if_it_did_not_exist() -> Result<()> {
     let site = site().await?;
     let (mut owner, mut other) = (site.client().await?, site.client().await?);
-    let issued = flow::issued(&site, &mut owner, &["owned.test"]).await?;
-    let ready = flow::ready(&site, &mut owner, &["owned-ready.test"]).await?;
+    let issued = flow::issued(site, &mut owner, &["owned.test"]).await?;
+    let ready = flow::ready(site, &mut owner, &["owned-ready.test"]).await?;
     let (challenge, _) = first_challenge(&mut owner, &ready.order, "http-01").await?;
     let authorization = ready.order["authorizations"][0].as_str().ok_or("no URL")?.to_owned();
     for url in [&ready.url, &authorization, &challenge, &issued.certificate] {

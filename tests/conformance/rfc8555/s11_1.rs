@@ -13,7 +13,7 @@ async fn a_csr_with_the_key_of_any_account_is_bad() -> Result<()> {
     owner.register().await?;
     let mut other = site.client().await?;
     for (client, name) in [(&mut owner, "own-key.test"), (&mut other, "others-key.test")] {
-        let ready = flow::ready(&site, client, &[name]).await?;
+        let ready = flow::ready(site, client, &[name]).await?;
         let refused = flow::finalize_with(client, &ready.order, &csr_with(&shared, &[name])?).await?;
         problem(&refused, 400, "badCSR");
         assert_eq!(client.read(&ready.url).await?.text("status")?, "ready");

@@ -24,7 +24,7 @@ async fn padded_base64url_is_malformed_wherever_it_stands() -> Result<()> {
         let body = json!({"protected": protected, "payload": payload, "signature": signature});
         problem(&post_raw(&mut client, &url, body.to_string().into_bytes()).await?, 400, "malformed");
     }
-    let flow::Ready { url, order } = flow::ready(&site, &mut client, &["padded.test"]).await?;
+    let flow::Ready { url, order } = flow::ready(site, &mut client, &["padded.test"]).await?;
     let finalize = order["finalize"].as_str().ok_or("no URL")?;
     let request = b64(csr(&["padded.test"])?);
     for other in [format!("{request}="), format!("{request}=="), format!(" {request}"), format!("{request}\n")] {

@@ -6,7 +6,7 @@ use super::*;
 async fn nothing_but_directory_and_new_nonce_answers_get() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let issued = flow::issued(&site, &mut client, &["read.test"]).await?;
+    let issued = flow::issued(site, &mut client, &["read.test"]).await?;
     let order = client.read(&issued.order).await?.json();
     let (challenge, _) = first_challenge(&mut client, &order, "http-01").await?;
     let kid = client.kid.clone().ok_or("registered")?;
@@ -54,7 +54,7 @@ async fn directory_and_new_nonce_answer_get_and_post_as_get() -> Result<()> {
 async fn an_empty_object_is_not_an_empty_payload() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let issued = flow::issued(&site, &mut client, &["object.test"]).await?;
+    let issued = flow::issued(site, &mut client, &["object.test"]).await?;
     let order = client.read(&issued.order).await?.json();
     let authorization = order["authorizations"][0].as_str().ok_or("no URL")?.to_owned();
     let orders = format!("{}/orders", client.kid.clone().ok_or("registered")?);

@@ -66,7 +66,7 @@ async fn every_answer_to_a_post_brings_a_nonce_that_works_errors_too() -> Result
     let gone_url = gone.kid.clone().ok_or("registered")?;
     gone.post(&gone_url, &json!({"status": "deactivated"})).await?.expect_status(200)?;
     let directory = site.server.directory();
-    let ready = flow::ready(&site, &mut client, &["nonce.test"]).await?;
+    let ready = flow::ready(site, &mut client, &["nonce.test"]).await?;
     flow::finalize(&mut client, &ready.order, &["nonce.test"]).await?.0.expect_status(200)?;
     let finalize = ready.order["finalize"].as_str().ok_or("no URL")?.to_owned();
     let mut statuses = Vec::new();

@@ -8,7 +8,7 @@ async fn every_answer_but_the_directory_links_to_it() -> Result<()> {
     let mut client = site.client().await?;
     let directory = site.server.directory();
     let (url, nonce) = (client.kid.clone().ok_or("registered")?, client.resource("newNonce"));
-    let issued = flow::issued(&site, &mut client, &["index.test"]).await?;
+    let issued = flow::issued(site, &mut client, &["index.test"]).await?;
     let order = client.read(&issued.order).await?.json();
     let (challenge, _) = first_challenge(&mut client, &order, "http-01").await?;
     let authorization = order["authorizations"][0].as_str().ok_or("no URL")?.to_owned();

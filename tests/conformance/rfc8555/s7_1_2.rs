@@ -30,7 +30,7 @@ async fn s7_1_2_1_orders_come_in_pages_each_once_and_those_that_are_invalid_not_
             placed.insert(order.location()?);
         }
     }
-    placed.insert(flow::issued(&site, &mut client, &["valid.page.test"]).await?.order);
+    placed.insert(flow::issued(site, &mut client, &["valid.page.test"]).await?.order);
     let mut seen = Vec::new();
     let mut next = vec![format!("{}/orders", client.kid.clone().ok_or("registered")?)];
     let mut pages = 0;

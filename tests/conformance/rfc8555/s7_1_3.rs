@@ -9,7 +9,7 @@ async fn an_order_shows_what_its_state_has_and_nothing_before() -> Result<()> {
     let placed = client.new_order(&["state.test", "other.state.test"]).await?.expect_status(201)?;
     let (url, pending) = (placed.location()?, placed.json());
     assert_eq!(pending["status"], "pending");
-    flow::fulfil(&site, &mut client, &pending).await?;
+    flow::fulfil(site, &mut client, &pending).await?;
     let ready = client.read(&url).await?.json();
     assert_eq!(ready["status"], "ready");
     for open in [&pending, &ready] {

@@ -42,7 +42,7 @@ async fn names_are_in_ascii_and_a_labels_unicode_must_be_valid() -> Result<()> {
 async fn a_valid_authorization_has_its_end() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let ready = flow::ready(&site, &mut client, &["end.test"]).await?;
+    let ready = flow::ready(site, &mut client, &["end.test"]).await?;
     let url = ready.order["authorizations"][0].as_str().ok_or("no URL")?;
     let authorization = client.read(url).await?.json();
     assert_eq!(authorization["status"], "valid");

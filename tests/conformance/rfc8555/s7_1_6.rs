@@ -22,7 +22,7 @@ async fn an_order_is_invalid_as_soon_as_one_of_its_authorizations_is() -> Result
 async fn an_order_is_invalid_when_an_authorization_is_deactivated_though_all_were_valid() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let ready = flow::ready(&site, &mut client, &["three.end.test"]).await?;
+    let ready = flow::ready(site, &mut client, &["three.end.test"]).await?;
     let url = ready.order["authorizations"][0].as_str().ok_or("no URL")?;
     client.post(url, &json!({"status": "deactivated"})).await?.expect_status(200)?;
     assert_eq!(client.read(&ready.url).await?.text("status")?, "invalid");

@@ -7,8 +7,8 @@ async fn a_deactivated_account_is_told_401_whatever_it_asks() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
     let url = client.kid.clone().ok_or("registered")?;
-    let issued = flow::issued(&site, &mut client, &["gone.test"]).await?;
-    let ready = flow::ready(&site, &mut client, &["going.test"]).await?;
+    let issued = flow::issued(site, &mut client, &["gone.test"]).await?;
+    let ready = flow::ready(site, &mut client, &["going.test"]).await?;
     let gone = client.post(&url, &json!({"status": "deactivated"})).await?.expect_status(200)?;
     assert_eq!(gone.text("status")?, "deactivated");
     let mut refused = vec![client.new_order(&["more.test"]).await?];

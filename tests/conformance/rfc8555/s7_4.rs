@@ -71,14 +71,14 @@ async fn times_that_cannot_be_honoured_are_refused_and_those_that_can_are_kept_t
         problem(&client.post(&url, &sent).await?, 400, "malformed");
     }
     // The end of a certificate that was just issued is a time that can be honoured, whatever the clock says.
-    let issued = flow::issued(&site, &mut client, &["times.test"]).await?;
+    let issued = flow::issued(site, &mut client, &["times.test"]).await?;
     let der = issued.chain()?.remove(0);
     let (_, leaf) = x509_parser::parse_x509_certificate(&der)?;
     let end = leaf.validity().not_after.timestamp() - 86_400;
     let asked = jiff::Timestamp::from_second(end)?.to_string();
     let order = client.post(&url, &json!({"identifiers": identifiers, "notAfter": asked})).await?.expect_status(201)?;
     assert_eq!(order.text("notAfter")?, asked);
-    flow::fulfil(&site, &mut client, &order.json()).await?;
+    flow::fulfil(site, &mut client, &order.json()).await?;
     let (finalized, _) = flow::finalize(&mut client, &order.json(), &["times.test"]).await?;
     let pem = client.read(&finalized.expect_status(200)?.text("certificate")?).await?;
     let der = flow::chain(&pem.body)?.remove(0);
@@ -116,14 +116,14 @@ async fn a_finalize_before_the_order_is_ready_gets_403() -> Result<()> {
 async fn a_finalize_that_is_repeated_gets_403() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let ready = flow::ready(&site, &mut client, &["twice.test"]).await?;
+    let ready = flow::ready(site, &mut client, &["twice.test"]).await?;
     let request = csr(&["twice.test"])?;
     let valid = flow::finalize_with(&mut client, &ready.order, &request).await?.expect_status(200)?;
     for again in [request, csr(&["twice.test"])?] {
         problem(&flow::finalize_with(&mut client, &ready.order, &again).await?, 403, "orderNotReady");
     }
     assert_eq!(client.read(&ready.url).await?.json(), valid.json());
-    assert_eq!(certificates(&site, "twice.test").await?, 1);
+    assert_eq!(certificates(site, "twice.test").await?, 1);
     Ok(())
 }
 
@@ -137,7 +137,7 @@ async fn certificates(site: &crate::sites::Site, name: &str) -> Result<usize> {
 async fn a_good_finalize_is_200_with_the_order_and_its_location() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let ready = flow::ready(&site, &mut client, &["good.test"]).await?;
+    let ready = flow::ready(site, &mut client, &["good.test"]).await?;
     let (finalized, _) = flow::finalize(&mut client, &ready.order, &["good.test"]).await?;
     let finalized = finalized.expect_status(200)?;
     assert_eq!(finalized.location()?, ready.url);
@@ -149,7 +149,7 @@ async fn a_good_finalize_is_200_with_the_order_and_its_location() -> Result<()> 
 async fn two_finalizes_at_once_make_one_certificate() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let ready = flow::ready(&site, &mut client, &["race.test"]).await?;
+    let ready = flow::ready(site, &mut client, &["race.test"]).await?;
     let url = ready.order["finalize"].as_str().ok_or("no URL")?.to_owned();
     let target = site.target()?;
     let mut racing = tokio::task::JoinSet::new();
@@ -173,7 +173,7 @@ async fn two_finalizes_at_once_make_one_certificate() -> Result<()> {
     }
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 403, 403, 403]);
-    assert_eq!(certificates(&site, "race.test").await?, 1);
+    assert_eq!(certificates(site, "race.test").await?, 1);
     Ok(())
 }
 
@@ -181,7 +181,7 @@ async fn two_finalizes_at_once_make_one_certificate() -> Result<()> {
 async fn a_csr_for_other_names_is_bad_and_the_order_stays_ready() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let ready = flow::ready(&site, &mut client, &["a.names.test", "b.names.test"]).await?;
+    let ready = flow::ready(site, &mut client, &["a.names.test", "b.names.test"]).await?;
     for names in [
         &["a.names.test"][..],
         &["a.names.test", "b.names.test", "c.names.test"],
@@ -200,7 +200,7 @@ async fn a_csr_for_other_names_is_bad_and_the_order_stays_ready() -> Result<()> 
 async fn a_common_name_counts_among_the_names() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let ready = flow::ready(&site, &mut client, &["cn.test", "more.cn.test"]).await?;
+    let ready = flow::ready(site, &mut client, &["cn.test", "more.cn.test"]).await?;
     let with_common_name = |common: &str, names: &[&str]| -> Result<Vec<u8>> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = rcgen::CertificateParams::new(names)?;
@@ -219,7 +219,7 @@ async fn a_common_name_counts_among_the_names() -> Result<()> {
 async fn extensions_that_will_not_be_included_are_a_bad_csr() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let ready = flow::ready(&site, &mut client, &["ext.test"]).await?;
+    let ready = flow::ready(site, &mut client, &["ext.test"]).await?;
     let params = || -> Result<rcgen::CertificateParams> {
         let mut params = rcgen::CertificateParams::new(vec!["ext.test".to_owned()])?;
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -244,7 +244,7 @@ async fn extensions_that_will_not_be_included_are_a_bad_csr() -> Result<()> {
 async fn what_is_no_csr_is_refused_and_the_order_stays_ready() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let ready = flow::ready(&site, &mut client, &["nocsr.test"]).await?;
+    let ready = flow::ready(site, &mut client, &["nocsr.test"]).await?;
     let good = csr(&["nocsr.test"])?;
     let mut forged = good.clone();
     if let Some(last) = forged.last_mut() {

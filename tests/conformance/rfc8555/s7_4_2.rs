@@ -10,7 +10,7 @@ use super::*;
 async fn the_chain_is_pem_leaf_first_with_nothing_between_and_its_bytes_never_change() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let issued = flow::issued(&site, &mut client, &["chain.test"]).await?;
+    let issued = flow::issued(site, &mut client, &["chain.test"]).await?;
     let answer = client.read(&issued.certificate).await?.expect_status(200)?;
     assert_eq!(answer.header("content-type"), Some("application/pem-certificate-chain"));
     assert_eq!(answer.body, issued.pem.as_bytes());
@@ -43,7 +43,7 @@ async fn the_chain_is_pem_leaf_first_with_nothing_between_and_its_bytes_never_ch
 async fn openssl_verifies_the_chain_against_the_root() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let issued = flow::issued(&site, &mut client, &["openssl.test"]).await?;
+    let issued = flow::issued(site, &mut client, &["openssl.test"]).await?;
     let file = site.server.scratch("openssl")?.join("chain.pem");
     fs::write(&file, &issued.pem)?;
     let output = tokio::process::Command::new("openssl")

@@ -39,7 +39,7 @@ async fn answering_again_changes_nothing_whether_it_was_valid_or_invalid() -> Re
 async fn the_challenges_beside_one_that_succeeded_stay_as_they_are() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let ready = flow::ready(&site, &mut client, &["beside.test"]).await?;
+    let ready = flow::ready(site, &mut client, &["beside.test"]).await?;
     let url = ready.order["authorizations"][0].as_str().ok_or("no URL")?.to_owned();
     let authorization = client.read(&url).await?.json();
     let statuses: Vec<(&str, &str)> = authorization["challenges"]

@@ -6,7 +6,7 @@ use super::*;
 async fn deactivated_is_the_one_status_that_may_be_asked_for() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let ready = flow::ready(&site, &mut client, &["give-up.test"]).await?;
+    let ready = flow::ready(site, &mut client, &["give-up.test"]).await?;
     let url = ready.order["authorizations"][0].as_str().ok_or("no URL")?.to_owned();
     for status in ["valid", "revoked", "invalid", "pending", "DEACTIVATED", ""] {
         problem(&client.post(&url, &json!({ "status": status })).await?, 400, "malformed");
@@ -27,7 +27,7 @@ async fn deactivated_is_the_one_status_that_may_be_asked_for() -> Result<()> {
 async fn an_order_that_is_valid_already_stays_so() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let issued = flow::issued(&site, &mut client, &["stays.test"]).await?;
+    let issued = flow::issued(site, &mut client, &["stays.test"]).await?;
     let order = client.read(&issued.order).await?.json();
     let url = order["authorizations"][0].as_str().ok_or("no URL")?;
     client.post(url, &json!({"status": "deactivated"})).await?.expect_status(200)?;

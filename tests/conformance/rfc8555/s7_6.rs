@@ -8,13 +8,13 @@ use super::*;
 async fn the_issuing_account_revokes_with_an_empty_200_and_again_is_already_revoked() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let issued = flow::issued(&site, &mut client, &["mine.revoke.test"]).await?;
+    let issued = flow::issued(site, &mut client, &["mine.revoke.test"]).await?;
     let url = client.resource("revokeCert");
     let sent = json!({"certificate": issued.base64url()?, "reason": 1});
     let revoked = client.post(&url, &sent).await?.expect_status(200)?;
     assert!(revoked.body.is_empty() && revoked.header("content-type").is_none(), "{revoked:?}");
     problem(&client.post(&url, &sent).await?, 400, "alreadyRevoked");
-    assert_eq!(reason(&site, "mine.revoke.test").await?, "keyCompromise");
+    assert_eq!(reason(site, "mine.revoke.test").await?, "keyCompromise");
     Ok(())
 }
 
@@ -28,7 +28,7 @@ async fn reason(site: &crate::sites::Site, name: &str) -> Result<Value> {
 async fn the_certificates_own_key_revokes_without_an_account() -> Result<()> {
     let site = site().await?;
     let mut owner = site.client().await?;
-    let issued = flow::issued(&site, &mut owner, &["key.revoke.test"]).await?;
+    let issued = flow::issued(site, &mut owner, &["key.revoke.test"]).await?;
     let mut holder = site.stranger().await?;
     let url = holder.resource("revokeCert");
     let sent = json!({"certificate": issued.base64url()?});
@@ -43,14 +43,14 @@ async fn the_certificates_own_key_revokes_without_an_account() -> Result<()> {
 async fn an_account_with_valid_authorizations_for_all_names_revokes_and_one_with_some_does_not() -> Result<()> {
     let site = site().await?;
     let mut owner = site.client().await?;
-    let issued = flow::issued(&site, &mut owner, &["a.all.test", "b.all.test"]).await?;
+    let issued = flow::issued(site, &mut owner, &["a.all.test", "b.all.test"]).await?;
     let mut other = site.client().await?;
     let url = other.resource("revokeCert");
     let sent = json!({"certificate": issued.base64url()?});
     problem(&other.post(&url, &sent).await?, 403, "unauthorized");
-    flow::ready(&site, &mut other, &["a.all.test"]).await?;
+    flow::ready(site, &mut other, &["a.all.test"]).await?;
     problem(&other.post(&url, &sent).await?, 403, "unauthorized");
-    flow::ready(&site, &mut other, &["b.all.test"]).await?;
+    flow::ready(site, &mut other, &["b.all.test"]).await?;
     other.post(&url, &sent).await?.expect_status(200)?;
     Ok(())
 }
@@ -59,7 +59,7 @@ async fn an_account_with_valid_authorizations_for_all_names_revokes_and_one_with
 async fn a_bad_reason_is_told_with_the_permitted_ones_and_revokes_nothing() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
-    let issued = flow::issued(&site, &mut client, &["reason.revoke.test"]).await?;
+    let issued = flow::issued(site, &mut client, &["reason.revoke.test"]).await?;
     let (url, certificate) = (client.resource("revokeCert"), issued.base64url()?);
     for bad in [json!(7), json!(8), json!(11), json!(-1), json!(1.5), json!("1"), json!([1]), json!(1e30)] {
         let sent = json!({"certificate": certificate, "reason": bad});
@@ -67,7 +67,7 @@ async fn a_bad_reason_is_told_with_the_permitted_ones_and_revokes_nothing() -> R
         let detail = refused["detail"].as_str().unwrap_or_default();
         assert!(detail.contains("1 (keyCompromise)") && detail.contains("4 (superseded)"), "{detail}");
     }
-    assert_eq!(reason(&site, "reason.revoke.test").await?, Value::Null);
+    assert_eq!(reason(site, "reason.revoke.test").await?, Value::Null);
     client.post(&url, &json!({ "certificate": certificate })).await?.expect_status(200)?;
     Ok(())
 }

@@ -8,7 +8,7 @@ async fn answered(name: &str, tell: impl FnOnce(&crate::sites::Site, &Client, &s
     let mut client = site.client().await?;
     let order = client.new_order(&[name]).await?.expect_status(201)?.json();
     let (url, token) = first_challenge(&mut client, &order, "http-01").await?;
-    tell(&site, &client, &token);
+    tell(site, &client, &token);
     Ok(client.post(&url, &json!({})).await?.expect_status(200)?.json())
 }
 
@@ -35,16 +35,9 @@ async fn a_redirect_is_followed_to_another_name_and_path() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_circle_of_redirects_and_one_to_where_nothing_may_be_dialled_fail() -> Result<()> {
-    for (name, to) in [("circle.test", "circle.test"), ("inside.test", "inside.closed.test"), ("file.test", "")] {
-        let challenge = answered(name, |site, _, token| {
-            let location = match to {
-                "" => "file:///etc/passwd".to_owned(),
-                host => format!("http://{host}/.well-known/acme-challenge/{token}"),
-            };
-            site.responder.redirect(token, location);
-        })
-        .await?;
+async fn a_circle_of_redirects_and_another_scheme_fail() -> Result<()> {
+    for (name, to) in [("circle.test", "http://circle.test/.well-known/acme-challenge/"), ("file.test", "file:///")] {
+        let challenge = answered(name, |site, _, token| site.responder.redirect(token, format!("{to}{token}"))).await?;
         assert_eq!(challenge["status"], "invalid", "{name}: {challenge}");
     }
     Ok(())
@@ -79,20 +72,61 @@ async fn nothing_of_a_wrong_body_is_in_the_error_and_a_huge_one_is_not_read() ->
 }
 
 #[tokio::test]
-async fn s10_4_an_address_of_the_servers_own_side_is_not_dialled_unless_a_zone_names_it() -> Result<()> {
+async fn s10_4_an_address_of_the_servers_own_side_is_not_dialled_however_it_is_written() -> Result<()> {
     let site = site().await?;
-    let mut client = site.client().await?;
-    let order = client.new_order(&["inner.closed.test"]).await?.expect_status(201)?.json();
-    let authorization = client.read(order["authorizations"][0].as_str().ok_or("no URL")?).await?.json();
-    let kinds: Vec<&Value> =
-        authorization["challenges"].as_array().ok_or("none")?.iter().map(|each| &each["type"]).collect();
-    // What could only fail is not even offered, or it fails without a connection.
-    if kinds.contains(&&json!("http-01")) {
-        let (url, token) = challenge(&authorization, "http-01")?;
-        site.responder.put(&token, client.key_authorization(&token));
-        let failed = client.post(&url, &json!({})).await?.expect_status(200)?.json();
-        assert_eq!((&failed["status"], &failed["error"]["type"]), (&json!("invalid"), &json!(urn("connection"))));
-        assert_eq!(site.responder.host(&token), None, "nobody came");
+    for (name, address) in [
+        ("v4.closed.test", "127.0.0.1"),
+        ("other.closed.test", "127.9.9.9"),
+        ("mapped.closed.test", "::ffff:127.0.0.1"),
+    ] {
+        site.dns.address_of(name, address.parse()?);
+        let challenge = answered(name, |site, client, token| {
+            site.responder.put(token, client.key_authorization(token));
+        })
+        .await?;
+        assert_eq!(challenge["status"], "invalid", "{name}: {challenge}");
+        assert_eq!(challenge["error"]["type"], urn("connection"), "{name}: {challenge}");
+        let token = challenge["token"].as_str().ok_or("no token")?;
+        assert_eq!(site.responder.host(token), None, "{name}: nobody came");
+        assert!(!site.dns.questions(name).is_empty(), "{name}: it was looked up");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn s10_4_nor_is_one_that_a_redirect_leads_to() -> Result<()> {
+    let site = site().await?;
+    site.dns.address_of("onward.closed.test", "127.0.0.1".parse()?);
+    let challenge = answered("inside.test", |site, client, token| {
+        let elsewhere = format!("{token}-inside");
+        site.responder.redirect(token, format!("http://onward.closed.test/.well-known/acme-challenge/{elsewhere}"));
+        site.responder.put(&elsewhere, client.key_authorization(token));
+    })
+    .await?;
+    assert_eq!(challenge["status"], "invalid", "{challenge}");
+    let token = challenge["token"].as_str().ok_or("no token")?;
+    assert_eq!(site.responder.host(token).as_deref(), Some("inside.test"));
+    assert_eq!(site.responder.host(&format!("{token}-inside")), None, "nobody came");
+    assert!(!challenge.to_string().contains("onward"), "where it led is the remote's word: {challenge}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_proxy_is_used_whatever_the_environment_says() -> Result<()> {
+    let responder = chancery_harness::responder::Responder::start().await?;
+    // One that refuses every connection: who used it would reach nobody.
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
+    let proxies = ["http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let server = chancery_harness::server::Server::start(&chancery_harness::server::Setup {
+        http_port: responder.port(),
+        environment: proxies.iter().map(|name| ((*name).to_owned(), format!("http://{closed}"))).collect(),
+        ..chancery_harness::server::Setup::default()
+    })
+    .await?;
+    let mut client = server.client().await?;
+    let order = client.new_order(&["proxy.test"]).await?.expect_status(201)?.json();
+    let (url, token) = first_challenge(&mut client, &order, "http-01").await?;
+    responder.put(&token, client.key_authorization(&token));
+    assert_eq!(client.post(&url, &json!({})).await?.expect_status(200)?.text("status")?, "valid");
     Ok(())
 }

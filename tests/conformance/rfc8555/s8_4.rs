@@ -20,7 +20,7 @@ async fn a_wildcard_is_validated_at_its_base_where_any_one_record_may_match() ->
     let mut client = site.client().await?;
     site.dns.txt("_acme-challenge.dns.test", "somebody else's");
     site.dns.txt("_acme-challenge.dns.test", "");
-    let issued = flow::issued(&site, &mut client, &["*.dns.test"]).await?;
+    let issued = flow::issued(site, &mut client, &["*.dns.test"]).await?;
     let der = issued.chain()?.remove(0);
     let (_, leaf) = x509_parser::parse_x509_certificate(&der)?;
     let names = leaf.subject_alternative_name()?.ok_or("no names")?.value;

@@ -87,6 +87,7 @@ pub struct Server {
     log: PathBuf,
     child: Option<Child>,
     notified: Option<UnixDatagram>,
+    guard: Option<std::process::ChildStdin>,
 }
 
 /// A free port of 127.0.0.1.
@@ -137,7 +138,7 @@ impl Server {
         let port = free_port().await?;
         let log = setup.log.clone().unwrap_or_else(|| folder.path().join("server.log"));
         let environment = setup.environment.clone();
-        let server = Self { folder, port, log, environment, child: None, notified: None };
+        let server = Self { folder, port, log, environment, child: None, notified: None, guard: None };
         let ca = server.path();
         let mut init = Command::new(binary()?);
         init.args(["init", "--development", "--url", &format!("https://localhost:{port}")])
@@ -283,6 +284,26 @@ impl Server {
         let Ok(status) = timeout(within, child.wait()).await else { return Ok(None) };
         self.child = None;
         Ok(Some(status?))
+    }
+
+    /// Has the running server ended and its folder removed when this process ends, however it does: for a server that
+    /// tests share, and that none of them can drop.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run, or no shell can be started.
+    pub fn end_with_this_process(&mut self) -> Result<()> {
+        let process = self.process().ok_or("the server does not run")?;
+        // The shell waits for the end of its input, which only this process holds open.
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "read -r _; kill -9 \"$0\"; rm -rf \"$1\"", &process.to_string()])
+            .arg(self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        self.guard = shell.stdin.take();
+        Ok(())
     }
 
     fn fault(&self, what: &str) -> String {
