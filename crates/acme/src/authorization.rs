@@ -130,7 +130,7 @@ impl Authorization {
         }
     }
 
-    /// The outcome of a validation. A verdict on an authorization that has been decided, given
+    /// The outcome of a validation; the challenge that was attempted is the one that stays (§7.1.4). A verdict on an authorization that has been decided, given
     /// up or has expired meanwhile changes nothing.
     #[must_use]
     pub fn decide(
@@ -157,6 +157,7 @@ impl Authorization {
                 self.state = AuthorizationState::Invalid;
             }
         }
+        self.challenges.retain(|challenge| challenge.kind == kind);
         self
     }
 
