@@ -59,15 +59,53 @@ id!(
     AccountId
 );
 id!(
-    /// An order (RFC 8555 §7.1.3).
+    /// An order (RFC 8555 §7.1.3). Its last two octets are zero: the room for the places of its authorizations.
     OrderId
 );
 id!(
-    /// An authorization (RFC 8555 §7.1.4).
+    /// An authorization (RFC 8555 §7.1.4). It is its order's id with its place in its last two octets,
+    /// so that whoever has the one finds the other without an index between them.
     AuthorizationId
 );
+impl OrderId {
+    /// A new order's, from 16 random octets, of which 14 are kept.
+    #[must_use]
+    pub const fn new([a, b, c, d, e, f, g, h, i, j, k, l, m, n, _, _]: [u8; 16]) -> Self {
+        Self([a, b, c, d, e, f, g, h, i, j, k, l, m, n, 0, 0])
+    }
+
+    /// The id of its authorization in this place, counted from zero.
+    #[must_use]
+    pub const fn authorization(self, place: u16) -> AuthorizationId {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, _, _] = self.0;
+        let [y, z] = place.wrapping_add(1).to_be_bytes();
+        AuthorizationId([a, b, c, d, e, f, g, h, i, j, k, l, m, n, y, z])
+    }
+}
+
+impl AuthorizationId {
+    /// The order that it belongs to.
+    #[must_use]
+    pub const fn order(self) -> OrderId {
+        OrderId::new(self.0)
+    }
+}
+
 id!(
     /// A certificate. For one of our own authorities these are the 128 bits of its serial
     /// number, which makes the pair of authority and serial unique by construction.
     CertificateId
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authorization_leads_to_its_order_and_no_two_of_an_order_are_the_same() {
+        let order = OrderId::new([0xff; 16]);
+        let ids: std::collections::BTreeSet<_> = (0..100).map(|place| order.authorization(place)).collect();
+        assert_eq!(ids.len(), 100);
+        assert!(ids.iter().all(|id| id.order() == order && id.octets() != order.octets()));
+    }
+}

@@ -172,13 +172,13 @@ impl Office {
                 return Ok(order.value);
             }
         };
-        let settings = self.settings();
         let valid = match order.value.state {
             chancery_acme::order::OrderState::Processing { certificate } => order.value.clone().issued(certificate),
             _ => return Err(Failure::Internal(format!("order {} left processing on its way", order.value.id))),
         };
-        let changes = order_changes(&order, valid.clone())
-            .schedule(JobKind::PruneOrder { order: valid.id }, valid.expires.after(settings.limits.keep_ended_orders));
+        // From now on it goes with its certificate's record and owes nothing of its own.
+        let changes =
+            order_changes(&order, valid.clone()).with(Change::Finish(JobKind::PruneOrder { order: valid.id }));
         match signed.release(self, changes).await {
             Ok(_released) => Ok(valid),
             Err(error) => {

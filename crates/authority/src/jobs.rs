@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chancery_acme::{
     id::{AccountId, CertificateId, OrderId},
-    order::OrderState,
+    order::{Order, OrderState},
 };
 use chancery_pki::Timestamp;
 
@@ -16,7 +16,7 @@ use crate::{
     leaves,
     office::{ATTEMPTS, Office},
     ports::{CertificateQuery, CommitError},
-    records::{CertificateRecord, CertificateState, IdempotencyOutcome, Job, JobKind, Retention},
+    records::{CertificateRecord, CertificateState, IdempotencyOutcome, Job, JobKind, Retention, Versioned},
     register_account::order_changes,
 };
 
@@ -120,57 +120,26 @@ impl Office {
         Err(Failure::Busy)
     }
 
-    /// Drops what an order no longer needs: at first its authorizations once they have expired,
-    /// then, for an order that led to a certificate, the order at the certificate's end.
+    /// Drops an order that ended without a certificate, with its authorizations. One that led to a
+    /// certificate goes with the certificate's record.
     async fn prune_order(&self, id: OrderId) -> Result<(), Failure> {
         let kind = JobKind::PruneOrder { order: id };
         for _ in 0..ATTEMPTS {
             let Some(loaded) = self.store().order(id).await? else {
                 return self.commit(Changes::new().with(Change::Finish(kind))).await.map(drop).map_err(Into::into);
             };
-            let now = self.now();
-            let authorizations = self.authorizations_of(&loaded.value).await?;
-            let mut changes = Changes::new();
-            let keep_until = match &loaded.value.state {
-                OrderState::Valid { certificate } => {
-                    let latest = authorizations.iter().map(|found| found.value.expires).max();
-                    if let Some(latest) = latest.filter(|latest| *latest > now) {
-                        Some((latest, false))
-                    } else {
-                        let end =
-                            self.store().certificate(*certificate).await?.map(|found| found.value.validity.not_after());
-                        Some((end.filter(|end| *end > now).unwrap_or(now), true))
-                    }
-                }
+            let done = Changes::new().with(Change::Finish(kind.clone()));
+            let changes = match &loaded.value.state {
+                OrderState::Valid { certificate } if self.store().certificate(*certificate).await?.is_some() => done,
                 // Its settlement comes first.
-                OrderState::Processing { .. } => Some((now.after(self.settings().limits.settle_after), false)),
-                OrderState::Pending | OrderState::Ready | OrderState::Invalid { .. } => None,
-            };
-            if !matches!(keep_until, Some((_, false))) {
-                for found in &authorizations {
-                    changes = changes
-                        .with(Change::RemoveAuthorization(found.value.id, found.version))
-                        .with(Change::Finish(JobKind::Validate { authorization: found.value.id }));
+                OrderState::Processing { .. } => {
+                    Changes::new().schedule(kind.clone(), self.now().after(self.settings().limits.settle_after))
                 }
-            }
-            changes = match keep_until {
-                Some((until, _)) if until > now => changes.schedule(kind.clone(), until),
-                _ => {
-                    let open = matches!(loaded.value.state, OrderState::Pending | OrderState::Ready);
-                    let changes = changes
-                        .with(Change::RemoveOrder(id, loaded.version))
-                        .with(Change::Release(Claim::OrderCertificate(id)))
-                        .with(Change::Finish(kind.clone()));
-                    if open {
-                        changes.with(Change::Count {
-                            counter: Counter::PendingOrders(loaded.value.account),
-                            by: -1,
-                            limit: None,
-                        })
-                    } else {
-                        changes
-                    }
+                OrderState::Pending | OrderState::Ready => {
+                    let counter = Counter::PendingOrders(loaded.value.account);
+                    self.without_order(done, &loaded).await?.with(Change::Count { counter, by: -1, limit: None })
                 }
+                OrderState::Valid { .. } | OrderState::Invalid { .. } => self.without_order(done, &loaded).await?,
             };
             match self.commit(changes).await {
                 Ok(_) => return Ok(()),
@@ -179,6 +148,18 @@ impl Office {
             }
         }
         Err(Failure::Busy)
+    }
+
+    /// Drops an order and all that hangs on it.
+    async fn without_order(&self, mut changes: Changes, loaded: &Versioned<Order>) -> Result<Changes, Failure> {
+        for found in self.authorizations_of(&loaded.value).await? {
+            changes = changes
+                .with(Change::RemoveAuthorization(found.value.id, found.version))
+                .with(Change::Finish(JobKind::Validate { authorization: found.value.id }));
+        }
+        Ok(changes
+            .with(Change::RemoveOrder(loaded.value.id, loaded.version))
+            .with(Change::Release(Claim::OrderCertificate(loaded.value.id))))
     }
 
     /// Drops an account that never was granted a certificate and has no orders any more.
@@ -208,7 +189,7 @@ impl Office {
         Err(Failure::Busy)
     }
 
-    /// Drops records of certificates whose retention is over; their leaves stay in the ledger.
+    /// Drops records of certificates whose retention is over, and their orders; their leaves stay in the ledger.
     async fn prune_certificates(&self) -> Result<(), Failure> {
         let limits = self.settings().limits.clone();
         let now = self.now();
@@ -226,8 +207,16 @@ impl Office {
                     Retention::Light => true,
                     Retention::Full => record.validity.not_after() < full_until,
                 };
-                if over && let Some(loaded) = self.store().certificate(record.id).await? {
+                if !over {
+                    continue;
+                }
+                if let Some(loaded) = self.store().certificate(record.id).await? {
                     changes = changes.with(Change::RemoveCertificate(record.id, loaded.version));
+                }
+                if let Some(order) = record.order
+                    && let Some(loaded) = self.store().order(order).await?
+                {
+                    changes = self.without_order(changes, &loaded).await?;
                 }
             }
             if !changes.items.is_empty() {

@@ -7,7 +7,7 @@ use chancery_acme::{
     account::Account,
     authorization::{Authorization, AuthorizationState},
     challenge::{Challenge, ChallengeState, Token},
-    id::{AuthorizationId, OrderId},
+    id::OrderId,
     order::{Order, OrderState, ProfileName},
 };
 use chancery_pki::{
@@ -166,13 +166,14 @@ impl Office {
         request: PlaceOrder,
         now: Timestamp,
     ) -> (Order, Vec<Authorization>) {
-        let id = OrderId::from_random(self.entropy().octets16());
+        let id = OrderId::new(self.entropy().octets16());
         let expires = now.after(directory.order_lifetime).whole_seconds();
         let authorizations: Vec<Authorization> = request
             .names
             .iter()
-            .map(|name| Authorization {
-                id: AuthorizationId::from_random(self.entropy().octets16()),
+            .zip(0..)
+            .map(|(name, place)| Authorization {
+                id: id.authorization(place),
                 account: account.id,
                 order: id,
                 name: name.clone(),

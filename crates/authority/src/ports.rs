@@ -108,7 +108,7 @@ pub enum CertificateQuery {
     Key(SpkiDigest),
     /// Those whose last second lies in the range, the earliest first.
     Expiring(Range<Timestamp>),
-    /// Those that an account asked for.
+    /// Those that an account asked for, in an order of the store's own.
     Account(AccountId),
 }
 

@@ -334,8 +334,9 @@ async fn open_orders_are_limited_and_the_place_is_free_again_when_one_ends() {
 }
 
 #[tokio::test]
-async fn orders_that_end_are_pruned_and_time_passes_twice() {
-    let ca = TestOffice::default();
+async fn an_order_that_ends_is_pruned_and_one_that_led_to_a_certificate_goes_with_the_certificate_s_record() {
+    let ca = TestOffice::new(POLICY, Limits { keep_expired_certificates: DAY * 30, ..Limits::default() });
+    ca.office.owe_standing_jobs().await.unwrap();
     let account = ca.account().await;
     let abandoned = ca.order(&account, &["a.test"]).await;
     let ready = ca.ready_order(&account, &["b.test"]).await;
@@ -346,10 +347,17 @@ async fn orders_that_end_are_pruned_and_time_passes_twice() {
     assert_eq!(ca.store.counter(&Counter::PendingOrders(account.id)), 0);
     let kept = order_now(&ca, &ready).await;
     assert!(matches!(kept.state, OrderState::Valid { .. }));
-    assert_eq!(ca.office.authorization(account.id, kept.authorizations[0]).await.unwrap(), None);
+    assert!(ca.store.jobs().iter().all(|job| !matches!(job.kind, JobKind::PruneOrder { .. })), "it owes nothing");
+    // After the certificate's end, but before its record goes.
     ca.clock.advance(DAY * 91);
     ca.run_due_jobs().await;
+    assert!(ca.office.order(account.id, ready.id).await.unwrap().is_some());
+    ca.clock.advance(DAY * 30);
+    ca.run_due_jobs().await;
     assert_eq!(ca.office.order(account.id, ready.id).await.unwrap(), None);
+    assert_eq!(ca.office.authorization(account.id, kept.authorizations[0]).await.unwrap(), None);
+    let OrderState::Valid { certificate } = kept.state else { panic!("{kept:?}") };
+    assert_eq!(ca.office.certificate(account.id, certificate).await.unwrap(), None);
 }
 
 #[tokio::test]

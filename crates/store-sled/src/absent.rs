@@ -36,6 +36,7 @@ pub(crate) const fn covers(key_class: u8) -> bool {
     matches!(
         key_class,
         class::ACCOUNT
+            | class::ACCOUNT_CERTIFICATE
             | class::ACCOUNT_KEY
             | class::AUTHORIZATION
             | class::CERTIFICATE
@@ -43,20 +44,23 @@ pub(crate) const fn covers(key_class: u8) -> bool {
             | class::COUNTER
             | class::IDEMPOTENCY
             | class::JOB
+            | class::JOB_DUE
             | class::ORDER
             | class::SERIAL
     )
 }
 
 /// The classes that it covers, in order.
-pub(crate) const COVERED: [u8; 10] = [
+pub(crate) const COVERED: [u8; 12] = [
     class::COUNTER,
     class::ACCOUNT,
     class::CERTIFICATE,
+    class::JOB_DUE,
     class::IDEMPOTENCY,
     class::JOB,
     class::CLAIM,
     class::ORDER,
+    class::ACCOUNT_CERTIFICATE,
     class::SERIAL,
     class::AUTHORIZATION,
     class::ACCOUNT_KEY,

@@ -3,7 +3,7 @@
 
 use std::{convert::Infallible, path::Path, sync::Arc, time::Duration};
 
-use chancery_acme::{account::Account, authorization::Authorization, id::CertificateId, order::Order};
+use chancery_acme::{account::Account, authorization::Authorization, id::CertificateId};
 use chancery_authority::records::{CertificateRecord, IdempotencyRecord};
 use chancery_ledger::{
     Checkpoint, SignedCheckpoint, Walker,
@@ -13,6 +13,7 @@ use chancery_ledger::{
 use chancery_pki::Timestamp;
 
 use crate::{
+    apply::Slot,
     disk::{Disk, RealDisk},
     folder::{self, Folder},
     index::Index,
@@ -20,7 +21,7 @@ use crate::{
     key::{self, class},
     opening::OpenError,
     rebuild::{self, Rebuilt},
-    record::{self, RecordError},
+    record::{self, OrderRow, RecordError},
     store::SledStore,
     view::View,
     walk,
@@ -207,7 +208,8 @@ fn read_all(index: &Index) -> (u64, Result<(), Damage>) {
 fn decodes(key: &[u8], value: &[u8]) -> Result<(), RecordError> {
     match key.first().copied() {
         Some(class::ACCOUNT) => record::decode::<Account>(key, value).map(drop),
-        Some(class::ORDER) => record::decode::<Order>(key, value).map(drop),
+        Some(class::ORDER) => record::decode::<OrderRow>(key, value).map(drop),
+        Some(class::ACCOUNT_ORDER) => Slot::decode(value).map(drop),
         Some(class::AUTHORIZATION) => record::decode::<Authorization>(key, value).map(drop),
         Some(class::CERTIFICATE) => record::decode::<CertificateRecord>(key, value).map(drop),
         Some(class::IDEMPOTENCY) => record::decode::<IdempotencyRecord>(key, value).map(drop),

@@ -176,6 +176,9 @@ impl Index {
         for (key, value) in results {
             if value.is_some() {
                 self.absent.add(key);
+            } else if self.absent.is_surely(key) {
+                // What came and went between two sweeps never was in here.
+                continue;
             }
             self.with(|db| match value {
                 Some(value) => db.insert(key, &**value).map(drop),

@@ -35,7 +35,7 @@ pub(crate) mod class {
 }
 
 /// Octets of a key digest that its index keeps; the records themselves hold all of it.
-const DIGEST: usize = 16;
+const DIGEST: usize = 8;
 
 pub(crate) type Key = Box<[u8]>;
 
@@ -94,10 +94,13 @@ pub(crate) fn certificate_keys(digest: &SpkiDigest) -> Key {
     key(class::CERTIFICATE_KEY, &[digest.0.get(..DIGEST).unwrap_or_default()])
 }
 
-/// When a certificate ends, in milliseconds, so that keys are in the order of time.
+/// When a certificate ends, in whole seconds as its validity has them, so that keys are in the order of time.
 pub(crate) fn certificate_end(end: Timestamp, id: Option<CertificateId>) -> Key {
     let id = id.map(|id| id.octets());
-    key(class::CERTIFICATE_END, &[&time(end), id.as_ref().map_or(&[], |id| id.as_slice())])
+    // Up, so that a time within a second comes before the certificates that end with the next.
+    let seconds = u64::try_from(end.unix_millis()).unwrap_or(0).div_ceil(1000).to_be_bytes();
+    // The year 9999 takes 38 bits.
+    key(class::CERTIFICATE_END, &[seconds.get(3..).unwrap_or_default(), id.as_ref().map_or(&[], |id| id.as_slice())])
 }
 
 fn time(at: Timestamp) -> [u8; 8] {
@@ -147,7 +150,12 @@ pub(crate) fn serial(authority: &AuthorityId, serial: SerialNumber) -> Key {
     key(class::SERIAL, &[&serial.to_u128().to_be_bytes(), authority.as_str().as_bytes()])
 }
 
-/// All index keys of a certificate's record.
+/// Among the certificates of an account, one whose order does not tell of it.
+pub(crate) fn account_certificate(account: AccountId, certificate: CertificateId) -> Key {
+    key(class::ACCOUNT_CERTIFICATE, &[&account.octets(), &certificate.octets()])
+}
+
+/// The index keys of a certificate's record that it alone decides.
 pub(crate) fn certificate_index(record: &CertificateRecord) -> Vec<Key> {
     let id = record.id.octets();
     let mut keys = Vec::with_capacity(4);
@@ -162,9 +170,6 @@ pub(crate) fn certificate_index(record: &CertificateRecord) -> Vec<Key> {
     }
     keys.push(key(class::CERTIFICATE_KEY, &[record.key.0.get(..DIGEST).unwrap_or_default(), &id]));
     keys.push(certificate_end(record.validity.not_after(), Some(record.id)));
-    if let Some(account) = record.account {
-        keys.push(key(class::ACCOUNT_CERTIFICATE, &[&account.octets(), &id]));
-    }
     // For our own authorities the identity is the serial number, and unique with it.
     if record.serial.to_u128().to_be_bytes() != id {
         keys.push(serial(&record.authority, record.serial));

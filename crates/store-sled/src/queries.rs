@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use chancery_acme::id::CertificateId;
+use chancery_acme::id::{AccountId, CertificateId, OrderId};
 use chancery_authority::{
     ports::StoreError,
     records::{CertificateRecord, Versioned},
@@ -15,7 +15,7 @@ use chancery_pki::{DnsName, Timestamp};
 
 use crate::{
     key::{self, Key},
-    record::{self, Record},
+    record::{self, OrderRow, Record},
     shared::Shared,
     store::SledStore,
 };
@@ -100,6 +100,67 @@ impl SledStore {
             }
         }
         Ok(found)
+    }
+
+    /// Those of an account: first those that its orders tell of, in the order of the orders' ids,
+    /// then the others.
+    pub(crate) fn certificates_of(
+        &self,
+        account: AccountId,
+        after: Option<CertificateId>,
+        limit: usize,
+    ) -> Result<Vec<CertificateRecord>, StoreError> {
+        let view = &self.running()?.view;
+        let (told, entries) = (key::orders_of(account), key::certificates_of(account));
+        let mut among_told = true;
+        let mut last: Option<Key> = None;
+        if let Some(id) = after {
+            let record: Option<Versioned<CertificateRecord>> = self.record(&key::certificate(id))?;
+            last = Some(key::account_certificate(account, id));
+            among_told = view.get(&key::account_certificate(account, id)).map_err(|error| damaged(&error))?.is_none();
+            if among_told {
+                // One that is gone is followed by nothing that could be told.
+                let Some(order) = record.and_then(|record| record.value.order) else { return Ok(Vec::new()) };
+                last = Some(key::account_order(account, order));
+            }
+        }
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let prefix = if among_told { &told } else { &entries };
+            let page = view.scan(prefix, last.as_deref(), limit.max(16)).map_err(|error| damaged(&error))?;
+            let Some((end, _)) = page.last() else {
+                if !among_told {
+                    break;
+                }
+                (among_told, last) = (false, None);
+                continue;
+            };
+            last = Some(end.clone());
+            for (key, _) in &page {
+                let Some(id) = key::trailing_id(key) else { continue };
+                let record =
+                    if among_told { self.told_by(OrderId::from_random(id))? } else { self.certificate_of(id)? };
+                if let Some(record) = record
+                    && found.len() < limit
+                {
+                    found.push(record);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn certificate_of(&self, id: [u8; 16]) -> Result<Option<CertificateRecord>, StoreError> {
+        let found: Option<Versioned<CertificateRecord>> =
+            self.record(&key::certificate(CertificateId::from_random(id)))?;
+        Ok(found.map(|found| found.value))
+    }
+
+    /// The certificate that an order tells of.
+    fn told_by(&self, order: OrderId) -> Result<Option<CertificateRecord>, StoreError> {
+        let Some(Versioned { value: row, .. }) = self.record::<OrderRow>(&key::order(order))? else { return Ok(None) };
+        let Some(id) = row.certificate() else { return Ok(None) };
+        Ok(self.certificate_of(id.octets())?.filter(|record| row.tells_of(record)))
     }
 
     pub(crate) fn certificates_expiring(

@@ -34,7 +34,7 @@ use crate::{
     journal::{Damage, Origin, Results},
     key::{self, class},
     opening::OpenError,
-    record::{self, Record},
+    record::{self, OrderRow, Record},
     walk,
 };
 
@@ -231,10 +231,14 @@ impl<'a> Rebuilder<'a> {
             Change::Finish(JobKind::Settle { certificate: id }),
         ];
         if let Some(order) = held.value.order
-            && let Some(held) = self.load::<Order>(&key::order(order))?
+            && let Some(Versioned { value: OrderRow { order: held, .. }, version }) = self.load(&key::order(order))?
         {
-            let account = held.value.account;
-            items.push(Change::Order(self.put(&key::order(order), Order { state: order_state, ..held.value })?));
+            let account = held.account;
+            if let OrderState::Valid { .. } = order_state {
+                // It goes with its certificate.
+                items.push(Change::Finish(JobKind::PruneOrder { order }));
+            }
+            items.push(Change::Order(Put { replaces: Some(version), value: Order { state: order_state, ..held } }));
             items.push(Change::Count { counter: Counter::PendingOrders(account), by: -1, limit: None });
         }
         if let Some(of) = self.keys.remove(&id.octets())
@@ -297,10 +301,9 @@ impl Visit for Rebuilder<'_> {
             recorded: intent.at,
         };
         let end = record.validity.not_after();
-        let mut items = vec![
-            Change::Certificate(self.put(&key::certificate(id), record)?),
-            Change::Schedule(Job { kind: JobKind::Settle { certificate: id }, due: intent.at, attempt: 0 }),
-        ];
+        let record = Change::Certificate(self.put(&key::certificate(id), record)?);
+        let mut items =
+            vec![Change::Schedule(Job { kind: JobKind::Settle { certificate: id }, due: intent.at, attempt: 0 })];
         self.rebuilt.certificates += 1;
         let mut directory = None;
         if let Some(account) = account {
@@ -348,10 +351,13 @@ impl Visit for Rebuilder<'_> {
                 created: intent.at,
                 expires: intent.at,
             };
-            items.push(Change::Order(self.put(&key::order(order), rebuilt)?));
+            let replaces = self.load::<OrderRow>(&key::order(order))?.map(|held| held.version);
+            items.push(Change::Order(Put { replaces, value: rebuilt }));
             items.push(Change::Count { counter: Counter::PendingOrders(account), by: 1, limit: None });
             items.push(Change::Schedule(Job { kind: JobKind::PruneOrder { order }, due: end, attempt: 0 }));
         }
+        // After its order, which tells of it.
+        items.push(record);
         if let Some(order) = order {
             items.push(Change::Release(Claim::OrderCertificate(order)));
             items.push(Change::Claim(Claim::OrderCertificate(order)));

@@ -36,7 +36,7 @@ use crate::{
     opening::{OpenError, Opened, at, open_files, replay},
     options::Options,
     queries::{damaged, decoded},
-    record,
+    record::{self, OrderRow},
     shared::{Shared, Watched},
     sweep::{self, Signal},
     view::View,
@@ -240,7 +240,8 @@ impl Store for SledStore {
     }
 
     async fn order(&self, id: OrderId) -> Result<Option<Versioned<Order>>, StoreError> {
-        self.record(&key::order(id))
+        let found: Option<Versioned<OrderRow>> = self.record(&key::order(id))?;
+        Ok(found.map(|Versioned { value, version }| Versioned { value: value.order, version }))
     }
 
     async fn orders_of(
@@ -254,7 +255,12 @@ impl Store for SledStore {
     }
 
     async fn authorization(&self, id: AuthorizationId) -> Result<Option<Versioned<Authorization>>, StoreError> {
-        self.record(&key::authorization(id))
+        let found = self.record(&key::authorization(id))?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        let row: Option<Versioned<OrderRow>> = self.record(&key::order(id.order()))?;
+        Ok(row.and_then(|row| row.value.settled.into_iter().find(|settled| settled.value.id == id)))
     }
 
     async fn certificate(&self, id: CertificateId) -> Result<Option<Versioned<CertificateRecord>>, StoreError> {
@@ -289,9 +295,7 @@ impl Store for SledStore {
                 self.certificates_by(&key::certificate_keys(digest), after, limit, |record| record.key == *digest)
             }
             CertificateQuery::Expiring(range) => self.certificates_expiring(range, after, limit),
-            CertificateQuery::Account(account) => {
-                self.certificates_by(&key::certificates_of(*account), after, limit, |_| true)
-            }
+            CertificateQuery::Account(account) => self.certificates_of(*account, after, limit),
         }
     }
 

@@ -9,7 +9,7 @@ use chancery_acme::{
     account::{Account, AccountStatus},
     authorization::{Authorization, AuthorizationState},
     challenge::{Challenge, ChallengeKind, ChallengeState, Token},
-    id::{AccountId, AuthorizationId, CertificateId, OrderId},
+    id::{AccountId, CertificateId, OrderId},
     order::{Order, OrderState},
 };
 use chancery_authority::records::{CertificateRecord, CertificateState, LeafRef, Retention};
@@ -77,12 +77,18 @@ pub fn account(number: u64) -> Account {
     }
 }
 
+/// The id of the order with this number.
+#[must_use]
+pub fn order_id(number: u64) -> OrderId {
+    OrderId::new(octets(number << 16))
+}
+
 /// A pending order of an account, for one name, with its authorization.
 #[must_use]
 pub fn order(number: u64, account: AccountId, name: &str) -> (Order, Authorization) {
-    let id = OrderId::from_random(octets(number));
+    let id = order_id(number);
     let authorization = Authorization {
-        id: AuthorizationId::from_random(octets(number)),
+        id: id.authorization(0),
         account,
         order: id,
         name: name.parse().expect("a name"),

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use chancery_acme::{
     account::{Account, AccountStatus},
-    authorization::AuthorizationState,
+    authorization::{Authorization, AuthorizationState},
     id::{AccountId, CertificateId, OrderId},
     order::{Order, OrderState},
     problem::{Problem, ProblemType, Subproblem},
@@ -18,8 +18,8 @@ use chancery_authority::{
     changes::{Change, Changes, Claim, Committed, Counter, Put},
     ports::{CertificateQuery, CommitError, NotApplied, Store},
     records::{
-        CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, Job, JobKind, LeafRef, Retention,
-        Revocation, RevocationReason, Version,
+        CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, Job, JobKind,
+        LeafRef, Retention, Revocation, RevocationReason, Version, Versioned,
     },
 };
 use chancery_pki::{SpkiDigest, Timestamp};
@@ -60,6 +60,8 @@ macro_rules! store_suite {
             a_new_record_where_there_is_one_already_is_a_conflict
             the_orders_of_an_account_come_in_pages_and_go_with_the_order
             a_removal_needs_the_version_that_is_stored
+            the_authorizations_of_a_valid_order_are_read_changed_and_removed_like_any
+            an_account_s_certificates_are_listed_once_whatever_becomes_of_their_orders
             a_claim_is_taken_once_and_can_be_given_back
             the_claim_and_the_pruning_of_an_order_outlive_it_until_they_are_ended
             a_counter_stops_at_its_limit_and_never_goes_below_zero
@@ -303,6 +305,122 @@ pub async fn a_removal_needs_the_version_that_is_stored(fixture: Any<'_>) {
     commit(fixture, Changes::new().with(Change::Order(Put::new(order)))).await;
 }
 
+pub async fn the_authorizations_of_a_valid_order_are_read_changed_and_removed_like_any(fixture: Any<'_>) {
+    let store = fixture.store();
+    let account = AccountId::from_random(sample::octets(1));
+    let (mut order, first) = sample::order(1, account, "a.example");
+    let id = order.id.authorization(1);
+    let second = Authorization { id, name: "b.example".parse().expect("a name"), ..first.clone() };
+    order.names = sample::names(["a.example", "b.example"]);
+    order.authorizations.push(second.id);
+    let valid = |of: &Authorization| Authorization { state: AuthorizationState::Valid, ..of.clone() };
+    let (first, second) = (valid(&first), valid(&second));
+    let changes = Changes::new()
+        .with(Change::Order(Put::new(order.clone())))
+        .with(Change::Authorization(Put::new(first.clone())))
+        .with(Change::Authorization(Put::new(second.clone())));
+    let Committed { version: before, .. } = commit(fixture, changes).await;
+    let loaded = store.order(order.id).await.expect("readable").expect("stored");
+    let certificate = CertificateId::from_random(sample::octets(9));
+    let done = Order { state: OrderState::Valid { certificate }, ..order.clone() };
+    let Committed { version: settled, .. } =
+        commit(fixture, Changes::new().with(Change::Order(Put::over(&loaded, done.clone())))).await;
+    let read = async |id| store.authorization(id).await.expect("readable");
+    let held = |value: &Authorization, version| Some(Versioned { value: value.clone(), version });
+    assert_eq!(read(first.id).await, held(&first, before), "as it was, under its own version");
+    assert_eq!(read(second.id).await, held(&second, before));
+    // A new one in its place is a conflict, and so is a change of another version.
+    let put = |replaces, value: &Authorization| {
+        Changes::new().with(Change::Authorization(Put { replaces, value: value.clone() }))
+    };
+    let given_up = Authorization { state: AuthorizationState::Deactivated, ..first.clone() };
+    assert!(is_conflict(&store.commit(put(None, &given_up)).await));
+    assert!(is_conflict(&store.commit(put(Some(settled), &given_up)).await));
+    let Committed { version: after, .. } = commit(fixture, put(Some(before), &given_up)).await;
+    assert_eq!(read(first.id).await, held(&given_up, after));
+    let kept = store.order(order.id).await.expect("readable").expect("stored");
+    assert_eq!((kept.value, kept.version), (done.clone(), settled), "the order is untouched");
+    // A change of the order leaves them alone.
+    let Committed { version, .. } =
+        commit(fixture, Changes::new().with(Change::Order(Put { replaces: Some(settled), value: done }))).await;
+    assert_eq!(read(second.id).await, held(&second, before));
+    let remove = |id, version| Changes::new().with(Change::RemoveAuthorization(id, version));
+    assert!(is_conflict(&store.commit(remove(first.id, before)).await));
+    commit(fixture, remove(first.id, after)).await;
+    assert_eq!(read(first.id).await, None);
+    assert!(is_conflict(&store.commit(remove(first.id, after)).await), "it is gone already");
+    // One that nobody removed outlives the order.
+    commit(fixture, Changes::new().with(Change::RemoveOrder(order.id, version))).await;
+    assert_eq!(read(second.id).await, held(&second, before));
+    commit(fixture, remove(second.id, before)).await;
+    assert_eq!(read(second.id).await, None);
+}
+
+pub async fn an_account_s_certificates_are_listed_once_whatever_becomes_of_their_orders(fixture: Any<'_>) {
+    let store = fixture.store();
+    let account = AccountId::from_random(sample::octets(1));
+    let record = |number, order: Option<OrderId>| CertificateRecord {
+        account: Some(account),
+        order,
+        ..sample::certificate(number, &["a.example"])
+    };
+    let mut orders = Vec::new();
+    for number in 1..=6 {
+        let (order, _) = sample::order(number, account, "a.example");
+        let certificate = CertificateId::from_random(sample::octets(number));
+        let processing = Order { state: OrderState::Processing { certificate }, ..order.clone() };
+        // Some records come before what their orders say, some with it, and one has no order at all.
+        let changes = Changes::new().with(Change::Order(Put::new(order.clone())));
+        let Committed { version, .. } = commit(fixture, changes).await;
+        let over = |version| Change::Order(Put { replaces: Some(version), value: processing.clone() });
+        let put = Change::Certificate(Put::new(record(number, (number != 6).then_some(order.id))));
+        let Committed { version, .. } = if number % 2 == 0 {
+            commit(fixture, Changes::new().with(put).leaf(sample::leaf(number))).await;
+            commit(fixture, Changes::new().with(over(version))).await
+        } else {
+            commit(fixture, Changes::new().with(over(version)).with(put).leaf(sample::leaf(number))).await
+        };
+        orders.push(Versioned { value: processing, version });
+    }
+    let listed = async |limit| {
+        let query = CertificateQuery::Account(account);
+        let mut all: Vec<CertificateId> = Vec::new();
+        loop {
+            let page = store.certificates(&query, all.last().copied(), limit).await.expect("readable");
+            if page.is_empty() {
+                all.sort();
+                return all;
+            }
+            all.extend(page.iter().map(|record| record.id));
+        }
+    };
+    let ids = |numbers: &[u64]| {
+        let ids: BTreeSet<_> =
+            numbers.iter().map(|number| CertificateId::from_random(sample::octets(*number))).collect();
+        ids.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(listed(100).await, ids(&[1, 2, 3, 4, 5, 6]));
+    assert_eq!(listed(2).await, ids(&[1, 2, 3, 4, 5, 6]));
+    // One order ends without its certificate, one is dropped, one certificate is dropped.
+    let [first, second, third, ..] = orders.as_slice() else { unreachable!("six orders") };
+    let error = Problem::new(ProblemType::ServerInternal, "settled");
+    let invalid = Order { state: OrderState::Invalid { error }, ..first.value.clone() };
+    commit(fixture, Changes::new().with(Change::Order(Put::over(first, invalid)))).await;
+    commit(fixture, Changes::new().with(Change::RemoveOrder(second.value.id, second.version))).await;
+    let gone = CertificateId::from_random(sample::octets(3));
+    let version = store.certificate(gone).await.expect("readable").expect("stored").version;
+    commit(fixture, Changes::new().with(Change::RemoveCertificate(gone, version))).await;
+    assert_eq!(listed(100).await, ids(&[1, 2, 4, 5, 6]));
+    assert_eq!(listed(1).await, ids(&[1, 2, 4, 5, 6]));
+    commit(fixture, Changes::new().with(Change::RemoveOrder(third.value.id, third.version))).await;
+    for number in [1, 2] {
+        let id = CertificateId::from_random(sample::octets(number));
+        let version = store.certificate(id).await.expect("readable").expect("stored").version;
+        commit(fixture, Changes::new().with(Change::RemoveCertificate(id, version))).await;
+    }
+    assert_eq!(listed(100).await, ids(&[4, 5, 6]));
+}
+
 pub async fn a_claim_is_taken_once_and_can_be_given_back(fixture: Any<'_>) {
     let store = fixture.store();
     let eab = |digest| Claim::EabUse { key_id: "platform".to_owned(), account_key: SpkiDigest([digest; 32]) };
@@ -450,8 +568,7 @@ pub async fn a_record_names_the_leaf_of_its_own_commit(fixture: Any<'_>) {
     let loaded = store.certificate(record.id).await.expect("readable").expect("stored");
     assert_eq!(loaded.value.state, CertificateState::Intended { intent: LeafRef::At(2) });
     let issued = CertificateState::Issued { intent: LeafRef::At(2), signature: LeafRef::InThisCommit(0) };
-    let put =
-        Put::over(&loaded, chancery_authority::records::CertificateRecord { state: issued, ..loaded.value.clone() });
+    let put = Put::over(&loaded, CertificateRecord { state: issued, ..loaded.value.clone() });
     commit(fixture, Changes::new().with(Change::Certificate(put)).leaf(sample::leaf(3))).await;
     let found = store.certificate(record.id).await.expect("readable").expect("stored").value;
     assert_eq!(found.state, CertificateState::Issued { intent: LeafRef::At(2), signature: LeafRef::At(3) });
@@ -503,7 +620,7 @@ pub async fn the_tree_grows_with_each_leaf(fixture: Any<'_>) {
 }
 
 /// Ten certificates of which each query finds some.
-async fn ten_certificates(fixture: &dyn Fixture) -> Vec<chancery_authority::records::CertificateRecord> {
+async fn ten_certificates(fixture: &dyn Fixture) -> Vec<CertificateRecord> {
     let mut all = Vec::new();
     for number in 1..=10 {
         let own = format!("host{number}.a.example.com");
@@ -578,10 +695,13 @@ pub async fn certificates_are_found_by_every_index(fixture: Any<'_>) {
         let wanted: BTreeSet<_> =
             numbers.iter().map(|number| CertificateId::from_random(sample::octets(*number))).collect();
         assert_eq!((ids, found.len()), (wanted, numbers.len()), "{query:?}");
-        if matches!(query, CertificateQuery::Expiring(_)) {
-            assert!(found.is_sorted_by_key(|record| record.validity.not_after()), "the earliest first");
-        } else {
-            assert!(found.is_sorted_by_key(|record| record.id), "{query:?} is in the order of ids");
+        match query {
+            CertificateQuery::Expiring(_) => {
+                assert!(found.is_sorted_by_key(|record| record.validity.not_after()), "the earliest first");
+            }
+            // In an order of the store's own.
+            CertificateQuery::Account(_) => {}
+            _ => assert!(found.is_sorted_by_key(|record| record.id), "{query:?} is in the order of ids"),
         }
     }
 }
@@ -593,7 +713,7 @@ pub async fn certificates_come_in_pages_by_every_index(fixture: Any<'_>) {
         let whole = store.certificates(&query, None, 100).await.expect("readable");
         let mut pages = Vec::new();
         loop {
-            let after = pages.last().map(|record: &chancery_authority::records::CertificateRecord| record.id);
+            let after = pages.last().map(|record: &CertificateRecord| record.id);
             let page = store.certificates(&query, after, 3).await.expect("readable");
             assert!(page.len() <= 3);
             if page.is_empty() {
@@ -722,7 +842,7 @@ pub async fn what_was_committed_is_there_after_a_restart(fixture: Any<'_>) {
     }
 }
 
-async fn commit_with_fate(fixture: Any<'_>, fate: Fate) -> (Account, chancery_authority::records::CertificateRecord) {
+async fn commit_with_fate(fixture: Any<'_>, fate: Fate) -> (Account, CertificateRecord) {
     put_account(fixture, 5).await;
     commit(fixture, Changes::new().leaf(sample::leaf(0))).await;
     let (account, record) = (sample::account(1), sample::certificate(1, &["a.example"]));

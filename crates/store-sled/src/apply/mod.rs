@@ -4,6 +4,8 @@
 mod orders;
 mod slot;
 
+pub(crate) use self::slot::Slot;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use chancery_acme::account::Account;
@@ -114,15 +116,8 @@ impl<'a> Staging<'a> {
     fn stage(&mut self, item: Change) -> Result<(), CommitError> {
         match item {
             Change::Account(put) => self.put_account(&put),
-            Change::Order(put) => {
-                let order = &put.value;
-                let index = key::account_order(order.account, order.id);
-                if self.put(key::order(order.id), &put, "order")?.is_none() {
-                    self.set(index, &[])?;
-                }
-                Ok(())
-            }
-            Change::Authorization(put) => self.put(key::authorization(put.value.id), &put, "authorization").map(drop),
+            Change::Order(put) => self.put_order(put),
+            Change::Authorization(put) => self.put_authorization(put),
             Change::Certificate(put) => self.put_certificate(put),
             Change::Idempotency(put) => {
                 self.put(key::idempotency(&put.value.key), &put, "idempotency outcome").map(drop)
@@ -137,17 +132,13 @@ impl<'a> Staging<'a> {
                 Ok(())
             }
             Change::RemoveOrder(id, version) => self.remove_order(id, version),
-            Change::RemoveAuthorization(id, version) => {
-                let key = key::authorization(id);
-                self.expect(&key, Some(version), "authorization")?;
-                self.unset(key);
-                Ok(())
-            }
+            Change::RemoveAuthorization(id, version) => self.remove_authorization(id, version),
             Change::RemoveCertificate(id, version) => {
                 let key = key::certificate(id);
                 if let Some(old) = self.expect(&key, Some(version), "certificate record")? {
                     let record: CertificateRecord =
                         record::decode(&key, &old).map_err(unreadable("certificate record"))?.value;
+                    self.unlist(&record)?;
                     for index in key::certificate_index(&record) {
                         self.unset(index);
                     }
@@ -219,6 +210,7 @@ impl<'a> Staging<'a> {
                         self.set(key, &[])?;
                     }
                 }
+                self.list(record)?;
             }
             Some(old) => {
                 let old: CertificateRecord =
@@ -231,6 +223,10 @@ impl<'a> Staging<'a> {
                     for key in index {
                         self.set(key, &[])?;
                     }
+                }
+                if (old.account, old.order) != (record.account, record.order) {
+                    self.unlist(&old)?;
+                    self.list(record)?;
                 }
             }
         }

@@ -1,10 +1,15 @@
-//! What changes of orders do, and of what stands in an order's own index entry: its claim and its pruning.
+//! What changes of orders do, and of what stands with an order: in its row the authorizations that
+//! settled with it, in its index entry its claim and its pruning; and which certificates it lists as its account's.
 
-use chancery_acme::{id::OrderId, order::Order};
+use chancery_acme::{
+    authorization::{Authorization, AuthorizationState},
+    id::{AuthorizationId, CertificateId, OrderId},
+    order::{Order, OrderState},
+};
 use chancery_authority::{
-    changes::Claim,
+    changes::{Claim, Put},
     ports::CommitError,
-    records::{Job, JobKind, Version},
+    records::{CertificateRecord, Job, JobKind, Version, Versioned},
 };
 
 use super::{
@@ -14,17 +19,107 @@ use super::{
 };
 use crate::{
     key::{self, Key},
-    record,
+    record::{self, OrderRow},
 };
 
 impl Staging<'_> {
-    /// What an order's own index entry holds beside the order: one key less each for its claim and
-    /// for its pruning, and every order has both.
-    fn slot(&self, order: OrderId) -> Result<Option<(Key, Slot)>, CommitError> {
+    /// An order's row with the order's version.
+    fn row(&self, order: OrderId) -> Result<Option<Versioned<OrderRow>>, CommitError> {
         let key = key::order(order);
-        let Some(stored) = self.get(&key)? else { return Ok(None) };
-        let held: Order = record::decode(&key, &stored).map_err(unreadable("order"))?.value;
-        let key = key::account_order(held.account, order);
+        let stored = self.get(&key)?;
+        stored.map(|stored| record::decode(&key, &stored).map_err(unreadable("order"))).transpose()
+    }
+
+    fn set_row(&mut self, version: Version, row: &OrderRow) -> Result<(), CommitError> {
+        self.set(key::order(row.order.id), &record::encode(version, row))
+    }
+
+    pub(super) fn put_order(&mut self, put: Put<Order>) -> Result<(), CommitError> {
+        let Put { replaces, value: order } = put;
+        let key = key::order(order.id);
+        let index = key::account_order(order.account, order.id);
+        let (told, settled) = match self.expect(&key, replaces, "order")? {
+            None => {
+                self.set(index, &[])?;
+                (None, Vec::new())
+            }
+            Some(old) => {
+                let old: OrderRow = record::decode(&key, &old).map_err(unreadable("order"))?.value;
+                (old.certificate(), old.settled)
+            }
+        };
+        let mut row = OrderRow { order, settled };
+        if let OrderState::Valid { .. } = row.order.state {
+            self.settle_authorizations(&mut row)?;
+        }
+        self.set_row(self.version, &row)?;
+        if told == row.certificate() {
+            return Ok(());
+        }
+        self.list_anew(told)?;
+        self.list_anew(row.certificate())
+    }
+
+    /// Takes an order's authorizations into its row, as it becomes valid.
+    fn settle_authorizations(&mut self, row: &mut OrderRow) -> Result<(), CommitError> {
+        for (id, name) in row.order.authorizations.iter().zip(row.order.names.iter()) {
+            let key = key::authorization(*id);
+            let Some(stored) = self.get(&key)? else { continue };
+            let found: Versioned<Authorization> = record::decode(&key, &stored).map_err(unreadable("authorization"))?;
+            let Authorization { id, account, order, name: of, state, expires: _, challenges: _ } = &found.value;
+            let follows =
+                id.order() == row.order.id && (account, order, of) == (&row.order.account, &row.order.id, name);
+            // Any other state has no end to what it may say.
+            if follows && *state == AuthorizationState::Valid {
+                row.settled.push(found);
+                self.unset(key);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_authorization(&mut self, put: Put<Authorization>) -> Result<(), CommitError> {
+        let key = key::authorization(put.value.id);
+        if self.get(&key)?.is_none()
+            && let Some((order_version, mut row, at)) = self.settled(put.value.id)?
+            && let Some(held) = row.settled.get_mut(at)
+        {
+            if put.replaces != Some(held.version) {
+                return Err(CommitError::Conflict);
+            }
+            *held = Versioned { value: put.value, version: self.version };
+            return self.set_row(order_version, &row);
+        }
+        self.put(key, &put, "authorization").map(drop)
+    }
+
+    pub(super) fn remove_authorization(&mut self, id: AuthorizationId, version: Version) -> Result<(), CommitError> {
+        let key = key::authorization(id);
+        if self.get(&key)?.is_none()
+            && let Some((order_version, mut row, at)) = self.settled(id)?
+        {
+            if row.settled.remove(at).version != version {
+                return Err(CommitError::Conflict);
+            }
+            return self.set_row(order_version, &row);
+        }
+        self.expect(&key, Some(version), "authorization")?;
+        self.unset(key);
+        Ok(())
+    }
+
+    /// The row in which an authorization settled, and its place there.
+    fn settled(&self, id: AuthorizationId) -> Result<Option<(Version, OrderRow, usize)>, CommitError> {
+        let Some(Versioned { value: row, version }) = self.row(id.order())? else { return Ok(None) };
+        let at = row.settled.iter().position(|settled| settled.value.id == id);
+        Ok(at.map(|at| (version, row, at)))
+    }
+
+    /// What an order's own index entry holds beside the order: one key less each for its claim and
+    /// for its pruning.
+    fn slot(&self, order: OrderId) -> Result<Option<(Key, Slot)>, CommitError> {
+        let Some(row) = self.row(order)? else { return Ok(None) };
+        let key = key::account_order(row.value.order.account, order);
         let Some(value) = self.get(&key)? else { return Ok(None) };
         let slot = Slot::decode(&value).map_err(unreadable("order's index entry"))?;
         Ok(Some((key, slot)))
@@ -33,16 +128,53 @@ impl Staging<'_> {
     pub(super) fn remove_order(&mut self, id: OrderId, version: Version) -> Result<(), CommitError> {
         let key = key::order(id);
         self.expect(&key, Some(version), "order")?;
+        // Whoever wants these gone says so; they outlive the order until then.
+        let mut told = None;
+        if let Some(Versioned { value: row, .. }) = self.row(id)? {
+            told = row.certificate();
+            for Versioned { value, version } in row.settled {
+                self.set(key::authorization(value.id), &record::encode(version, &value))?;
+            }
+        }
         if let Some((entry, Slot { claimed, pruning })) = self.slot(id)? {
             self.unset(entry);
-            self.unset(key);
-            // Whoever wants these gone says so; they outlive the order until then.
             if claimed {
                 self.set(key::claim(&Claim::OrderCertificate(id)), &[])?;
             }
             if let Some(pruning) = pruning {
                 self.set(key::job(&JobKind::PruneOrder { order: id }), &pruning.encode())?;
             }
+        }
+        self.unset(key);
+        self.list_anew(told)
+    }
+
+    /// A certificate's order has changed: does it still tell of it?
+    fn list_anew(&mut self, certificate: Option<CertificateId>) -> Result<(), CommitError> {
+        let Some(id) = certificate else { return Ok(()) };
+        let key = key::certificate(id);
+        let Some(stored) = self.get(&key)? else { return Ok(()) };
+        let record: CertificateRecord = record::decode(&key, &stored).map_err(unreadable("certificate record"))?.value;
+        self.list(&record)
+    }
+
+    /// Puts a certificate among its account's: where its order tells of it there is nothing to do,
+    /// else it has an entry of its own.
+    pub(super) fn list(&mut self, record: &CertificateRecord) -> Result<(), CommitError> {
+        let Some(account) = record.account else { return Ok(()) };
+        let told = match record.order {
+            Some(order) => self.row(order)?.is_some_and(|row| row.value.tells_of(record)),
+            None => false,
+        };
+        if told { self.unlist(record) } else { self.set(key::account_certificate(account, record.id), &[]) }
+    }
+
+    /// Takes it out again.
+    pub(super) fn unlist(&mut self, record: &CertificateRecord) -> Result<(), CommitError> {
+        let Some(account) = record.account else { return Ok(()) };
+        let key = key::account_certificate(account, record.id);
+        if self.get(&key)?.is_some() {
+            self.unset(key);
         }
         Ok(())
     }

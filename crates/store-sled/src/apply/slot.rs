@@ -29,7 +29,7 @@ impl Owed {
 
 /// What stands in an order's index entry: nothing at first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     /// The order's one certificate is taken.
     pub(super) claimed: bool,
     /// Its pruning is owed.
@@ -48,7 +48,7 @@ impl Slot {
         }
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let Some((claimed, pruning)) = bytes.split_first() else {
             return Ok(Self { claimed: false, pruning: None });
         };

@@ -8,10 +8,7 @@ use std::{
 };
 
 use aws_lc_rs::digest::{Context, SHA256};
-use chancery_acme::{
-    id::AccountId,
-    order::{Order, OrderState},
-};
+use chancery_acme::{id::AccountId, order::OrderState};
 use chancery_authority::changes::Counter;
 
 use super::{Copier, EXPORT, PIECE, Sum, hex_sum};
@@ -19,7 +16,7 @@ use crate::{
     index::Index,
     journal::{Damage, Results},
     key::{self, class},
-    record,
+    record::{self, OrderRow},
 };
 
 /// Entries of an export that go to the index at once.
@@ -93,7 +90,7 @@ pub(super) fn import(path: &Path, index: &Index) -> io::Result<u64> {
     let mut open: BTreeMap<AccountId, i64> = BTreeMap::new();
     each_exported(path, |key, value| {
         if key.first() == Some(&class::ORDER) {
-            let order: Order = record::decode(key, value).map_err(io::Error::other)?.value;
+            let order = record::decode::<OrderRow>(key, value).map_err(io::Error::other)?.value.order;
             match order.state {
                 OrderState::Pending | OrderState::Ready => drop(void.insert(order.id.octets())),
                 OrderState::Processing { .. } => *open.entry(order.account).or_default() += 1,

@@ -5,7 +5,12 @@
 
 mod v1;
 
-use chancery_authority::records::{Version, Versioned};
+use chancery_acme::{
+    authorization::Authorization,
+    id::CertificateId,
+    order::{Order, OrderState},
+};
+use chancery_authority::records::{CertificateRecord, Version, Versioned};
 use serde::{Deserialize, Serialize};
 
 /// The format that is written.
@@ -20,6 +25,32 @@ pub(crate) enum RecordError {
     /// Not what we write.
     #[error("it does not read: {0}")]
     Malformed(&'static str),
+}
+
+/// An order as it is stored: with the authorizations that were valid when it became so. Nothing
+/// but their being given up changes them any more, and one row costs less than several.
+#[derive(Debug)]
+pub(crate) struct OrderRow {
+    pub(crate) order: Order,
+    /// Each with its own version.
+    pub(crate) settled: Vec<Versioned<Authorization>>,
+}
+
+impl OrderRow {
+    /// The certificate that it tells of: its account's certificates are found through its orders.
+    pub(crate) const fn certificate(&self) -> Option<CertificateId> {
+        match self.order.state {
+            OrderState::Processing { certificate } | OrderState::Valid { certificate } => Some(certificate),
+            OrderState::Pending | OrderState::Ready | OrderState::Invalid { .. } => None,
+        }
+    }
+
+    /// Whether this record is that certificate's, and the order's account is its own.
+    pub(crate) fn tells_of(&self, record: &CertificateRecord) -> bool {
+        self.certificate() == Some(record.id)
+            && record.order == Some(self.order.id)
+            && record.account == Some(self.order.account)
+    }
 }
 
 /// A domain type that is stored.

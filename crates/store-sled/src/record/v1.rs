@@ -14,12 +14,12 @@ use chancery_acme::{
 };
 use chancery_authority::records::{
     CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, LeafRef, Retention,
-    Revocation, RevocationReason,
+    Revocation, RevocationReason, Version, Versioned,
 };
 use chancery_pki::{Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
 use serde::{Deserialize, Serialize};
 
-use super::Record;
+use super::{OrderRow, Record};
 
 type Shaped<T> = Result<T, &'static str>;
 
@@ -174,10 +174,41 @@ pub(crate) struct OrderShape<'a> {
     profile: &'a str,
     not_before: Option<i64>,
     not_after: Option<i64>,
-    authorizations: Vec<[u8; 16]>,
+    authorizations: AuthorizationsShape,
     state: OrderStateShape<'a>,
     created: i64,
     expires: i64,
+    #[serde(borrow)]
+    settled: Vec<SettledShape<'a>>,
+}
+
+/// The ids of an order's authorizations.
+#[derive(Serialize, Deserialize)]
+enum AuthorizationsShape {
+    /// As many as this, each with the id that its place gives it.
+    InTheirPlaces(u16),
+    Listed(Vec<[u8; 16]>),
+}
+
+fn authorizations(order: OrderId, ids: &[AuthorizationId]) -> AuthorizationsShape {
+    match u16::try_from(ids.len()) {
+        Ok(count) if ids.iter().zip(0..).all(|(id, place)| *id == order.authorization(place)) => {
+            AuthorizationsShape::InTheirPlaces(count)
+        }
+        _ => AuthorizationsShape::Listed(ids.iter().map(AuthorizationId::octets).collect()),
+    }
+}
+
+/// An authorization that settled with its order; what the order says already is left out.
+#[derive(Serialize, Deserialize)]
+struct SettledShape<'a> {
+    /// Its place among the order's.
+    place: u16,
+    version: u64,
+    state: AuthorizationStateShape,
+    expires: i64,
+    #[serde(borrow)]
+    challenges: Vec<ChallengeShape<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -190,23 +221,35 @@ enum OrderStateShape<'a> {
     Invalid(ProblemShape<'a>),
 }
 
-impl Record for Order {
+impl Record for OrderRow {
     type Shape<'a> = OrderShape<'a>;
 
     fn shape(&self) -> OrderShape<'_> {
-        let Self {
-            id: _,
+        let Self { order, settled } = self;
+        let Order {
+            id,
             account,
             directory,
             names: of,
             profile,
             not_before,
             not_after,
-            authorizations,
+            authorizations: ids,
             state,
             created,
             expires,
-        } = self;
+        } = order;
+        let settled = settled.iter().filter_map(|Versioned { value, version }| {
+            let Authorization { id, account: _, order: _, name: _, state, expires, challenges } = value;
+            let place = ids.iter().position(|of| of == id).and_then(|place| u16::try_from(place).ok())?;
+            Some(SettledShape {
+                place,
+                version: version.0,
+                state: authorization_state(*state),
+                expires: expires.unix_millis(),
+                challenges: challenges.iter().map(challenge).collect(),
+            })
+        });
         OrderShape {
             account: account.octets(),
             directory,
@@ -214,7 +257,7 @@ impl Record for Order {
             profile,
             not_before: not_before.map(Timestamp::unix_millis),
             not_after: not_after.map(Timestamp::unix_millis),
-            authorizations: authorizations.iter().map(AuthorizationId::octets).collect(),
+            authorizations: authorizations(*id, ids),
             state: match state {
                 OrderState::Pending => OrderStateShape::Pending,
                 OrderState::Ready => OrderStateShape::Ready,
@@ -224,6 +267,7 @@ impl Record for Order {
             },
             created: created.unix_millis(),
             expires: expires.unix_millis(),
+            settled: settled.collect(),
         }
     }
 
@@ -239,16 +283,21 @@ impl Record for Order {
             state,
             created,
             expires,
+            settled,
         } = shape;
-        Ok(Self {
-            id: OrderId::from_random(id),
-            account: AccountId::from_random(account),
+        let (id, account) = (OrderId::from_random(id), AccountId::from_random(account));
+        let order = Order {
+            id,
+            account,
             directory: directory.to_owned(),
             names: names_from(&names)?,
             profile: profile.to_owned(),
             not_before: not_before.map(time),
             not_after: not_after.map(time),
-            authorizations: authorizations.into_iter().map(AuthorizationId::from_random).collect(),
+            authorizations: match authorizations {
+                AuthorizationsShape::InTheirPlaces(count) => (0..count).map(|place| id.authorization(place)).collect(),
+                AuthorizationsShape::Listed(ids) => ids.into_iter().map(AuthorizationId::from_random).collect(),
+            },
             state: match state {
                 OrderStateShape::Pending => OrderState::Pending,
                 OrderStateShape::Ready => OrderState::Ready,
@@ -260,7 +309,23 @@ impl Record for Order {
             },
             created: time(created),
             expires: time(expires),
-        })
+        };
+        let settled = settled.into_iter().map(|settled| {
+            let SettledShape { place, version, state, expires, challenges } = settled;
+            let place = usize::from(place);
+            let value = Authorization {
+                id: *order.authorizations.get(place).ok_or("an authorization has no place in its order")?,
+                account,
+                order: id,
+                name: order.names.iter().nth(place).cloned().ok_or("an authorization has no name in its order")?,
+                state: authorization_state_from(&state),
+                expires: time(expires),
+                challenges: challenges.iter().map(challenge_from).collect::<Shaped<_>>()?,
+            };
+            Ok(Versioned { value, version: Version(version) })
+        });
+        let settled = settled.collect::<Shaped<_>>()?;
+        Ok(Self { order, settled })
     }
 }
 
@@ -282,6 +347,26 @@ enum AuthorizationStateShape {
     Invalid,
     Deactivated,
     Revoked,
+}
+
+const fn authorization_state(of: AuthorizationState) -> AuthorizationStateShape {
+    match of {
+        AuthorizationState::Pending => AuthorizationStateShape::Pending,
+        AuthorizationState::Valid => AuthorizationStateShape::Valid,
+        AuthorizationState::Invalid => AuthorizationStateShape::Invalid,
+        AuthorizationState::Deactivated => AuthorizationStateShape::Deactivated,
+        AuthorizationState::Revoked => AuthorizationStateShape::Revoked,
+    }
+}
+
+const fn authorization_state_from(shape: &AuthorizationStateShape) -> AuthorizationState {
+    match shape {
+        AuthorizationStateShape::Pending => AuthorizationState::Pending,
+        AuthorizationStateShape::Valid => AuthorizationState::Valid,
+        AuthorizationStateShape::Invalid => AuthorizationState::Invalid,
+        AuthorizationStateShape::Deactivated => AuthorizationState::Deactivated,
+        AuthorizationStateShape::Revoked => AuthorizationState::Revoked,
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -353,13 +438,7 @@ impl Record for Authorization {
             account: account.octets(),
             order: order.octets(),
             name: name(of),
-            state: match state {
-                AuthorizationState::Pending => AuthorizationStateShape::Pending,
-                AuthorizationState::Valid => AuthorizationStateShape::Valid,
-                AuthorizationState::Invalid => AuthorizationStateShape::Invalid,
-                AuthorizationState::Deactivated => AuthorizationStateShape::Deactivated,
-                AuthorizationState::Revoked => AuthorizationStateShape::Revoked,
-            },
+            state: authorization_state(*state),
             expires: expires.unix_millis(),
             challenges: challenges.iter().map(challenge).collect(),
         }
@@ -372,13 +451,7 @@ impl Record for Authorization {
             account: AccountId::from_random(account),
             order: OrderId::from_random(order),
             name: name_from(&name)?,
-            state: match state {
-                AuthorizationStateShape::Pending => AuthorizationState::Pending,
-                AuthorizationStateShape::Valid => AuthorizationState::Valid,
-                AuthorizationStateShape::Invalid => AuthorizationState::Invalid,
-                AuthorizationStateShape::Deactivated => AuthorizationState::Deactivated,
-                AuthorizationStateShape::Revoked => AuthorizationState::Revoked,
-            },
+            state: authorization_state_from(&state),
             expires: time(expires),
             challenges: challenges.iter().map(challenge_from).collect::<Shaped<_>>()?,
         })
@@ -396,7 +469,8 @@ pub(crate) struct CertificateShape<'a> {
     /// First and last second, in seconds.
     validity: (i64, i64),
     profile: &'a str,
-    requester: &'a str,
+    /// Without what says the account, where it begins so.
+    requester: RequesterShape<'a>,
     account: Option<[u8; 16]>,
     order: Option<[u8; 16]>,
     chain: u16,
@@ -405,6 +479,33 @@ pub(crate) struct CertificateShape<'a> {
     state: CertificateStateShape,
     revocation: Option<(i64, Option<u8>)>,
     recorded: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+enum RequesterShape<'a> {
+    Whole(&'a str),
+    /// The account at the ACME door, and what follows.
+    Account(&'a str),
+}
+
+/// How the line about an account's request begins.
+fn account_line(account: &AccountId) -> String {
+    format!("acme account {account}")
+}
+
+fn requester<'a>(line: &'a str, account: Option<&AccountId>) -> RequesterShape<'a> {
+    match account.and_then(|account| line.strip_prefix(account_line(account).as_str())) {
+        Some(rest) => RequesterShape::Account(rest),
+        None => RequesterShape::Whole(line),
+    }
+}
+
+fn requester_from(shape: &RequesterShape<'_>, account: Option<&AccountId>) -> Shaped<String> {
+    match (shape, account) {
+        (RequesterShape::Whole(line), _) => Ok((*line).to_owned()),
+        (RequesterShape::Account(rest), Some(account)) => Ok(account_line(account) + rest),
+        (RequesterShape::Account(_), None) => Err("a requester is an account that is not there"),
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -434,7 +535,7 @@ impl Record for CertificateRecord {
             key,
             validity,
             profile,
-            requester,
+            requester: line,
             account,
             order,
             chain,
@@ -451,7 +552,7 @@ impl Record for CertificateRecord {
             key: key.0,
             validity: (validity.not_before().unix_seconds(), validity.not_after().unix_seconds()),
             profile,
-            requester,
+            requester: requester(line, account.as_ref()),
             account: account.map(|id| id.octets()),
             order: order.map(|id| id.octets()),
             chain: *chain,
@@ -493,6 +594,7 @@ impl Record for CertificateRecord {
             revocation,
             recorded,
         } = shape;
+        let account = account.map(AccountId::from_random);
         let (first, last) = validity;
         let validity = Validity::new(Timestamp::from_unix_seconds(first), Timestamp::from_unix_seconds(last))
             .map_err(|_| "a validity ends before it begins")?;
@@ -513,8 +615,8 @@ impl Record for CertificateRecord {
             key: SpkiDigest(key),
             validity,
             profile: profile.to_owned(),
-            requester: requester.to_owned(),
-            account: account.map(AccountId::from_random),
+            requester: requester_from(&requester, account.as_ref())?,
+            account,
             order: order.map(OrderId::from_random),
             chain,
             crl_shard,

@@ -141,5 +141,5 @@ pub(crate) fn key(uid: Option<&str>) -> IdempotencyKey {
 
 /// The order of the issuance with this number.
 pub(crate) fn order_id(number: u64) -> OrderId {
-    OrderId::from_random(sample::octets(number))
+    sample::order_id(number)
 }
