@@ -59,7 +59,9 @@ id!(
     AccountId
 );
 id!(
-    /// An order (RFC 8555 §7.1.3). Its last two octets are zero: the room for the places of its authorizations.
+    /// An order (RFC 8555 §7.1.3). It begins with its account's first octets, so that the orders of an
+    /// account are found without an index, and ends with two zero octets, the room for the places of
+    /// its authorizations. The eight between are random: whoever is not its account is refused anyway.
     OrderId
 );
 id!(
@@ -67,10 +69,21 @@ id!(
     /// so that whoever has the one finds the other without an index between them.
     AuthorizationId
 );
-impl OrderId {
-    /// A new order's, from 16 random octets, of which 14 are kept.
+impl AccountId {
+    /// What the ids of its orders begin with. Another account's may begin so too.
     #[must_use]
-    pub const fn new([a, b, c, d, e, f, g, h, i, j, k, l, m, n, _, _]: [u8; 16]) -> Self {
+    pub const fn order_prefix(&self) -> [u8; 6] {
+        let [a, b, c, d, e, f, ..] = self.0;
+        [a, b, c, d, e, f]
+    }
+}
+
+impl OrderId {
+    /// A new order's, from random octets, of which eight are kept.
+    #[must_use]
+    pub const fn new(account: AccountId, random: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f] = account.order_prefix();
+        let [g, h, i, j, k, l, m, n, ..] = random;
         Self([a, b, c, d, e, f, g, h, i, j, k, l, m, n, 0, 0])
     }
 
@@ -87,7 +100,8 @@ impl AuthorizationId {
     /// The order that it belongs to.
     #[must_use]
     pub const fn order(self) -> OrderId {
-        OrderId::new(self.0)
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, _, _] = self.0;
+        OrderId([a, b, c, d, e, f, g, h, i, j, k, l, m, n, 0, 0])
     }
 }
 
@@ -103,7 +117,9 @@ mod tests {
 
     #[test]
     fn an_authorization_leads_to_its_order_and_no_two_of_an_order_are_the_same() {
-        let order = OrderId::new([0xff; 16]);
+        let account = AccountId::from_random([7; 16]);
+        let order = OrderId::new(account, [0xff; 16]);
+        assert!(order.octets().starts_with(&account.order_prefix()));
         let ids: std::collections::BTreeSet<_> = (0..100).map(|place| order.authorization(place)).collect();
         assert_eq!(ids.len(), 100);
         assert!(ids.iter().all(|id| id.order() == order && id.octets() != order.octets()));

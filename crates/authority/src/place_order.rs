@@ -166,7 +166,7 @@ impl Office {
         request: PlaceOrder,
         now: Timestamp,
     ) -> (Order, Vec<Authorization>) {
-        let id = OrderId::new(self.entropy().octets16());
+        let id = OrderId::new(account.id, self.entropy().octets16());
         let expires = now.after(directory.order_lifetime).whole_seconds();
         let authorizations: Vec<Authorization> = request
             .names

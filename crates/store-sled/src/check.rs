@@ -13,7 +13,6 @@ use chancery_ledger::{
 use chancery_pki::Timestamp;
 
 use crate::{
-    apply::Slot,
     disk::{Disk, RealDisk},
     folder::{self, Folder},
     index::Index,
@@ -209,7 +208,6 @@ fn decodes(key: &[u8], value: &[u8]) -> Result<(), RecordError> {
     match key.first().copied() {
         Some(class::ACCOUNT) => record::decode::<Account>(key, value).map(drop),
         Some(class::ORDER) => record::decode::<OrderRow>(key, value).map(drop),
-        Some(class::ACCOUNT_ORDER) => Slot::decode(value).map(drop),
         Some(class::AUTHORIZATION) => record::decode::<Authorization>(key, value).map(drop),
         Some(class::CERTIFICATE) => record::decode::<CertificateRecord>(key, value).map(drop),
         Some(class::IDEMPOTENCY) => record::decode::<IdempotencyRecord>(key, value).map(drop),

@@ -27,7 +27,6 @@ pub(crate) mod class {
     pub(crate) const CLAIM: u8 = b'L';
     pub(crate) const CERTIFICATE_NAME: u8 = b'N';
     pub(crate) const ORDER: u8 = b'O';
-    pub(crate) const ACCOUNT_ORDER: u8 = b'o';
     pub(crate) const ACCOUNT_CERTIFICATE: u8 = b'Q';
     pub(crate) const SERIAL: u8 = b'S';
     pub(crate) const AUTHORIZATION: u8 = b'Z';
@@ -70,12 +69,9 @@ pub(crate) fn order(id: OrderId) -> Key {
     key(class::ORDER, &[&id.octets()])
 }
 
+/// Every order of an account begins with this, and by chance another account's.
 pub(crate) fn orders_of(account: AccountId) -> Key {
-    key(class::ACCOUNT_ORDER, &[&account.octets()])
-}
-
-pub(crate) fn account_order(account: AccountId, order: OrderId) -> Key {
-    key(class::ACCOUNT_ORDER, &[&account.octets(), &order.octets()])
+    key(class::ORDER, &[&account.order_prefix()])
 }
 
 pub(crate) fn authorization(id: AuthorizationId) -> Key {

@@ -42,12 +42,11 @@ impl SledStore {
     pub(crate) fn certificates_by(
         &self,
         prefix: &Key,
-        after: Option<CertificateId>,
+        mut after: Option<[u8; 16]>,
         limit: usize,
         wanted: impl Fn(&CertificateRecord) -> bool,
     ) -> Result<Vec<CertificateRecord>, StoreError> {
         let mut found = Vec::new();
-        let mut after = after.map(|id| id.octets());
         while found.len() < limit {
             let page = self.ids(prefix, after, limit.saturating_sub(found.len()).max(16))?;
             let Some(last) = page.last() else { break };
@@ -102,6 +101,35 @@ impl SledStore {
         Ok(found)
     }
 
+    /// Visits the orders of an account in the order of their ids, after `after`, until it is told to stop.
+    pub(crate) fn each_order(
+        &self,
+        account: AccountId,
+        after: Option<OrderId>,
+        page: usize,
+        mut visit: impl FnMut(OrderRow) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        if page == 0 {
+            return Ok(());
+        }
+        let view = &self.running()?.view;
+        let prefix = key::orders_of(account);
+        let mut last = after.map(key::order);
+        loop {
+            let page = view.scan(&prefix, last.as_deref(), page.clamp(1, 512)).map_err(|error| damaged(&error))?;
+            for (key, value) in &page {
+                let row: Versioned<OrderRow> = decoded(key, value)?;
+                if row.value.order.account == account && !visit(row.value)? {
+                    return Ok(());
+                }
+            }
+            match page.into_iter().next_back() {
+                Some((key, _)) => last = Some(key),
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// Those of an account: first those that its orders tell of, in the order of the orders' ids,
     /// then the others.
     pub(crate) fn certificates_of(
@@ -110,57 +138,36 @@ impl SledStore {
         after: Option<CertificateId>,
         limit: usize,
     ) -> Result<Vec<CertificateRecord>, StoreError> {
-        let view = &self.running()?.view;
-        let (told, entries) = (key::orders_of(account), key::certificates_of(account));
-        let mut among_told = true;
-        let mut last: Option<Key> = None;
+        let mut found = Vec::new();
+        let mut after_entry = None;
+        let mut after_order = None;
         if let Some(id) = after {
-            let record: Option<Versioned<CertificateRecord>> = self.record(&key::certificate(id))?;
-            last = Some(key::account_certificate(account, id));
-            among_told = view.get(&key::account_certificate(account, id)).map_err(|error| damaged(&error))?.is_none();
-            if among_told {
+            let entry = key::account_certificate(account, id);
+            if self.running()?.view.get(&entry).map_err(|error| damaged(&error))?.is_some() {
+                after_entry = Some(id.octets());
+            } else {
+                let record: Option<Versioned<CertificateRecord>> = self.record(&key::certificate(id))?;
                 // One that is gone is followed by nothing that could be told.
-                let Some(order) = record.and_then(|record| record.value.order) else { return Ok(Vec::new()) };
-                last = Some(key::account_order(account, order));
+                let Some(order) = record.and_then(|record| record.value.order) else { return Ok(found) };
+                after_order = Some(order);
             }
         }
-        let mut found = Vec::new();
-        while found.len() < limit {
-            let prefix = if among_told { &told } else { &entries };
-            let page = view.scan(prefix, last.as_deref(), limit.max(16)).map_err(|error| damaged(&error))?;
-            let Some((end, _)) = page.last() else {
-                if !among_told {
-                    break;
-                }
-                (among_told, last) = (false, None);
-                continue;
-            };
-            last = Some(end.clone());
-            for (key, _) in &page {
-                let Some(id) = key::trailing_id(key) else { continue };
-                let record =
-                    if among_told { self.told_by(OrderId::from_random(id))? } else { self.certificate_of(id)? };
-                if let Some(record) = record
-                    && found.len() < limit
+        if after_entry.is_none() {
+            self.each_order(account, after_order, limit, |row| {
+                if let Some(id) = row.certificate()
+                    && let Some(record) = self.record::<CertificateRecord>(&key::certificate(id))?
+                    && row.tells_of(&record.value)
                 {
-                    found.push(record);
+                    found.push(record.value);
                 }
-            }
+                Ok(found.len() < limit)
+            })?;
+        }
+        if found.len() < limit {
+            let left = limit - found.len();
+            found.extend(self.certificates_by(&key::certificates_of(account), after_entry, left, |_| true)?);
         }
         Ok(found)
-    }
-
-    fn certificate_of(&self, id: [u8; 16]) -> Result<Option<CertificateRecord>, StoreError> {
-        let found: Option<Versioned<CertificateRecord>> =
-            self.record(&key::certificate(CertificateId::from_random(id)))?;
-        Ok(found.map(|found| found.value))
-    }
-
-    /// The certificate that an order tells of.
-    fn told_by(&self, order: OrderId) -> Result<Option<CertificateRecord>, StoreError> {
-        let Some(Versioned { value: row, .. }) = self.record::<OrderRow>(&key::order(order))? else { return Ok(None) };
-        let Some(id) = row.certificate() else { return Ok(None) };
-        Ok(self.certificate_of(id.octets())?.filter(|record| row.tells_of(record)))
     }
 
     pub(crate) fn certificates_expiring(

@@ -55,7 +55,7 @@ pub enum Source {
 }
 
 /// Every class of records, and what a rebuild does for it.
-pub const CLASSES: [(&str, u8, Source); 16] = [
+pub const CLASSES: [(&str, u8, Source); 15] = [
     (
         "accounts",
         class::ACCOUNT,
@@ -66,7 +66,6 @@ pub const CLASSES: [(&str, u8, Source); 16] = [
     ),
     ("account keys", class::ACCOUNT_KEY, Source::Follows),
     ("orders", class::ORDER, Source::InPart("orders without an intent must be placed again")),
-    ("orders of an account", class::ACCOUNT_ORDER, Source::Follows),
     ("authorizations", class::AUTHORIZATION, Source::Forgotten("names must be validated again")),
     ("certificates", class::CERTIFICATE, Source::Leaves),
     ("certificates by name", class::CERTIFICATE_NAME, Source::Follows),

@@ -250,8 +250,12 @@ impl Store for SledStore {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<OrderId>, StoreError> {
-        let ids = self.ids(&key::orders_of(account), after.map(|id| id.octets()), limit)?;
-        Ok(ids.into_iter().map(OrderId::from_random).collect())
+        let mut found = Vec::new();
+        self.each_order(account, after, limit, |row| {
+            found.push(row.order.id);
+            Ok(found.len() < limit)
+        })?;
+        Ok(found)
     }
 
     async fn authorization(&self, id: AuthorizationId) -> Result<Option<Versioned<Authorization>>, StoreError> {
@@ -284,6 +288,7 @@ impl Store for SledStore {
                 found.iter().map(|(key, value)| decoded(key, value).map(|record: Versioned<_>| record.value)).collect()
             }
             CertificateQuery::Name(name) => {
+                let after = after.map(|id| id.octets());
                 self.certificates_by(&key::certificates_named(name), after, limit, |record| record.names.contains(name))
             }
             // What is no name has nothing below it.
@@ -292,6 +297,7 @@ impl Store for SledStore {
                 Err(_) => Ok(Vec::new()),
             },
             CertificateQuery::Key(digest) => {
+                let after = after.map(|id| id.octets());
                 self.certificates_by(&key::certificate_keys(digest), after, limit, |record| record.key == *digest)
             }
             CertificateQuery::Expiring(range) => self.certificates_expiring(range, after, limit),

@@ -77,16 +77,16 @@ pub fn account(number: u64) -> Account {
     }
 }
 
-/// The id of the order with this number.
+/// The id of an account's order with this number.
 #[must_use]
-pub fn order_id(number: u64) -> OrderId {
-    OrderId::new(octets(number << 16))
+pub fn order_id(account: AccountId, number: u64) -> OrderId {
+    OrderId::new(account, octets(number))
 }
 
 /// A pending order of an account, for one name, with its authorization.
 #[must_use]
 pub fn order(number: u64, account: AccountId, name: &str) -> (Order, Authorization) {
-    let id = order_id(number);
+    let id = order_id(account, number);
     let authorization = Authorization {
         id: id.authorization(0),
         account,

@@ -244,7 +244,7 @@ pub async fn a_put_on_another_version_than_is_stored_is_a_conflict_and_changes_n
     assert!(version > loaded.version);
     assert!(is_conflict(&store.commit(Changes::new().with(Change::Order(Put::over(&loaded, order.clone())))).await));
     assert_eq!(store.order(order.id).await.expect("readable").map(|found| found.value), Some(ready));
-    let absent = OrderId::from_random(sample::octets(2));
+    let absent = sample::order_id(order.account, 2);
     let over_nothing = Put { replaces: Some(Version(1)), value: Order { id: absent, ..order } };
     assert!(is_conflict(&store.commit(Changes::new().with(Change::Order(over_nothing))).await));
 }

@@ -2,9 +2,6 @@
 //! accepted before it. A commit that fails adds nothing.
 
 mod orders;
-mod slot;
-
-pub(crate) use self::slot::Slot;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! What changes of orders do, and of what stands with an order: in its row the authorizations that
-//! settled with it, in its index entry its claim and its pruning; and which certificates it lists as its account's.
+//! What changes of orders do, and of what stands in an order's row: its claim, its pruning, the
+//! authorizations that settled with it; and which certificates are its account's through it.
 
 use chancery_acme::{
     authorization::{Authorization, AuthorizationState},
@@ -12,14 +12,10 @@ use chancery_authority::{
     records::{CertificateRecord, Job, JobKind, Version, Versioned},
 };
 
-use super::{
-    Staging,
-    slot::{Owed, Slot},
-    unreadable,
-};
+use super::{Staging, unreadable, unstorable};
 use crate::{
-    key::{self, Key},
-    record::{self, OrderRow},
+    key,
+    record::{self, OrderRow, Owed},
 };
 
 impl Staging<'_> {
@@ -37,18 +33,18 @@ impl Staging<'_> {
     pub(super) fn put_order(&mut self, put: Put<Order>) -> Result<(), CommitError> {
         let Put { replaces, value: order } = put;
         let key = key::order(order.id);
-        let index = key::account_order(order.account, order.id);
-        let (told, settled) = match self.expect(&key, replaces, "order")? {
-            None => {
-                self.set(index, &[])?;
-                (None, Vec::new())
+        let old = match self.expect(&key, replaces, "order")? {
+            None if !order.id.octets().starts_with(&order.account.order_prefix()) => {
+                return Err(unstorable("an order's id does not begin with its account's"));
             }
-            Some(old) => {
-                let old: OrderRow = record::decode(&key, &old).map_err(unreadable("order"))?.value;
-                (old.certificate(), old.settled)
-            }
+            None => None,
+            Some(old) => Some(record::decode::<OrderRow>(&key, &old).map_err(unreadable("order"))?.value),
         };
-        let mut row = OrderRow { order, settled };
+        let told = old.as_ref().and_then(OrderRow::certificate);
+        let mut row = match old {
+            None => OrderRow { order, claimed: false, pruning: None, settled: Vec::new() },
+            Some(old) => OrderRow { order, ..old },
+        };
         if let OrderState::Valid { .. } = row.order.state {
             self.settle_authorizations(&mut row)?;
         }
@@ -115,37 +111,22 @@ impl Staging<'_> {
         Ok(at.map(|at| (version, row, at)))
     }
 
-    /// What an order's own index entry holds beside the order: one key less each for its claim and
-    /// for its pruning.
-    fn slot(&self, order: OrderId) -> Result<Option<(Key, Slot)>, CommitError> {
-        let Some(row) = self.row(order)? else { return Ok(None) };
-        let key = key::account_order(row.value.order.account, order);
-        let Some(value) = self.get(&key)? else { return Ok(None) };
-        let slot = Slot::decode(&value).map_err(unreadable("order's index entry"))?;
-        Ok(Some((key, slot)))
-    }
-
     pub(super) fn remove_order(&mut self, id: OrderId, version: Version) -> Result<(), CommitError> {
         let key = key::order(id);
         self.expect(&key, Some(version), "order")?;
-        // Whoever wants these gone says so; they outlive the order until then.
-        let mut told = None;
-        if let Some(Versioned { value: row, .. }) = self.row(id)? {
-            told = row.certificate();
-            for Versioned { value, version } in row.settled {
-                self.set(key::authorization(value.id), &record::encode(version, &value))?;
-            }
-        }
-        if let Some((entry, Slot { claimed, pruning })) = self.slot(id)? {
-            self.unset(entry);
-            if claimed {
-                self.set(key::claim(&Claim::OrderCertificate(id)), &[])?;
-            }
-            if let Some(pruning) = pruning {
-                self.set(key::job(&JobKind::PruneOrder { order: id }), &pruning.encode())?;
-            }
-        }
+        let Some(Versioned { value: row, .. }) = self.row(id)? else { return Ok(()) };
         self.unset(key);
+        // Whoever wants these gone says so; they outlive the order until then.
+        let told = row.certificate();
+        for Versioned { value, version } in row.settled {
+            self.set(key::authorization(value.id), &record::encode(version, &value))?;
+        }
+        if row.claimed {
+            self.set(key::claim(&Claim::OrderCertificate(id)), &[])?;
+        }
+        if let Some(pruning) = row.pruning {
+            self.set(key::job(&JobKind::PruneOrder { order: id }), &pruning.encode())?;
+        }
         self.list_anew(told)
     }
 
@@ -185,22 +166,22 @@ impl Staging<'_> {
             return Err(CommitError::Conflict);
         }
         if let Claim::OrderCertificate(order) = claim
-            && let Some((entry, slot)) = self.slot(*order)?
+            && let Some(Versioned { value: row, version }) = self.row(*order)?
         {
-            if slot.claimed {
+            if row.claimed {
                 return Err(CommitError::Conflict);
             }
-            return self.set(entry, &Slot { claimed: true, ..slot }.encode());
+            return self.set_row(version, &OrderRow { claimed: true, ..row });
         }
         self.set(key, &[])
     }
 
     pub(super) fn release(&mut self, claim: &Claim) -> Result<(), CommitError> {
         if let Claim::OrderCertificate(order) = claim
-            && let Some((entry, slot)) = self.slot(*order)?
-            && slot.claimed
+            && let Some(Versioned { value: row, version }) = self.row(*order)?
+            && row.claimed
         {
-            self.set(entry, &Slot { claimed: false, ..slot }.encode())?;
+            self.set_row(version, &OrderRow { claimed: false, ..row })?;
         }
         let key = key::claim(claim);
         if self.get(&key)?.is_some() {
@@ -215,20 +196,20 @@ impl Staging<'_> {
         let owed = Owed { due: *due, attempt: *attempt };
         self.set(key::job_due(*due, kind), &record::encode_number(u64::from(*attempt)))?;
         if let JobKind::PruneOrder { order } = kind
-            && let Some((entry, slot)) = self.slot(*order)?
+            && let Some(Versioned { value: row, version }) = self.row(*order)?
         {
-            return self.set(entry, &Slot { pruning: Some(owed), ..slot }.encode());
+            return self.set_row(version, &OrderRow { pruning: Some(owed), ..row });
         }
         self.set(key::job(kind), &owed.encode())
     }
 
     pub(super) fn finish(&mut self, kind: &JobKind) -> Result<(), CommitError> {
         if let JobKind::PruneOrder { order } = kind
-            && let Some((entry, slot)) = self.slot(*order)?
-            && let Some(owed) = slot.pruning
+            && let Some(Versioned { value: row, version }) = self.row(*order)?
+            && let Some(owed) = row.pruning
         {
             self.unset(key::job_due(owed.due, kind));
-            self.set(entry, &Slot { pruning: None, ..slot }.encode())?;
+            self.set_row(version, &OrderRow { pruning: None, ..row })?;
         }
         let key = key::job(kind);
         if let Some(old) = self.get(&key)? {

@@ -122,7 +122,7 @@ pub(super) fn import(path: &Path, index: &Index) -> io::Result<u64> {
 fn is_void(key: &[u8], value: &[u8], void: &HashSet<[u8; 16]>) -> io::Result<bool> {
     let ends_in_void = || key::trailing_id(key).is_some_and(|id| void.contains(&id));
     Ok(match key.first().copied() {
-        Some(class::ORDER | class::ACCOUNT_ORDER) => ends_in_void(),
+        Some(class::ORDER) => ends_in_void(),
         Some(class::AUTHORIZATION) => {
             let found =
                 record::decode::<chancery_acme::authorization::Authorization>(key, value).map_err(io::Error::other)?;

@@ -11,6 +11,7 @@ use chancery_acme::{
     order::{Order, OrderState},
 };
 use chancery_authority::records::{CertificateRecord, Version, Versioned};
+use chancery_pki::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The format that is written.
@@ -27,13 +28,40 @@ pub(crate) enum RecordError {
     Malformed(&'static str),
 }
 
-/// An order as it is stored: with the authorizations that were valid when it became so. Nothing
-/// but their being given up changes them any more, and one row costs less than several.
+/// An order as it is stored: with what would else take keys of its own.
 #[derive(Debug)]
 pub(crate) struct OrderRow {
     pub(crate) order: Order,
-    /// Each with its own version.
+    /// Its one certificate is taken.
+    pub(crate) claimed: bool,
+    /// Its pruning is owed.
+    pub(crate) pruning: Option<Owed>,
+    /// The authorizations that were valid when it became so, each with its own version. Nothing but
+    /// their being given up changes them any more.
     pub(crate) settled: Vec<Versioned<Authorization>>,
+}
+
+/// When a job is due, and how often it was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owed {
+    pub(crate) due: Timestamp,
+    pub(crate) attempt: u32,
+}
+
+impl Owed {
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let attempt = encode_number(u64::from(self.attempt));
+        [self.due.unix_millis().to_le_bytes().as_slice(), &attempt].concat()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let (due, attempt) = bytes.split_first_chunk::<8>().ok_or(RecordError::Malformed("it has no time"))?;
+        let attempt = u32::try_from(decode_number(attempt)?);
+        Ok(Self {
+            due: Timestamp::from_unix_millis(i64::from_le_bytes(*due)),
+            attempt: attempt.map_err(|_| RecordError::Malformed("it was tried too often"))?,
+        })
+    }
 }
 
 impl OrderRow {
@@ -138,6 +166,14 @@ mod tests {
     fn a_number_reads_back() {
         for number in [0, 1, 255, 256, 65_536, u64::MAX] {
             assert_eq!(decode_number(&encode_number(number)), Ok(number));
+        }
+    }
+
+    #[test]
+    fn what_is_owed_reads_back() {
+        for attempt in [0, 7, u32::MAX] {
+            let owed = Owed { due: Timestamp::from_unix_millis(1_795_600_000_123), attempt };
+            assert_eq!(Owed::decode(&owed.encode()), Ok(owed));
         }
     }
 

@@ -19,7 +19,7 @@ use chancery_authority::records::{
 use chancery_pki::{Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
 use serde::{Deserialize, Serialize};
 
-use super::{OrderRow, Record};
+use super::{OrderRow, Owed, Record};
 
 type Shaped<T> = Result<T, &'static str>;
 
@@ -178,6 +178,8 @@ pub(crate) struct OrderShape<'a> {
     state: OrderStateShape<'a>,
     created: i64,
     expires: i64,
+    claimed: bool,
+    pruning: Option<(i64, u32)>,
     #[serde(borrow)]
     settled: Vec<SettledShape<'a>>,
 }
@@ -225,7 +227,7 @@ impl Record for OrderRow {
     type Shape<'a> = OrderShape<'a>;
 
     fn shape(&self) -> OrderShape<'_> {
-        let Self { order, settled } = self;
+        let Self { order, claimed, pruning, settled } = self;
         let Order {
             id,
             account,
@@ -267,6 +269,8 @@ impl Record for OrderRow {
             },
             created: created.unix_millis(),
             expires: expires.unix_millis(),
+            claimed: *claimed,
+            pruning: pruning.map(|Owed { due, attempt }| (due.unix_millis(), attempt)),
             settled: settled.collect(),
         }
     }
@@ -283,6 +287,8 @@ impl Record for OrderRow {
             state,
             created,
             expires,
+            claimed,
+            pruning,
             settled,
         } = shape;
         let (id, account) = (OrderId::from_random(id), AccountId::from_random(account));
@@ -325,7 +331,8 @@ impl Record for OrderRow {
             Ok(Versioned { value, version: Version(version) })
         });
         let settled = settled.collect::<Shaped<_>>()?;
-        Ok(Self { order, settled })
+        let pruning = pruning.map(|(due, attempt)| Owed { due: time(due), attempt });
+        Ok(Self { order, claimed, pruning, settled })
     }
 }
 

@@ -11,7 +11,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use chancery_acme::{
     account::Account,
-    id::OrderId,
+    id::{AccountId, OrderId},
     order::{Order, OrderState},
 };
 use chancery_authority::{
@@ -141,5 +141,5 @@ pub(crate) fn key(uid: Option<&str>) -> IdempotencyKey {
 
 /// The order of the issuance with this number.
 pub(crate) fn order_id(number: u64) -> OrderId {
-    sample::order_id(number)
+    sample::order_id(AccountId::from_random(sample::octets(number)), number)
 }
