@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "the report is this program's output")]
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     sync::{
@@ -22,6 +23,10 @@ use chancery_harness::{
 };
 use clap::Parser;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 /// How long a flow may poll before it counts as failed.
 const POLL_FOR: Duration = Duration::from_secs(60);
@@ -60,6 +65,9 @@ struct Arguments {
     /// The server's data folder, whose size is read.
     #[arg(long)]
     data: PathBuf,
+    /// `host:port` of the server's plain listener, whose /metrics say how often it synced.
+    #[arg(long)]
+    metrics: Option<String>,
     /// One line of JSON instead of a table row.
     #[arg(long)]
     json: bool,
@@ -92,6 +100,22 @@ fn memory_mib(pid: u32) -> Result<f64> {
     let kib =
         status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|text| text.split_whitespace().next());
     Ok(kib.and_then(|text| text.parse::<f64>().ok()).unwrap_or_default() / 1024.0)
+}
+
+/// What the server has counted so far, by name; nothing where it was not said where to ask.
+async fn counted(address: Option<&str>) -> Result<HashMap<String, f64>> {
+    let Some(address) = address else { return Ok(HashMap::new()) };
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    // A histogram's lines have labels and are of no interest here.
+    Ok(answer
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(name, value)| Some((name.to_owned(), value.trim().parse().ok()?)))
+        .collect())
 }
 
 fn folder_bytes(path: &Path) -> u64 {
@@ -225,6 +249,8 @@ async fn main() -> Result<()> {
             return Err(format!("the first flows failed already: {failure}").into());
         }
     }
+    let metrics = arguments.metrics.as_deref();
+    let counted_before = counted(metrics).await?;
     let before = usage(arguments.server_pid)?;
     let bytes_before = folder_bytes(&arguments.data);
     let own_before = usage(std::process::id())?;
@@ -233,7 +259,12 @@ async fn main() -> Result<()> {
     let wall = begin.elapsed().as_secs_f64();
     let after = usage(arguments.server_pid)?;
     let own_after = usage(std::process::id())?;
+    let counted_after = counted(metrics).await?;
     let done = seen.latencies_us.len();
+    let grown = |name: &str| {
+        let (after, before) = (counted_after.get(name)?, counted_before.get(name)?);
+        Some(after - before)
+    };
     #[expect(clippy::cast_precision_loss, reason = "counts of certificates and bytes")]
     let report = json!({
         "concurrency": arguments.concurrency,
@@ -245,6 +276,9 @@ async fn main() -> Result<()> {
         "p50_ms": round(percentile_ms(&seen.latencies_us, 50)),
         "p99_ms": round(percentile_ms(&seen.latencies_us, 99)),
         "polls_per_certificate": round(seen.polls as f64 / done as f64),
+        "syncs_per_certificate": grown("chancery_store_syncs_total").map(|syncs| round(syncs / done as f64)),
+        "journal_kib_per_certificate":
+            grown("chancery_store_written_bytes_total").map(|bytes| round(bytes / 1024.0 / done as f64)),
         "written_kib_per_certificate": round((after.written - before.written) as f64 / 1024.0 / done as f64),
         "disk_kib_per_certificate": round(folder_bytes(&arguments.data).saturating_sub(bytes_before) as f64 / 1024.0 / done as f64),
         "memory_mib": round(memory_mib(arguments.server_pid)?),
