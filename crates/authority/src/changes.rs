@@ -9,7 +9,7 @@ use chancery_acme::{
 use chancery_ledger::Leaf;
 use chancery_pki::{SpkiDigest, Timestamp};
 
-use crate::records::{CertificateRecord, IdempotencyKey, IdempotencyRecord, Job, JobKind, Version, Versioned};
+use crate::records::{CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, JobKind, Version, Versioned};
 
 /// All or nothing: what becomes durable together.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,8 @@ pub enum Change {
     Certificate(Put<CertificateRecord>),
     /// Writes an idempotency outcome.
     Idempotency(Put<IdempotencyRecord>),
+    /// Writes what is in force, in the commit of the leaves that say so.
+    InForce(Put<InForce>),
     /// Drops an account, and gives its key back.
     RemoveAccount(AccountId, Version),
     /// Drops an order.

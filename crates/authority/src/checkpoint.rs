@@ -1,20 +1,18 @@
 //! Checkpoints: signed heads of the ledger's tree (durability, rule 14), and what takes effect at a start or reload.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use chancery_ledger::{Checkpoint, Hash, Leaf, VerifierKey};
-use chancery_pki::{
-    chain::IssuingCertificate,
-    key::{KeyParts, SignatureAlgorithm},
-};
+use chancery_ledger::{Checkpoint, Hash, VerifierKey};
+use chancery_pki::key::{KeyParts, SignatureAlgorithm};
 
 use crate::{
-    changes::Changes,
+    changes::{Change, Changes, Put},
     failure::Failure,
+    issue::sha256,
     leaves,
     office::Office,
     ports::{KeyId, Purpose, ToBeSigned},
-    records::JobKind,
+    records::{InForce, JobKind},
     settings::Settings,
 };
 
@@ -34,10 +32,7 @@ impl Office {
     pub(crate) async fn sign_checkpoint(&self) -> Result<(), Failure> {
         let settings = self.settings();
         let Some(ledger) = &settings.ledger else {
-            return Ok(self
-                .commit(Changes::new().with(crate::changes::Change::Finish(JobKind::Checkpoint)))
-                .await
-                .map(drop)?);
+            return Ok(self.commit(Changes::new().with(Change::Finish(JobKind::Checkpoint))).await.map(drop)?);
         };
         self.checkpoint_now(ledger).await?;
         self.schedule(JobKind::Checkpoint, self.now().after(ledger.every)).await
@@ -86,67 +81,67 @@ impl Office {
     }
 
     /// Puts settings in force: the policy's text is kept under its hash, and leaves of one commit say, before the
-    /// first decision by them, which issuing certificates came and went and who activated which policy. What is in
-    /// force already gets no leaf.
+    /// first decision by them, which issuing certificates came and went and who activated which policy. What was in
+    /// force already, be it before a restart, gets no leaf.
     ///
     /// # Errors
     ///
     /// [`Failure`]; then the old settings stay.
     pub async fn replace_settings(&self, settings: Settings, by: &str) -> Result<(), Failure> {
-        let old = self.settings();
-        let (was, is) = (issuing(&old), issuing(&settings));
-        let now = self.now();
-        let mut changes = Changes::new();
-        for (which, certificate) in is.iter().filter(|(which, _)| !was.contains_key(*which)) {
-            changes = changes.leaf(leaves::authority_installed(which.0, certificate, now));
-        }
-        for (which, certificate) in was.iter().filter(|(which, _)| !is.contains_key(*which)) {
-            changes = changes.leaf(leaves::authority_retired(which.0, certificate, now));
-        }
-        if old.policy.hash() != settings.policy.hash()
-            || old.profiles.len() != settings.profiles.len()
-            || old.profiles.iter().zip(&settings.profiles).any(|(a, b)| a.1.hash() != b.1.hash())
-        {
-            changes = changes.leaf(self.activation(&settings, by).await?);
-        }
-        if !changes.leaves.is_empty() {
-            self.commit(changes).await?;
-        }
+        self.record_in_force(&settings, by).await?;
         self.put_settings(settings);
         Ok(())
     }
 
-    /// Records what is in force at a start, in one commit: the issuing certificates, the policy, the profiles.
+    /// Records what is in force at a start, where it is not what was in force before.
     ///
     /// # Errors
     ///
-    /// [`Failure`].
+    /// [`Failure`]; then nothing is issued before it was done.
     pub async fn record_start(&self) -> Result<(), Failure> {
-        let settings = self.settings();
-        let mut changes = Changes::new();
-        for (which, certificate) in issuing(&settings) {
-            changes = changes.leaf(leaves::authority_installed(which.0, certificate, self.now()));
-        }
-        let changes = changes.leaf(self.activation(&settings, "start").await?);
-        self.commit(changes).await?;
-        Ok(())
+        let recorded = self.record_in_force(&self.settings(), "start").await;
+        *self.unrecorded() = recorded.as_ref().err().map(|failure| failure.to_string().into());
+        recorded
     }
 
-    /// Keeps the policy's text, which the leaf that comes back names by its hash.
-    async fn activation(&self, settings: &Settings, by: &str) -> Result<Leaf, Failure> {
+    async fn record_in_force(&self, settings: &Settings, by: &str) -> Result<(), Failure> {
         let hash = settings.policy.hash().0;
         self.store().keep_blob(hash, settings.policy.text().as_bytes().to_vec()).await?;
-        Ok(leaves::policy_activated(hash, settings.profiles.values().map(|profile| &**profile), by, self.now()))
+        let held = self.store().in_force().await?;
+        let is = in_force(settings);
+        let nothing = InForce::default();
+        let was = held.as_ref().map_or(&nothing, |held| &held.value);
+        if *was == is {
+            return Ok(());
+        }
+        let now = self.now();
+        let mut changes = Changes::new();
+        for ((authority, certificate), key) in is.issuing.iter().filter(|(which, _)| !was.issuing.contains_key(which)) {
+            changes = changes.leaf(leaves::authority_installed(authority, *certificate, *key, now));
+        }
+        for ((authority, certificate), key) in was.issuing.iter().filter(|(which, _)| !is.issuing.contains_key(which)) {
+            changes = changes.leaf(leaves::authority_retired(authority, *certificate, *key, now));
+        }
+        if (was.policy, &was.profiles) != (is.policy, &is.profiles) {
+            changes = changes.leaf(leaves::policy_activated(hash, &is, by, now));
+        }
+        let replaces = held.map(|held| held.version);
+        self.commit(changes.with(Change::InForce(Put { replaces, value: is }))).await?;
+        Ok(())
     }
 }
 
-/// Every issuing certificate, by its authority and its octets.
-fn issuing(settings: &Settings) -> BTreeMap<(&str, &[u8]), &IssuingCertificate> {
-    let mut all = BTreeMap::new();
-    for authority in &settings.authorities {
-        for certificate in authority.chains.iter().map(|chain| chain.issuing()) {
-            all.insert((authority.id.as_str(), certificate.der()), &**certificate);
-        }
+/// What these settings put in force.
+fn in_force(settings: &Settings) -> InForce {
+    let issuing = settings.authorities.iter().flat_map(|authority| {
+        authority.chains.iter().map(|chain| {
+            let certificate = chain.issuing();
+            ((authority.id.clone(), sha256(certificate.der())), certificate.key().digest())
+        })
+    });
+    InForce {
+        issuing: issuing.collect(),
+        policy: Some(settings.policy.hash().0),
+        profiles: settings.profiles.values().map(|profile| (profile.name().to_owned(), profile.hash().0)).collect(),
     }
-    all
 }

@@ -233,6 +233,11 @@ impl Linted {
 
     /// Commit 1: the intent, its record and its settlement job become durable together.
     pub(crate) async fn record(self, office: &Office, context: IntentContext<'_>) -> Result<Recorded, CommitError> {
+        let unrecorded = office.unrecorded().clone();
+        if let Some(why) = unrecorded {
+            let why = format!("what is in force could not be recorded at the start: {why}");
+            return Err(CommitError::NotApplied(NotApplied::NoSpace(why.into())));
+        }
         let record = self.record_value(&context);
         let leaf = leaves::intent(&leaves::IntentFacts {
             record: &record,

@@ -2,13 +2,15 @@
 
 use chancery_acme::{account::Account, id::CertificateId};
 use chancery_ledger::{Leaf, leaf};
-use chancery_pki::{Name, Timestamp, chain::IssuingCertificate, profile::Profile, tbs};
+use chancery_pki::{Name, SpkiDigest, Timestamp, profile::Profile, tbs};
 use chancery_policy::{Decision, Outcome, Requester};
 
 use crate::{
     failure::Failure,
     issue::sha256,
-    records::{CertificateRecord, IdempotencyKey, LeafRef, Retention, Revocation, RevocationReason},
+    records::{
+        AuthorityId, CertificateRecord, IdempotencyKey, InForce, LeafRef, Retention, Revocation, RevocationReason,
+    },
 };
 
 /// Most names that a refusal leaf lists.
@@ -121,25 +123,29 @@ pub(crate) fn revocation(record: &CertificateRecord, revocation: Revocation, by:
 }
 
 /// A policy took effect with these profiles.
-pub(crate) fn policy_activated<'a>(
-    policy: [u8; 32],
-    profiles: impl Iterator<Item = &'a Profile>,
-    by: &str,
+pub(crate) fn policy_activated(policy: [u8; 32], in_force: &InForce, by: &str, at: Timestamp) -> Leaf {
+    let profiles = in_force.profiles.iter().map(|(name, hash)| leaf::ProfileRef { hash: *hash, name: name.clone() });
+    leaf::PolicyActivated { at, by: by.to_owned(), policy, profiles: profiles.collect() }.into()
+}
+
+/// An issuing certificate came into use: the SHA-256 of the certificate and of its key.
+pub(crate) fn authority_installed(
+    authority: &AuthorityId,
+    certificate: [u8; 32],
+    key: SpkiDigest,
     at: Timestamp,
 ) -> Leaf {
-    leaf::PolicyActivated { at, by: by.to_owned(), policy, profiles: profiles.map(profile_ref).collect() }.into()
+    leaf::AuthorityInstalled { at, authority: authority.to_string(), certificate, key: key.0 }.into()
 }
 
-/// An issuing certificate came into use.
-pub(crate) fn authority_installed(authority: &str, certificate: &IssuingCertificate, at: Timestamp) -> Leaf {
-    let (certificate, key) = (sha256(certificate.der()), certificate.key().digest().0);
-    leaf::AuthorityInstalled { at, authority: authority.to_owned(), certificate, key }.into()
-}
-
-/// An issuing certificate is no longer in use.
-pub(crate) fn authority_retired(authority: &str, certificate: &IssuingCertificate, at: Timestamp) -> Leaf {
-    let (certificate, key) = (sha256(certificate.der()), certificate.key().digest().0);
-    leaf::AuthorityRetired { at, authority: authority.to_owned(), certificate, key }.into()
+/// An issuing certificate is no longer in use: the SHA-256 of the certificate and of its key.
+pub(crate) fn authority_retired(
+    authority: &AuthorityId,
+    certificate: [u8; 32],
+    key: SpkiDigest,
+    at: Timestamp,
+) -> Leaf {
+    leaf::AuthorityRetired { at, authority: authority.to_string(), certificate, key: key.0 }.into()
 }
 
 /// The certificate that an intent and its signature make.

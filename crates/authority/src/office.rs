@@ -64,6 +64,8 @@ pub(crate) struct Inner {
     counters: Counters,
     /// In which hour it was last said of an authority that it cuts its certificates' lives.
     cuts_told: Mutex<HashMap<AuthorityId, i64>>,
+    /// Why what is in force could not be recorded; nothing is issued until it is.
+    unrecorded: Mutex<Option<Arc<str>>>,
 }
 
 /// What the use cases count.
@@ -102,6 +104,7 @@ impl Office {
                 refusals: Mutex::new(RememberedRefusals::default()),
                 counters: Counters::default(),
                 cuts_told: Mutex::default(),
+                unrecorded: Mutex::default(),
             }),
         }
     }
@@ -144,6 +147,10 @@ impl Office {
 
     pub(crate) fn ports(&self) -> &Ports {
         &self.inner.ports
+    }
+
+    pub(crate) fn unrecorded(&self) -> MutexGuard<'_, Option<Arc<str>>> {
+        self.inner.unrecorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was counted since the start.

@@ -15,7 +15,7 @@ use chancery_pki::{Name, PublicKey, SpkiDigest, Timestamp, key::SignatureAlgorit
 
 use crate::{
     changes::{Changes, Committed},
-    records::{CertificateRecord, IdempotencyKey, IdempotencyRecord, Job, Versioned},
+    records::{CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, Versioned},
 };
 
 /// The time.
@@ -75,6 +75,8 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<CertificateRecord>, StoreError>;
     /// What became of a request that may be repeated.
     async fn idempotency(&self, key: &IdempotencyKey) -> Result<Option<Versioned<IdempotencyRecord>>, StoreError>;
+    /// What was in force last; nothing before the first start.
+    async fn in_force(&self) -> Result<Option<Versioned<InForce>>, StoreError>;
     /// Jobs that are due at `now`, the longest due first.
     async fn due_jobs(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError>;
     /// When the next job is due.

@@ -1,6 +1,6 @@
 //! What the store keeps beside the ACME resources: certificates, jobs, idempotency outcomes.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use chancery_acme::{
     id::{AccountId, AuthorizationId, CertificateId, OrderId},
@@ -318,4 +318,15 @@ pub enum IdempotencyOutcome {
         /// The serial that may exist.
         certificate: CertificateId,
     },
+}
+
+/// By what and under what certificates are issued, as the ledger's leaves last had it: one record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InForce {
+    /// The issuing certificates: each one's authority and SHA-256, with its key's digest.
+    pub issuing: BTreeMap<(AuthorityId, [u8; 32]), SpkiDigest>,
+    /// SHA-256 of the policy.
+    pub policy: Option<[u8; 32]>,
+    /// Each profile's SHA-256.
+    pub profiles: BTreeMap<ProfileName, [u8; 32]>,
 }

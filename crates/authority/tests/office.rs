@@ -14,12 +14,12 @@ use chancery_acme::{
     problem::ProblemType,
 };
 use chancery_authority::{
-    Authority, Limits, Refusal, Settings,
+    Authority, Failure, Limits, Refusal, Settings,
     changes::Counter,
     finalize_order::FinalizeOrderRejection,
     issue::IssueRejection,
     place_order::{PlaceOrder, PlaceOrderRejection},
-    ports::{CertificateQuery, Clock as _, Signer as _, Store as _},
+    ports::{CertificateQuery, Clock as _, NotApplied, Signer as _, Store as _},
     records::{CertificateRecord, CertificateState, JobKind, RevocationReason},
     register_account::{RegisterAccount, RegisterRejection},
     revoke::{RevokeRejection, Revoker},
@@ -453,7 +453,9 @@ async fn a_checkpoint_is_signed_by_the_ledgers_own_key_and_only_when_the_tree_gr
     ca.clock.advance(Duration::from_secs(61));
     ca.run_due_jobs().await;
     assert_eq!(ca.store.checkpoint().await.unwrap().unwrap(), first);
-    ca.office.record_start().await.unwrap();
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
     ca.clock.advance(Duration::from_secs(61));
     ca.run_due_jobs().await;
     assert_ne!(ca.store.checkpoint().await.unwrap().unwrap(), first);
@@ -577,6 +579,47 @@ async fn a_reload_records_which_issuing_certificates_came_and_went_in_one_commit
     let changed = ["authority-installed", "authority-retired", "authority-retired", "policy-activated"];
     assert_eq!(kinds(started + 1).await, changed);
     ledger_is_clean(&ca).await;
+}
+
+#[tokio::test]
+async fn a_restart_records_what_changed_while_nothing_ran_and_nothing_else() {
+    let ca = TestOffice::default();
+    ca.office.record_start().await.unwrap();
+    let kinds =
+        async |ca: &TestOffice, from: usize| leaves(ca).await[from..].iter().map(Leaf::kind).collect::<Vec<_>>();
+    assert_eq!(kinds(&ca, 0).await, ["authority-installed", "policy-activated"]);
+    let (ca, size) = (ca.restarted(2), 2);
+    ca.office.record_start().await.unwrap();
+    assert_eq!(kinds(&ca, size).await, [""; 0]);
+    // Other settings than those that ran last: what a start with them would record.
+    let ca = ca.restarted(3);
+    let second = another_chain(&ca, "Test Issuer", 2);
+    ca.office.replace_settings(with(&ca, vec![second], POLICY), "start").await.unwrap();
+    assert_eq!(kinds(&ca, size).await, ["authority-installed", "authority-retired"]);
+    // And back again, by the ordinary start of the old settings.
+    let ca = ca.restarted(4);
+    ca.office.record_start().await.unwrap();
+    assert_eq!(kinds(&ca, size + 2).await, ["authority-installed", "authority-retired"]);
+    ledger_is_clean(&ca).await;
+}
+
+#[tokio::test]
+async fn nothing_is_issued_until_what_is_in_force_could_be_recorded() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    ca.store.fail_next(None, Failing::Refused(NotApplied::NoSpace("the disk is full".into())));
+    let failure = ca.office.record_start().await.unwrap_err();
+    assert!(failure.to_string().contains("the disk is full"), "{failure}");
+    let refused = ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap_err();
+    let Refusal::Failed(Failure::NoSpace(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("what is in force could not be recorded") && why.contains("the disk is full"), "{why}");
+    assert_eq!((ca.signer.signatures(), leaves(&ca).await.len()), (0, 0));
+    ca.office.record_start().await.unwrap();
+    let valid = ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+    assert!(matches!(valid.state, OrderState::Valid { .. }));
+    let kinds: Vec<_> = leaves(&ca).await.iter().map(Leaf::kind).collect();
+    assert_eq!(kinds, ["authority-installed", "policy-activated", "intent", "signature"]);
 }
 
 #[tokio::test]

@@ -177,5 +177,21 @@ async fn an_issuing_certificate_that_a_reload_brings_or_takes_away_is_in_the_led
         let leaf: Value = serde_json::from_str(&server.printed(&["ledger", "show", &index.to_string()]).await?)?;
         assert_eq!((&leaf["kind"], &leaf["body"]["certificate"]), (&json!(kind), &json!(certificate)), "{leaf}");
     }
+    // A start says what changed since, and the next one, with nothing new, nothing.
+    for (days, leaves) in [(30, vec!["authority-installed", "authority-retired"]), (0, vec![])] {
+        let from = json_of(&server, &["ledger", "verify"]).await?["size"].as_u64().unwrap_or_default();
+        server.stop().await?;
+        if days > 0 {
+            root.install(&server, days, "").await?;
+        }
+        server.serve().await?;
+        let size = json_of(&server, &["ledger", "verify"]).await?["size"].as_u64().unwrap_or_default();
+        let mut kinds = Vec::new();
+        for index in from..size {
+            let leaf: Value = serde_json::from_str(&server.printed(&["ledger", "show", &index.to_string()]).await?)?;
+            kinds.extend(leaf["kind"].as_str().map(str::to_owned));
+        }
+        assert_eq!(kinds, leaves);
+    }
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::{convert::Infallible, path::Path, sync::Arc, time::Duration};
 
 use chancery_acme::{account::Account, authorization::Authorization, id::CertificateId};
-use chancery_authority::records::{CertificateRecord, IdempotencyRecord};
+use chancery_authority::records::{CertificateRecord, IdempotencyRecord, InForce};
 use chancery_ledger::{
     Checkpoint, SignedCheckpoint, Walker,
     leaf::Intent,
@@ -211,6 +211,7 @@ fn decodes(key: &[u8], value: &[u8]) -> Result<(), RecordError> {
         Some(class::AUTHORIZATION) => record::decode::<Authorization>(key, value).map(drop),
         Some(class::CERTIFICATE) => record::decode::<CertificateRecord>(key, value).map(drop),
         Some(class::IDEMPOTENCY) => record::decode::<IdempotencyRecord>(key, value).map(drop),
+        Some(class::IN_FORCE) => record::decode::<InForce>(key, value).map(drop),
         Some(class::COUNTER) => record::decode_number(value).map(drop),
         _ => Ok(()),
     }

@@ -21,6 +21,7 @@ pub(crate) mod class {
     pub(crate) const CERTIFICATE: u8 = b'C';
     pub(crate) const JOB_DUE: u8 = b'D';
     pub(crate) const CERTIFICATE_END: u8 = b'E';
+    pub(crate) const IN_FORCE: u8 = b'F';
     pub(crate) const IDEMPOTENCY: u8 = b'I';
     pub(crate) const JOB: u8 = b'J';
     pub(crate) const CERTIFICATE_KEY: u8 = b'K';
@@ -176,6 +177,11 @@ pub(crate) fn certificate_index(record: &CertificateRecord) -> Vec<Key> {
 pub(crate) fn idempotency(of: &IdempotencyKey) -> Key {
     let IdempotencyKey { door, credential, uid } = of;
     key(class::IDEMPOTENCY, &[&sha256(&[door.as_bytes(), &[0], credential.as_bytes(), &[0], uid.as_bytes()].concat())])
+}
+
+/// What is in force: the one key of its class.
+pub(crate) fn in_force() -> Key {
+    key(class::IN_FORCE, &[&[0; 16]])
 }
 
 fn job_kind(kind: &JobKind) -> Vec<u8> {

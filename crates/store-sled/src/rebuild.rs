@@ -15,13 +15,16 @@ use chancery_authority::{
     changes::{Change, Claim, Counter, Put},
     ports::CommitError,
     records::{
-        CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, Job, JobKind,
-        LeafRef, Retention, Revocation, RevocationReason, Version, Versioned,
+        AuthorityId, CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord,
+        InForce, Job, JobKind, LeafRef, Retention, Revocation, RevocationReason, Version, Versioned,
     },
 };
 use chancery_ledger::{
     Walker,
-    leaf::{Abandoned, EabAction, EabKey, Intent, Revocation as RevocationLeaf, Signature},
+    leaf::{
+        Abandoned, AuthorityInstalled, AuthorityRetired, EabAction, EabKey, Intent, PolicyActivated,
+        Revocation as RevocationLeaf, Signature,
+    },
     verify::Visit,
 };
 use chancery_pki::{NameSet, PublicKey, SpkiDigest, Timestamp, certificate::Certificate, tbs};
@@ -55,7 +58,7 @@ pub enum Source {
 }
 
 /// Every class of records, and what a rebuild does for it.
-pub const CLASSES: [(&str, u8, Source); 15] = [
+pub const CLASSES: [(&str, u8, Source); 16] = [
     (
         "accounts",
         class::ACCOUNT,
@@ -78,6 +81,7 @@ pub const CLASSES: [(&str, u8, Source); 15] = [
         class::IDEMPOTENCY,
         Source::InPart("refusals and approvals that were waited for are asked for again"),
     ),
+    ("what is in force", class::IN_FORCE, Source::Leaves),
     ("claims", class::CLAIM, Source::Leaves),
     (
         "counters",
@@ -214,6 +218,26 @@ impl<'a> Rebuilder<'a> {
         Ok(Put { replaces, value })
     }
 
+    /// What a leaf does to what is in force.
+    fn in_force(&mut self, index: u64, change: impl FnOnce(&mut InForce)) -> Result<(), Stopped> {
+        if index < self.from {
+            return Ok(());
+        }
+        let held = self.load::<InForce>(&key::in_force())?;
+        let replaces = held.as_ref().map(|held| held.version);
+        let mut value = held.map(|held| held.value).unwrap_or_default();
+        change(&mut value);
+        self.stage(vec![Change::InForce(Put { replaces, value })])
+    }
+
+    fn authority(&self, index: u64, name: &str) -> Result<AuthorityId, Stopped> {
+        name.parse().map_err(|_| self.damaged(index, "its authority's name is none"))
+    }
+
+    fn damaged(&self, index: u64, why: &str) -> Stopped {
+        Stopped::Damage(Damage::new(&self.index.file(), format!("leaf {index}: {why}")))
+    }
+
     /// What the end of an issuance does to order and idempotency outcome.
     fn end(
         &mut self,
@@ -273,7 +297,7 @@ impl Visit for Rebuilder<'_> {
         if index < self.from {
             return Ok(());
         }
-        let damaged = |why: &str| Stopped::Damage(Damage::new(&self.index.file(), format!("leaf {index}: {why}")));
+        let damaged = |why: &str| self.damaged(index, why);
         // What was to be signed is a certificate but for its signature.
         let der = tbs::assemble(&intent.tbs, &[0]).map_err(|_| damaged("its TBS does not parse"))?;
         let parsed = Certificate::from_der(&der).map_err(|error| damaged(&error.to_string()))?;
@@ -283,7 +307,7 @@ impl Visit for Rebuilder<'_> {
         let names = NameSet::new(parsed.names().iter().cloned()).map_err(|error| damaged(&error.to_string()))?;
         let record = CertificateRecord {
             id,
-            authority: intent.authority.parse().map_err(|_| damaged("its authority's name is none"))?,
+            authority: self.authority(index, &intent.authority)?,
             serial: intent.serial,
             names: names.clone(),
             key: SpkiDigest(crate::journal::sha256(parsed.spki())),
@@ -431,5 +455,26 @@ impl Visit for Rebuilder<'_> {
             Change::Claim(claim),
             Change::Count { counter: Counter::EabAccounts(eab.key.clone()), by: 1, limit: None },
         ])
+    }
+
+    fn on_authority_installed(&mut self, index: u64, installed: &AuthorityInstalled) -> Result<(), Stopped> {
+        let which = (self.authority(index, &installed.authority)?, installed.certificate);
+        self.in_force(index, |held| {
+            held.issuing.insert(which, SpkiDigest(installed.key));
+        })
+    }
+
+    fn on_authority_retired(&mut self, index: u64, retired: &AuthorityRetired) -> Result<(), Stopped> {
+        let which = (self.authority(index, &retired.authority)?, retired.certificate);
+        self.in_force(index, |held| {
+            held.issuing.remove(&which);
+        })
+    }
+
+    fn on_policy_activated(&mut self, index: u64, activated: &PolicyActivated) -> Result<(), Stopped> {
+        self.in_force(index, |held| {
+            held.policy = Some(activated.policy);
+            held.profiles = activated.profiles.iter().map(|profile| (profile.name.clone(), profile.hash)).collect();
+        })
     }
 }

@@ -20,7 +20,7 @@ use chancery_acme::{
 use chancery_authority::{
     changes::{Changes, Committed},
     ports::{CertificateQuery, CommitError, NotApplied, Store, StoreError, TreeHead},
-    records::{CertificateRecord, IdempotencyKey, IdempotencyRecord, Job, Version, Versioned},
+    records::{CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, Version, Versioned},
 };
 use chancery_ledger::Hash;
 use chancery_pki::{SpkiDigest, Timestamp};
@@ -308,6 +308,10 @@ impl Store for SledStore {
     async fn idempotency(&self, key: &IdempotencyKey) -> Result<Option<Versioned<IdempotencyRecord>>, StoreError> {
         let found: Option<Versioned<IdempotencyRecord>> = self.record(&key::idempotency(key))?;
         Ok(found.filter(|found| found.value.key == *key))
+    }
+
+    async fn in_force(&self) -> Result<Option<Versioned<InForce>>, StoreError> {
+        self.record(&key::in_force())
     }
 
     async fn due_jobs(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {

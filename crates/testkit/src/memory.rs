@@ -21,8 +21,8 @@ use chancery_authority::{
     changes::{Change, Changes, Claim, Committed, Counter, Put},
     ports::{CertificateQuery, CommitError, NotApplied, Store, StoreError, TreeHead},
     records::{
-        AuthorityId, CertificateRecord, CertificateState, IdempotencyKey, IdempotencyRecord, Job, JobKind, LeafRef,
-        Retention, Version, Versioned,
+        AuthorityId, CertificateRecord, CertificateState, IdempotencyKey, IdempotencyRecord, InForce, Job, JobKind,
+        LeafRef, Retention, Version, Versioned,
     },
 };
 use chancery_pki::{Name, SerialNumber, SpkiDigest, Timestamp};
@@ -103,6 +103,7 @@ struct State {
     certificates: BTreeMap<CertificateId, Versioned<CertificateRecord>>,
     serials: BTreeSet<(AuthorityId, SerialNumber)>,
     idempotency: BTreeMap<IdempotencyKey, Versioned<IdempotencyRecord>>,
+    in_force: BTreeMap<(), Versioned<InForce>>,
     claims: BTreeSet<Claim>,
     counters: BTreeMap<Counter, u64>,
     jobs: BTreeMap<JobKind, Job>,
@@ -237,6 +238,7 @@ impl State {
                 Change::Idempotency(change) => {
                     drop(put(&mut self.idempotency, change.value.key.clone(), change, version)?);
                 }
+                Change::InForce(change) => drop(put(&mut self.in_force, (), change, version)?),
                 Change::RemoveAccount(id, version) => {
                     let old = remove(&mut self.accounts, &id, version)?;
                     self.account_keys.remove(&(old.directory, old.key.digest()));
@@ -358,6 +360,10 @@ impl Store for MemoryStore {
 
     async fn idempotency(&self, key: &IdempotencyKey) -> Result<Option<Versioned<IdempotencyRecord>>, StoreError> {
         Ok(self.state().idempotency.get(key).cloned())
+    }
+
+    async fn in_force(&self) -> Result<Option<Versioned<InForce>>, StoreError> {
+        Ok(self.state().in_force.get(&()).cloned())
     }
 
     async fn due_jobs(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {

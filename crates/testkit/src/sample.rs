@@ -12,12 +12,15 @@ use chancery_acme::{
     id::{AccountId, CertificateId, OrderId},
     order::{Order, OrderState},
 };
-use chancery_authority::records::{CertificateRecord, CertificateState, LeafRef, Retention};
+use chancery_authority::{
+    changes::{Change, Changes, Put},
+    records::{AuthorityId, CertificateRecord, CertificateState, InForce, LeafRef, Retention, Versioned},
+};
 use chancery_ledger::{
     Leaf,
     leaf::{
-        Abandoned, AccountFacts, CrlPublished, Decision, Idempotency, Intent, NameRule, Outcome, ProfileRef, Refusal,
-        Requester, Revocation, Signature,
+        Abandoned, AccountFacts, AuthorityInstalled, AuthorityRetired, CrlPublished, Decision, Idempotency, Intent,
+        NameRule, Outcome, PolicyActivated, ProfileRef, Refusal, Requester, Revocation, Signature,
     },
 };
 use chancery_pki::{KeyKind, Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
@@ -149,6 +152,38 @@ pub fn certificate(number: u64, in_names: &[&str]) -> CertificateRecord {
 #[must_use]
 pub fn leaf(number: u64) -> Leaf {
     Leaf::from(CrlPublished { at: now(), authority: "issuing".to_owned(), number, sha256: [0; 32], shard: 0 })
+}
+
+/// What is in force: two issuing certificates, a policy and a profile, of this number all but one.
+#[must_use]
+pub fn in_force(number: u8) -> InForce {
+    let authority: AuthorityId = "issuing".parse().expect("a name");
+    InForce {
+        issuing: [0, number].map(|of| ((authority.clone(), [of; 32]), SpkiDigest([7; 32]))).into(),
+        policy: Some([number; 32]),
+        profiles: [("server".to_owned(), [number; 32])].into(),
+    }
+}
+
+/// The leaves by which `is` takes the place of what was in force, and the record of it.
+#[must_use]
+pub fn put_in_force(was: Option<&Versioned<InForce>>, is: InForce) -> Changes {
+    let nothing = InForce::default();
+    let old = was.map_or(&nothing, |was| &was.value);
+    let mut changes = Changes::new();
+    for ((authority, certificate), key) in is.issuing.iter().filter(|(which, _)| !old.issuing.contains_key(which)) {
+        let (authority, certificate) = (authority.to_string(), *certificate);
+        changes = changes.leaf(AuthorityInstalled { at: now(), authority, certificate, key: key.0 }.into());
+    }
+    for ((authority, certificate), key) in old.issuing.iter().filter(|(which, _)| !is.issuing.contains_key(which)) {
+        let (authority, certificate) = (authority.to_string(), *certificate);
+        changes = changes.leaf(AuthorityRetired { at: now(), authority, certificate, key: key.0 }.into());
+    }
+    let profiles = is.profiles.iter().map(|(name, hash)| ProfileRef { hash: *hash, name: name.clone() }).collect();
+    let policy = is.policy.expect("a sample has one");
+    changes
+        .leaf(PolicyActivated { at: now(), by: "a test".to_owned(), policy, profiles }.into())
+        .with(Change::InForce(Put { replaces: was.map(|was| was.version), value: is }))
 }
 
 /// A leaf that is longer than any may be.

@@ -68,6 +68,7 @@ macro_rules! store_suite {
             a_job_is_moved_by_scheduling_it_again_and_gone_when_finished
             jobs_are_due_in_the_order_of_time
             an_idempotency_outcome_comes_back_by_its_key_alone
+            what_is_in_force_is_one_record_that_outlives_a_restart
             a_record_names_the_leaf_of_its_own_commit
             a_record_that_names_a_leaf_its_commit_has_not_is_refused
             leaves_come_back_in_order_and_end_at_the_tree
@@ -554,6 +555,23 @@ pub async fn an_idempotency_outcome_comes_back_by_its_key_alone(fixture: Any<'_>
     assert_eq!(store.idempotency(&shifted).await.expect("readable"), None);
     commit(fixture, Changes::new().with(Change::RemoveIdempotency(key.clone(), version.expect("put")))).await;
     assert_eq!(store.idempotency(&key).await.expect("readable"), None);
+}
+
+pub async fn what_is_in_force_is_one_record_that_outlives_a_restart(fixture: Any<'_>) {
+    let store = fixture.store();
+    assert_eq!(store.in_force().await.expect("readable"), None);
+    let first = sample::in_force(1);
+    commit(fixture, Changes::new().with(Change::InForce(Put::new(first.clone())))).await;
+    let held = store.in_force().await.expect("readable").expect("stored");
+    assert_eq!(held.value, first);
+    let second = sample::in_force(2);
+    assert!(is_conflict(&store.commit(Changes::new().with(Change::InForce(Put::new(second.clone())))).await));
+    commit(fixture, Changes::new().with(Change::InForce(Put::over(&held, second.clone())))).await;
+    let late = Changes::new().with(Change::InForce(Put::over(&held, first)));
+    assert!(is_conflict(&store.commit(late).await));
+    drop(store);
+    fixture.restart().await;
+    assert_eq!(fixture.store().in_force().await.expect("readable").map(|held| held.value), Some(second));
 }
 
 pub async fn a_record_names_the_leaf_of_its_own_commit(fixture: Any<'_>) {

@@ -13,8 +13,8 @@ use chancery_acme::{
     problem::{Problem, ProblemType, Subproblem},
 };
 use chancery_authority::records::{
-    CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, LeafRef, Retention,
-    Revocation, RevocationReason, Version, Versioned,
+    CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, InForce, LeafRef,
+    Retention, Revocation, RevocationReason, Version, Versioned,
 };
 use chancery_pki::{Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
 use serde::{Deserialize, Serialize};
@@ -641,6 +641,43 @@ impl Record for CertificateRecord {
             },
             revocation,
             recorded: time(recorded),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct InForceShape<'a> {
+    /// Authority, certificate and key.
+    #[serde(borrow)]
+    issuing: Vec<(&'a str, [u8; 32], [u8; 32])>,
+    policy: Option<[u8; 32]>,
+    #[serde(borrow)]
+    profiles: Vec<(&'a str, [u8; 32])>,
+}
+
+impl Record for InForce {
+    type Shape<'a> = InForceShape<'a>;
+
+    fn shape(&self) -> InForceShape<'_> {
+        let Self { issuing, policy, profiles } = self;
+        let issuing = issuing.iter().map(|((authority, certificate), key)| (authority.as_str(), *certificate, key.0));
+        InForceShape {
+            issuing: issuing.collect(),
+            policy: *policy,
+            profiles: profiles.iter().map(|(name, hash)| (name.as_str(), *hash)).collect(),
+        }
+    }
+
+    fn from_shape(_: [u8; 16], shape: InForceShape<'_>) -> Shaped<Self> {
+        let InForceShape { issuing, policy, profiles } = shape;
+        let issuing = issuing.into_iter().map(|(authority, certificate, key)| {
+            let authority = authority.parse().map_err(|_| "an authority's name is none")?;
+            Ok(((authority, certificate), SpkiDigest(key)))
+        });
+        Ok(Self {
+            issuing: issuing.collect::<Shaped<_>>()?,
+            policy,
+            profiles: profiles.into_iter().map(|(name, hash)| (name.to_owned(), hash)).collect(),
         })
     }
 }

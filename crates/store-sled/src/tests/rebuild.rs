@@ -43,6 +43,9 @@ async fn swept(path: &std::path::Path) -> Arc<SledStore> {
         .with(Change::Authorization(Put::new(authorization)))
         .with(Change::Claim(Claim::EabUse { key_id: "k".to_owned(), account_key: chancery_pki::SpkiDigest([1; 32]) }));
     store.commit(changes).await.expect("kept");
+    store.commit(sample::put_in_force(None, sample::in_force(1))).await.expect("kept");
+    let held = store.in_force().await.expect("readable");
+    store.commit(sample::put_in_force(held.as_ref(), sample::in_force(2))).await.expect("kept");
     store.sweep().expect("nothing stands against it");
     // The next frame begins a segment of its own, and the next sweep drops the ones before.
     store.commit(Changes::new().with(Change::Finish(JobKind::RenewOwnTls))).await.expect("kept");
@@ -77,6 +80,7 @@ async fn rule_9_a_rebuild_brings_back_everything_that_a_leaf_speaks_of() {
     assert_eq!(certificates(&store).await, before);
     assert_eq!(store.tree_head().await.expect("readable"), head);
     assert_eq!(outcomes(&store).await, outcomes_before);
+    assert_eq!(store.in_force().await.expect("readable").map(|held| held.value), Some(sample::in_force(2)));
     assert!(matches!(outcomes_before[2], Some(IdempotencyOutcome::Pending { .. })));
     // An order with a certificate never gets a second one.
     for number in 1..=4 {
