@@ -1,7 +1,7 @@
 //! What is owed and when: settlement, lost validations, pruning, checkpoints. Stored, so that a
 //! kill loses none; the loop that runs them lives in the server.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use chancery_acme::{
     id::{AccountId, CertificateId, OrderId},
@@ -195,19 +195,33 @@ impl Office {
         let now = self.now();
         let light_until = now.before(limits.keep_expired_light);
         let full_until = now.before(limits.keep_expired_certificates);
+        let both = light_until.min(full_until);
+        self.prune_ended(Timestamp::from_unix_millis(0)..both, None).await?;
+        // Beyond that one kind alone is over, and the others need not be read again by every run.
+        let (kind, until) =
+            if light_until > full_until { (Retention::Light, light_until) } else { (Retention::Full, full_until) };
+        let before = *self.pruned();
+        let seen = before.filter(|(of, _)| *of == kind).map(|(_, until)| until);
+        self.prune_ended(seen.unwrap_or(both).max(both)..until, Some(kind)).await?;
+        *self.pruned() = Some((kind, until));
+        self.schedule(JobKind::PruneCertificates, now.after(PRUNE_EVERY)).await
+    }
+
+    /// Drops the records that end in a range, of one kind or of both.
+    async fn prune_ended(&self, range: Range<Timestamp>, kind: Option<Retention>) -> Result<(), Failure> {
+        let query = CertificateQuery::Expiring(range);
+        // The last that stays: whatever goes is gone from the next page by itself.
         let mut after = None;
+        let mut conflicts = 0;
         loop {
-            let query = CertificateQuery::Expiring(Timestamp::from_unix_millis(0)..light_until);
             let page = self.store().certificates(&query, after, PRUNE_BATCH).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.id);
+            if page.is_empty() {
+                return Ok(());
+            }
             let mut changes = Changes::new();
             for record in page {
-                let over = match record.retention {
-                    Retention::Light => true,
-                    Retention::Full => record.validity.not_after() < full_until,
-                };
-                if !over {
+                if kind.is_some_and(|kind| kind != record.retention) {
+                    after = Some(record.id);
                     continue;
                 }
                 if let Some(loaded) = self.store().certificate(record.id).await? {
@@ -219,15 +233,17 @@ impl Office {
                     changes = self.without_order(changes, &loaded).await?;
                 }
             }
-            if !changes.items.is_empty() {
-                match self.commit(changes).await {
-                    // One that changed meanwhile is dropped by the next run.
-                    Ok(_) | Err(CommitError::Conflict) => {}
-                    Err(error) => return Err(error.into()),
-                }
+            if changes.items.is_empty() {
+                continue;
+            }
+            match self.commit(changes).await {
+                Ok(_) => {}
+                // One of them changed meanwhile; the rest is dropped by the next run at the latest.
+                Err(CommitError::Conflict) if conflicts < ATTEMPTS => conflicts += 1,
+                Err(CommitError::Conflict) => return Ok(()),
+                Err(error) => return Err(error.into()),
             }
         }
-        self.schedule(JobKind::PruneCertificates, now.after(PRUNE_EVERY)).await
     }
 
     /// Makes sure that the jobs which return for ever are owed. Called once at every start.

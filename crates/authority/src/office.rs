@@ -22,7 +22,7 @@ use crate::{
     changes::{Change, Changes, Committed},
     failure::Failure,
     ports::{Clock, CommitError, Entropy, Signer, Store, Validator},
-    records::{AuthorityId, Versioned},
+    records::{AuthorityId, Retention, Versioned},
     settings::Settings,
 };
 
@@ -66,6 +66,8 @@ pub(crate) struct Inner {
     cuts_told: Mutex<HashMap<AuthorityId, i64>>,
     /// Why what is in force could not be recorded; nothing is issued until it is.
     unrecorded: Mutex<Option<Arc<str>>>,
+    /// Up to which end one kind of records was pruned by this process.
+    pruned: Mutex<Option<(Retention, Timestamp)>>,
 }
 
 /// What the use cases count.
@@ -105,6 +107,7 @@ impl Office {
                 counters: Counters::default(),
                 cuts_told: Mutex::default(),
                 unrecorded: Mutex::default(),
+                pruned: Mutex::default(),
             }),
         }
     }
@@ -147,6 +150,10 @@ impl Office {
 
     pub(crate) fn ports(&self) -> &Ports {
         &self.inner.ports
+    }
+
+    pub(crate) fn pruned(&self) -> MutexGuard<'_, Option<(Retention, Timestamp)>> {
+        self.inner.pruned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn unrecorded(&self) -> MutexGuard<'_, Option<Arc<str>>> {

@@ -488,6 +488,43 @@ async fn expired_certificates_records_are_dropped_when_their_time_is_over() {
 }
 
 #[tokio::test]
+async fn however_many_end_at_once_one_run_drops_all_whose_time_is_over_and_no_other() {
+    // Records of one kind alone end in the second case's second range.
+    for limits in [
+        Limits { pending_orders_per_account: 1000, ..Limits::default() },
+        Limits {
+            pending_orders_per_account: 1000,
+            keep_expired_certificates: DAY,
+            keep_expired_light: DAY * 365,
+            ..Limits::default()
+        },
+    ] {
+        let kept = limits.keep_expired_certificates;
+        let ca = TestOffice::new(POLICY, limits);
+        ca.office.owe_standing_jobs().await.unwrap();
+        let account = ca.account().await;
+        let issue = async |count: usize| {
+            for _ in 0..count {
+                let order = ca.ready_order(&account, &["a.test"]).await;
+                ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+            }
+        };
+        issue(450).await;
+        ca.clock.advance(DAY * 10);
+        issue(3).await;
+        // The first end after 90 days.
+        ca.clock.advance(DAY * 80 + kept + DAY);
+        ca.run_due_jobs().await;
+        assert_eq!(certificates(&ca).await.len(), 3, "kept for {kept:?}");
+        assert_eq!(ca.office.orders(account.id, None, 1000).await.unwrap().orders.len(), 3);
+        ca.run_due_jobs().await;
+        ca.clock.advance(DAY * 10);
+        ca.run_due_jobs().await;
+        assert_eq!(certificates(&ca).await.len(), 0, "kept for {kept:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_ends_no_later_than_the_root_above_its_issuer() {
     let life = DAY * 30;
     let ca = TestOffice::under_a_root_of(life);
