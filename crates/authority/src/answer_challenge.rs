@@ -85,7 +85,7 @@ impl Office {
         let office = self.clone();
         let holder = account.clone();
         let authorization = processing.clone();
-        let look = tokio::spawn(async move {
+        let look = self.work(async move {
             let registration = Registration { office: &office, id, verdict };
             let decided = office.look(&holder, authorization, kind, 0).await;
             drop(registration);

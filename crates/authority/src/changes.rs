@@ -37,6 +37,8 @@ pub enum Change {
     Idempotency(Put<IdempotencyRecord>),
     /// Writes what is in force, in the commit of the leaves that say so.
     InForce(Put<InForce>),
+    /// Changes nothing; the commit is a conflict if the account has another version by now.
+    SameAccount(AccountId, Version),
     /// Drops an account, and gives its key back.
     RemoveAccount(AccountId, Version),
     /// Drops an order.

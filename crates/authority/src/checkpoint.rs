@@ -10,7 +10,7 @@ use crate::{
     failure::Failure,
     issue::sha256,
     leaves,
-    office::Office,
+    office::{Hold, Office},
     ports::{KeyId, Purpose, ToBeSigned},
     records::{InForce, JobKind},
     settings::Settings,
@@ -100,7 +100,12 @@ impl Office {
     /// [`Failure`]; then nothing is issued before it was done.
     pub async fn record_start(&self) -> Result<(), Failure> {
         let recorded = self.record_in_force(&self.settings(), "start").await;
-        *self.unrecorded() = recorded.as_ref().err().map(|failure| failure.to_string().into());
+        match &recorded {
+            Ok(()) => self.lift(Hold::Unrecorded),
+            Err(failure) => {
+                self.hold(Hold::Unrecorded, &format!("what is in force could not be recorded at the start: {failure}"));
+            }
+        }
         recorded
     }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use chancery_acme::{
-    account::Account,
+    account::{Account, AccountStatus},
     id::{CertificateId, OrderId},
     order::{FinalizeRejection, Order},
     problem::{Problem, ProblemType},
 };
 use chancery_pki::{SerialNumber, csr::Csr};
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     changes::{Change, Claim, Counter, Put},
@@ -28,6 +28,9 @@ pub enum FinalizeOrderRejection {
     /// No such order of this account.
     #[error("there is no such order")]
     NotFound,
+    /// The account was given up while this request was under way.
+    #[error("this account is no longer valid; register a new key")]
+    AccountEnded,
     /// The order does not take it.
     #[error(transparent)]
     Order(#[from] FinalizeRejection),
@@ -55,17 +58,29 @@ impl Office {
         id: OrderId,
         csr: Csr,
     ) -> Result<Order, Refusal<FinalizeOrderRejection>> {
-        let (recorded, order) = self.record_intent(account, id, &csr).await?;
         let wait = self.settings().limits.answer_wait;
-        let processing = order.value.clone();
-        let office = self.clone();
-        // The settlement job that commit 1 stored owes the end of this work, whatever becomes of the task.
-        let work = tokio::spawn(async move { office.sign_and_release(recorded, order).await });
-        match timeout(wait, work).await {
-            Ok(Ok(order)) => Ok(order?),
-            Ok(Err(_panicked)) => {
-                Err(Failure::Internal(format!("finalizing order {id} ended without a result")).into())
+        let (office, account) = (self.clone(), account.clone());
+        let (tell, told) = oneshot::channel();
+        // A client that goes away in the middle neither keeps an intent from being signed nor costs it its order. The
+        // settlement job that commit 1 stores owes the end of this work, whatever becomes of the task.
+        let mut work = self.work(async move {
+            match office.record_intent(&account, id, &csr).await {
+                Ok((recorded, order)) => {
+                    // Nobody may be there to hear it.
+                    let _ = tell.send(order.value.clone());
+                    office.sign_and_release(recorded, order).await.map_err(Refusal::from)
+                }
+                Err(refusal) => Err(refusal),
             }
+        });
+        let ended = |ended: Result<_, tokio::task::JoinError>| {
+            let lost = |_| Failure::Internal(format!("finalizing order {id} ended without a result")).into();
+            ended.map_err(lost).flatten()
+        };
+        // Until commit 1 there is nothing to answer but what comes of it; from then on the wait is bounded.
+        let Ok(processing) = told.await else { return ended(work.await) };
+        match timeout(wait, &mut work).await {
+            Ok(done) => ended(done),
             Err(_elapsed) => Ok(processing),
         }
     }
@@ -117,7 +132,7 @@ impl Office {
                 not_after: order.not_after,
                 must_staple: csr.wants_must_staple(),
             };
-            let permitted = match Permitted::ask(&settings, request, now) {
+            let permitted = match Self::ask_policy(&settings, || Permitted::ask(&settings, request, now)) {
                 Ok(permitted) => permitted,
                 Err(PermitError::Rejected(rejection)) => {
                     if let IssueRejection::Policy(decision) = &rejection {
@@ -129,20 +144,21 @@ impl Office {
             };
             let linted = permitted.lint(serial)?;
 
-            let mut changes = order_changes(&loaded, order.clone()).with(Change::Claim(Claim::OrderCertificate(id)));
-            let account_is_new = !account.proven;
-            if account_is_new {
-                let Some(stored) = self.store().account(account.id).await? else {
-                    return Err(Failure::Internal(format!("account {} is gone", account.id)).into());
-                };
-                if !stored.value.proven {
-                    let proven = Account { proven: true, ..stored.value.clone() };
-                    changes = changes
-                        .with(Change::Account(Put::over(&stored, proven)))
-                        .with(Change::Count { counter: Counter::UnprovenAccounts, by: -1, limit: None })
-                        .with(Change::Finish(JobKind::PruneAccount { account: account.id }));
-                }
-            }
+            let changes = order_changes(&loaded, order.clone()).with(Change::Claim(Claim::OrderCertificate(id)));
+            // Not as the request's signature found it: it may have been given up since.
+            let stored =
+                self.store().account(account.id).await?.filter(|stored| stored.value.status == AccountStatus::Valid);
+            let Some(stored) = stored else { return Err(Refusal::Rejected(R::AccountEnded)) };
+            let account_is_new = !stored.value.proven;
+            let changes = if account_is_new {
+                let proven = Account { proven: true, ..stored.value.clone() };
+                changes
+                    .with(Change::Account(Put::over(&stored, proven)))
+                    .with(Change::Count { counter: Counter::UnprovenAccounts, by: -1, limit: None })
+                    .with(Change::Finish(JobKind::PruneAccount { account: account.id }))
+            } else {
+                changes.with(Change::SameAccount(account.id, stored.version))
+            };
             let context = IntentContext {
                 changes,
                 account: Some(account),

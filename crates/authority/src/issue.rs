@@ -233,10 +233,8 @@ impl Linted {
 
     /// Commit 1: the intent, its record and its settlement job become durable together.
     pub(crate) async fn record(self, office: &Office, context: IntentContext<'_>) -> Result<Recorded, CommitError> {
-        let unrecorded = office.unrecorded().clone();
-        if let Some(why) = unrecorded {
-            let why = format!("what is in force could not be recorded at the start: {why}");
-            return Err(CommitError::NotApplied(NotApplied::NoSpace(why.into())));
+        if let Some(why) = office.held().into_iter().next() {
+            return Err(CommitError::NotApplied(NotApplied::Stopped(why.into())));
         }
         let record = self.record_value(&context);
         let leaf = leaves::intent(&leaves::IntentFacts {

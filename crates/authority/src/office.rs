@@ -1,7 +1,7 @@
 //! The office: the ports and the settings in one place, shared by every door.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -16,7 +16,10 @@ use chancery_acme::{
     order::{Order, OrderStatus},
 };
 use chancery_pki::{SpkiDigest, Timestamp};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{Notify, watch},
+};
 
 use crate::{
     changes::{Change, Changes, Committed},
@@ -28,6 +31,8 @@ use crate::{
 
 /// How often a use case starts again from its load when another request was first.
 pub(crate) const ATTEMPTS: usize = 8;
+/// Steps of a policy's conditions that may be taken on a thread that others wait for: some 1 ms.
+const STEPS_INLINE: u64 = 20_000;
 
 /// Most refusals remembered as recorded within their hour; past it refusals are counted, not recorded.
 const REFUSALS_REMEMBERED: usize = 4096;
@@ -64,10 +69,20 @@ pub(crate) struct Inner {
     counters: Counters,
     /// In which hour it was last said of an authority that it cuts its certificates' lives.
     cuts_told: Mutex<HashMap<AuthorityId, i64>>,
-    /// Why what is in force could not be recorded; nothing is issued until it is.
-    unrecorded: Mutex<Option<Arc<str>>>,
+    holds: Mutex<BTreeMap<Hold, Arc<str>>>,
+    /// How many works go on whose request may be gone.
+    working: watch::Sender<usize>,
     /// Up to which end one kind of records was pruned by this process.
     pruned: Mutex<Option<(Retention, Timestamp)>>,
+}
+
+/// A reason to issue nothing that stands until it is lifted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hold {
+    /// What is stored was found to be damaged.
+    Damaged,
+    /// What is in force could not be recorded.
+    Unrecorded,
 }
 
 /// What the use cases count.
@@ -106,7 +121,8 @@ impl Office {
                 refusals: Mutex::new(RememberedRefusals::default()),
                 counters: Counters::default(),
                 cuts_told: Mutex::default(),
-                unrecorded: Mutex::default(),
+                holds: Mutex::default(),
+                working: watch::Sender::new(0),
                 pruned: Mutex::default(),
             }),
         }
@@ -130,9 +146,10 @@ impl Office {
 
     /// Now, for what is issued: not by a clock that is in doubt.
     pub(crate) fn issuing_time(&self) -> Result<Timestamp, Failure> {
-        match self.inner.ports.clock.doubt() {
+        let held = self.held().into_iter().next();
+        match self.inner.ports.clock.doubt().or(held) {
             None => Ok(self.now()),
-            Some(doubt) => Err(Failure::Unavailable(doubt)),
+            Some(why) => Err(Failure::Unavailable(why)),
         }
     }
 
@@ -156,8 +173,57 @@ impl Office {
         self.inner.pruned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn unrecorded(&self) -> MutexGuard<'_, Option<Arc<str>>> {
-        self.inner.unrecorded.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Stops issuance until [`Self::lift`]; everything else goes on.
+    pub fn hold(&self, hold: Hold, why: &str) {
+        self.holds().insert(hold, why.into());
+    }
+
+    /// That reason is gone.
+    pub fn lift(&self, hold: Hold) {
+        self.holds().remove(&hold);
+    }
+
+    /// Why issuance is stopped, for each reason.
+    #[must_use]
+    pub fn held(&self) -> Vec<String> {
+        self.holds().values().map(ToString::to_string).collect()
+    }
+
+    fn holds(&self) -> MutexGuard<'_, BTreeMap<Hold, Arc<str>>> {
+        self.inner.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something that has to be done whether or not anybody still waits for it.
+    pub(crate) fn work<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        struct Working(Office);
+        impl Drop for Working {
+            fn drop(&mut self) {
+                self.0.inner.working.send_modify(|count| *count -= 1);
+            }
+        }
+        self.inner.working.send_modify(|count| *count += 1);
+        let working = Working(self.clone());
+        tokio::spawn(async move {
+            let done = work.await;
+            drop(working);
+            done
+        })
+    }
+
+    /// Asks the policy; in another's place where that may take long, so that no request waits for its thread.
+    pub(crate) fn ask_policy<T>(settings: &Settings, ask: impl FnOnce() -> T) -> T {
+        let several = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        if settings.policy.steps() > STEPS_INLINE && several() { tokio::task::block_in_place(ask) } else { ask() }
+    }
+
+    /// Waits until nothing goes on any more whose request is gone: validations and issuances under way.
+    pub async fn finished(&self) {
+        let mut working = self.inner.working.subscribe();
+        // The sender lives as long as we do.
+        let _ = working.wait_for(|count| *count == 0).await;
     }
 
     /// What was counted since the start.

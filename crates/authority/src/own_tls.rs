@@ -49,7 +49,7 @@ impl Office {
             not_after: None,
             must_staple: false,
         };
-        let permitted = match Permitted::ask(&settings, request, now) {
+        let permitted = match Self::ask_policy(&settings, || Permitted::ask(&settings, request, now)) {
             Ok(permitted) => permitted,
             Err(PermitError::Rejected(rejection)) => return Err(Refusal::Rejected(rejection)),
             Err(PermitError::Failed(failure)) => return Err(failure.into()),

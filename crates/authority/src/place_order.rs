@@ -105,14 +105,15 @@ impl Office {
             .validity(now, (request.not_before, request.not_after), chain.not_after())
             .map_err(|rejection| Refusal::Rejected(R::Validity(rejection)))?;
         let requester = acme_requester(account);
-        let decision = settings.policy.evaluate(&chancery_policy::Request {
+        let asked = chancery_policy::Request {
             requester: &requester,
             names: &request.names,
             profile: profile.name(),
             key: None,
             lifetime: None,
             now,
-        });
+        };
+        let decision = Self::ask_policy(&settings, || settings.policy.evaluate(&asked));
         match decision.outcome {
             // What is undecided now is decided at finalize, once the key is known.
             Outcome::Allow | Outcome::Undecided => {}

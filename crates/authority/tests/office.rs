@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::{
+    future::{Future as _, poll_fn},
     sync::{Arc, atomic::Ordering},
+    task::Poll,
     time::Duration,
 };
 
@@ -525,6 +527,70 @@ async fn however_many_end_at_once_one_run_drops_all_whose_time_is_over_and_no_ot
 }
 
 #[tokio::test]
+async fn a_client_that_goes_away_while_its_order_is_finalized_leaves_it_valid() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    ca.store.fail_next(Commit::Intent, Failing::Late);
+    {
+        let mut finalize = Box::pin(ca.office.finalize_order(&account, order.id, csr(&["a.test"])));
+        // Its first step is taken, and nobody asks for the next.
+        assert!(poll_fn(|context| Poll::Ready(finalize.as_mut().poll(context).is_pending())).await);
+    }
+    assert!(matches!(order_now(&ca, &order).await.state, OrderState::Ready), "commit 1 is under way");
+    ca.office.finished().await;
+    assert!(matches!(order_now(&ca, &order).await.state, OrderState::Valid { .. }));
+    assert_eq!(certificates(&ca).await.len(), 1);
+    ledger_is_clean(&ca).await;
+}
+
+#[tokio::test]
+async fn an_account_that_is_given_up_while_it_finalizes_gets_nothing() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    // A proven account: nothing else of it changes with an intent.
+    let first = ca.ready_order(&account, &["a.test"]).await;
+    ca.office.finalize_order(&account, first.id, csr(&["a.test"])).await.unwrap();
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    let signatures = ca.signer.signatures();
+    ca.store.fail_next(Commit::Intent, Failing::Late);
+    // Its open orders are not cancelled yet: its own end is what counts.
+    ca.store.fail_next(Commit::Other, Failing::Refused(NotApplied::Busy));
+    let (finalized, _) = tokio::join!(ca.office.finalize_order(&account, order.id, csr(&["a.test"])), async {
+        tokio::task::yield_now().await;
+        ca.office.deactivate_account(account.id).await
+    });
+    let refused = finalized.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(FinalizeOrderRejection::AccountEnded)), "{refused:?}");
+    assert_eq!(ca.signer.signatures(), signatures);
+    ledger_is_clean(&ca).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_policy_that_takes_long_keeps_no_thread_from_the_others() {
+    let rule = |number: usize| {
+        let when = format!("request.names.all(a, request.names.all(b, a == b || a != '{number}'))");
+        format!("  - name: heavy-{number}\n    allow: {{ names: [\"**.test\"] }}\n    when: \"{when}\"\n")
+    };
+    let policy = format!("version: v1\nrules:\n{}", (0..16).map(rule).collect::<String>());
+    let ca = Arc::new(TestOffice::new(&policy, Limits::default()));
+    let account = ca.account().await;
+    let texts: Vec<String> = (0..100).map(|number| format!("host{number}.test")).collect();
+    let names = names_of(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+    let request = PlaceOrder { names, not_before: None, not_after: None, profile: None };
+    let office = ca.office.clone();
+    let heavy = tokio::spawn(async move { office.place_order(&account, request).await });
+    // The one worker has the heavy request first.
+    let mut answered = 0;
+    while !heavy.is_finished() {
+        tokio::spawn(async {}).await.unwrap();
+        answered += 1;
+    }
+    heavy.await.unwrap().unwrap();
+    assert!(answered > 10, "{answered} others had their turn meanwhile");
+}
+
+#[tokio::test]
 async fn a_certificate_ends_no_later_than_the_root_above_its_issuer() {
     let life = DAY * 30;
     let ca = TestOffice::under_a_root_of(life);
@@ -649,10 +715,11 @@ async fn nothing_is_issued_until_what_is_in_force_could_be_recorded() {
     let failure = ca.office.record_start().await.unwrap_err();
     assert!(failure.to_string().contains("the disk is full"), "{failure}");
     let refused = ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap_err();
-    let Refusal::Failed(Failure::NoSpace(why)) = refused else { panic!("{refused:?}") };
+    let Refusal::Failed(Failure::Unavailable(why)) = refused else { panic!("{refused:?}") };
     assert!(why.contains("what is in force could not be recorded") && why.contains("the disk is full"), "{why}");
     assert_eq!((ca.signer.signatures(), leaves(&ca).await.len()), (0, 0));
     ca.office.record_start().await.unwrap();
+    assert_eq!(ca.office.held(), [""; 0]);
     let valid = ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
     assert!(matches!(valid.state, OrderState::Valid { .. }));
     let kinds: Vec<_> = leaves(&ca).await.iter().map(Leaf::kind).collect();

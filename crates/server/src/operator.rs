@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use chancery_acme::urls::Urls;
 use chancery_api::{AuthorityView, BackedUp, CheckpointView, DirectoryView, Reloaded, Status, TlsView};
-use chancery_authority::{Authority, Office, Settings, ports::KeyId};
+use chancery_authority::{Authority, Office, Settings, office::Hold, ports::KeyId};
 use chancery_egress::{Dialer, ZoneTable};
 use chancery_http::api::{OperationError, Operator};
 use chancery_pki::{PublicKey, Timestamp, distinguished_name::show};
@@ -89,6 +89,7 @@ impl Operator for Process {
         if let Err(error) = self.office.store().tree_head().await {
             why.push(error.to_string());
         }
+        why.extend(self.office.held());
         why
     }
 
@@ -209,6 +210,14 @@ impl Process {
         }
         for what in &found {
             tracing::error!("{what}");
+        }
+        // What is damaged may be the record by which something must not be issued.
+        if let Some(first) = found.first() {
+            let more = match found.len() {
+                1 => String::new(),
+                count => format!(" (and {} more, see the status)", count - 1),
+            };
+            self.office.hold(Hold::Damaged, &format!("{first}{more}"));
         }
         self.scrubbed.store(Arc::new(found));
     }

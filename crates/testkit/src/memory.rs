@@ -84,6 +84,8 @@ pub enum Failing {
     Lost,
     /// It is kept, and the caller is told that it may not have been.
     Kept,
+    /// It is kept, after others had their turn: whoever waits for it has waited.
+    Late,
 }
 
 /// The store in memory.
@@ -239,6 +241,7 @@ impl State {
                     drop(put(&mut self.idempotency, change.value.key.clone(), change, version)?);
                 }
                 Change::InForce(change) => drop(put(&mut self.in_force, (), change, version)?),
+                Change::SameAccount(id, version) => expect(self.accounts.get(&id), Some(version))?,
                 Change::RemoveAccount(id, version) => {
                     let old = remove(&mut self.accounts, &id, version)?;
                     self.account_keys.remove(&(old.directory, old.key.digest()));
@@ -418,13 +421,18 @@ impl Store for MemoryStore {
             Some(Failing::Refused(why)) => return Err(CommitError::NotApplied(why.clone())),
             Some(Failing::Conflict) => return Err(CommitError::Conflict),
             Some(Failing::Lost) => return Err(CommitError::Unknown("the test lost it".into())),
+            Some(Failing::Late) => {
+                for _ in 0..16 {
+                    tokio::task::yield_now().await;
+                }
+            }
             Some(Failing::Kept) | None => {}
         }
         let mut state = self.state();
         let mut next = state.clone();
         let committed = next.apply(changes)?;
         *state = next;
-        if failing.is_some() {
+        if matches!(failing, Some(Failing::Kept)) {
             Err(CommitError::Unknown("the test says that it was lost".into()))
         } else {
             Ok(committed)

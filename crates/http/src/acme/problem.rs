@@ -329,6 +329,9 @@ impl From<FinalizeOrderRejection> for Fault {
         use FinalizeOrderRejection as R;
         let kind = match &rejection {
             R::NotFound => return Self::not_found("order"),
+            R::AccountEnded => {
+                return Self::with_status(ProblemType::Unauthorized, StatusCode::UNAUTHORIZED, rejection);
+            }
             // An expired order is invalid (§7.1.6), and so not ready.
             R::Order(FinalizeRejection::NotReady { .. } | FinalizeRejection::Expired { .. }) => {
                 ProblemType::OrderNotReady

@@ -1,6 +1,6 @@
 //! What concerns the process: health, metrics, status, reload, backup.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use axum::{
     Extension,
@@ -12,7 +12,7 @@ use chancery_api::{BackedUp, BackupRequest, Reloaded, Status};
 use http::{HeaderValue, StatusCode, header};
 
 use super::{
-    ApiState, Caller,
+    ApiState, Caller, OperationError,
     answer::{ApiError, Json, read},
 };
 use crate::metrics::CONTENT_TYPE;
@@ -54,7 +54,11 @@ pub(super) async fn reload(
     State(ApiState(api)): State<ApiState>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<Reloaded>, ApiError> {
-    Ok(Json(api.operator.reload(&called(caller)).await?))
+    let operator = Arc::clone(&api.operator);
+    // A caller who goes away in the middle leaves no reload half taken.
+    let reload = tokio::spawn(async move { operator.reload(&called(caller)).await });
+    let done = reload.await.map_err(|error| OperationError::Failed(error.to_string()))?;
+    Ok(Json(done?))
 }
 
 pub(super) async fn backup(

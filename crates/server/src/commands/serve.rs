@@ -234,8 +234,12 @@ impl Running {
         if !finished {
             tracing::warn!("some requests took too long and were cut off");
         }
-        // So that everything up to the end is sealed.
         let office = &self.process.office;
+        // A signature between its two commits is not cut off; what takes longer is a job of the next start.
+        if timeout(limits.stop_timeout, office.finished()).await.is_err() {
+            tracing::warn!("a validation or an issuance took too long; its job goes on with the next start");
+        }
+        // So that everything up to the end is sealed.
         if let Some(ledger) = &office.settings().ledger
             && let Ok(Err(error)) = timeout(LAST_CHECKPOINT, office.checkpoint_now(ledger)).await
         {

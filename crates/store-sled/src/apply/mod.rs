@@ -120,6 +120,7 @@ impl<'a> Staging<'a> {
                 self.put(key::idempotency(&put.value.key), &put, "idempotency outcome").map(drop)
             }
             Change::InForce(put) => self.put(key::in_force(), &put, "record of what is in force").map(drop),
+            Change::SameAccount(id, version) => self.expect(&key::account(id), Some(version), "account").map(drop),
             Change::RemoveAccount(id, version) => {
                 let key = key::account(id);
                 if let Some(old) = self.expect(&key, Some(version), "account")? {
