@@ -437,6 +437,51 @@ async fn a_flipped_bit_in_the_ledger_is_found_named_and_never_served() -> Result
     Ok(())
 }
 
+#[tokio::test]
+async fn damage_that_a_start_does_not_meet_is_found_behind_it_and_nothing_is_issued_any_more() -> Result<()> {
+    let responder = Responder::start().await?;
+    let mut server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
+    let mut client = server.client().await?;
+    // More records than a bundle holds: a start checks the last one.
+    let first = obtain(&mut client, &responder, "first.test").await?;
+    for number in 0..130 {
+        obtain(&mut client, &responder, &format!("host{number}.test")).await?;
+    }
+    server.stop().await?;
+    let bundle = server.path().join("store/ledger/tile/entries/000");
+    let mut content = fs::read(&bundle)?;
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    fs::write(&bundle, content)?;
+
+    server.serve().await?;
+    // Each look takes a process, so this is no busy loop.
+    let found = tokio::time::timeout(Duration::from_secs(60), async {
+        loop {
+            let status = json_of(&server, &["status"]).await?;
+            if status["not_issuing"] != json!([]) {
+                return Ok::<_, Box<dyn std::error::Error + Send + Sync>>(status);
+            }
+        }
+    });
+    let status = found.await??;
+    let why = status["not_issuing"][0].as_str().unwrap_or_default();
+    assert!(why.contains("the ledger is damaged") && why.contains("restore it from a backup"), "{status}");
+    let mut client = server.client().await?;
+    let refused = client.new_order(&["late.test"]).await?;
+    assert_eq!((refused.status, refused.problem().as_str()), (503, "serverInternal"));
+    // Why is the operator's to know.
+    let log = fs::read_to_string(server.log())?;
+    assert!(log.contains("the ledger is damaged") && log.contains("issuance is not possible now"), "{log}");
+    // What was issued can be read and revoked.
+    let list = json_of(&server, &["certificate", "list", "--name", "first.test"]).await?;
+    let serial = list[0]["serial"].as_str().unwrap_or_default().to_owned();
+    let shown = json_of(&server, &["certificate", "show", &serial]).await?;
+    assert!(first.starts_with(shown["pem"].as_str().unwrap_or("?")));
+    server.printed(&["certificate", "revoke", &serial, "--yes"]).await?;
+    Ok(())
+}
+
 fn first_file_below(folder: &Path) -> Result<std::path::PathBuf> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
