@@ -383,4 +383,9 @@ impl Office {
         }
         refusals.seen.len() < REFUSALS_REMEMBERED && refusals.seen.insert(digest)
     }
+
+    /// That refusal was not recorded: the next one of its kind is the first.
+    pub(crate) fn forget_refusal(&self, digest: &[u8; 32]) {
+        self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner).seen.remove(digest);
+    }
 }

@@ -222,11 +222,13 @@ impl Office {
         } else {
             format!("accounts without any certificate at directory {}", account.directory)
         };
-        if !self.first_refusal(leaves::refusal_digest(&who, decision), now) {
+        let digest = leaves::refusal_digest(&who, decision);
+        if !self.first_refusal(digest, now) {
             return;
         }
         let changes = Changes::new().leaf(leaves::refusal(&who, requester, decision, now));
         if let Err(error) = self.commit(changes).await {
+            self.forget_refusal(&digest);
             tracing::warn!(%error, "a refusal was not recorded in the ledger");
         }
     }

@@ -311,6 +311,10 @@ async fn all_refused_names_are_told_at_once_and_nothing_is_stored() {
         not_after: None,
         profile: None,
     };
+    // One that could not be recorded does not count as the first.
+    ca.store.fail_next(None, Failing::Refused(NotApplied::Busy));
+    ca.office.place_order(&account, request.clone()).await.unwrap_err();
+    assert_eq!(ca.store.commits(), commits);
     let refused = ca.office.place_order(&account, request.clone()).await.unwrap_err();
     let Refusal::Rejected(PlaceOrderRejection::Policy(decision)) = refused else { panic!("{refused:?}") };
     assert_eq!(decision.refused().count(), 2);
