@@ -1,8 +1,9 @@
 //! Answering a challenge (RFC 8555 §7.5.1): look, decide, and let the order follow.
 //!
-//! The look begins at once and its verdict is awaited for a short, bounded time, so that most
-//! clients need not poll. Where the wait ends first, the challenge becomes `processing` and its
-//! job is stored in the same commit: a kill loses neither.
+//! The look begins at once and its verdict is awaited for a short, bounded time by the answer that
+//! began it, so that most clients need not poll. Where the wait ends first, the challenge becomes
+//! `processing` and its job is stored in the same commit: a kill loses neither. An answer that comes
+//! while a look is under way does not wait: it says `processing` at once.
 
 use chancery_acme::{
     account::Account,
@@ -11,7 +12,6 @@ use chancery_acme::{
     id::{AccountId, AuthorizationId},
     problem::{Problem, ProblemType},
 };
-use tokio::{sync::watch, time::timeout};
 
 use crate::{
     changes::{Change, Changes, Put},
@@ -52,8 +52,6 @@ impl Office {
         id: AuthorizationId,
         kind: ChallengeKind,
     ) -> Result<Authorization, Refusal<AnswerChallengeRejection>> {
-        let settings = self.settings();
-        let wait = settings.limits.answer_wait;
         let loaded = self
             .own_authorization(account.id, id)
             .await?
@@ -61,57 +59,30 @@ impl Office {
         let answered =
             loaded.value.clone().answer(kind, self.now()).map_err(|rejection| Refusal::Rejected(rejection.into()))?;
         let processing = match answered {
-            Answered::Unchanged(authorization) => {
-                let under_way = self.validations().get(&id).cloned();
-                return match under_way {
-                    Some(verdict) => Ok(self.after_verdict(account.id, id, verdict, wait).await?),
-                    None => Ok(authorization),
-                };
-            }
+            Answered::Unchanged(authorization) => return Ok(authorization),
             Answered::Validate(processing) => processing,
         };
-        let (verdict, under_way) = watch::channel(());
-        let already = {
-            let mut validations = self.validations();
-            let already = validations.get(&id).cloned();
-            if already.is_none() {
-                validations.insert(id, under_way);
-            }
-            already
-        };
-        if let Some(verdict) = already {
-            return Ok(self.after_verdict(account.id, id, verdict, wait).await?);
+        let begins = self.validations().insert(id);
+        if !begins {
+            return Ok(self.store_processing(&loaded, processing).await?);
         }
         let office = self.clone();
         let holder = account.clone();
         let authorization = processing.clone();
         let look = self.work(async move {
-            let registration = Registration { office: &office, id, verdict };
+            let registration = Registration { office: &office, id };
             let decided = office.look(&holder, authorization, kind, 0).await;
             drop(registration);
             decided
         });
-        match timeout(wait, look).await {
-            Ok(Ok(decided)) => Ok(decided?),
-            Ok(Err(_panicked)) => Err(Failure::Internal("a validation ended without a verdict".to_owned()).into()),
-            Err(_elapsed) => Ok(self.store_processing(&loaded, processing).await?),
+        match self.wait_for(account.id, look).await {
+            Some(Ok(decided)) => Ok(decided?),
+            Some(Err(_panicked)) => Err(Failure::Internal("a validation ended without a verdict".to_owned()).into()),
+            None => Ok(self.store_processing(&loaded, processing).await?),
         }
     }
 
-    /// Waits for a verdict that another request is after, then loads.
-    async fn after_verdict(
-        &self,
-        account: AccountId,
-        id: AuthorizationId,
-        mut verdict: watch::Receiver<()>,
-        wait: std::time::Duration,
-    ) -> Result<Authorization, Failure> {
-        // An error means that the sender is gone, which is the verdict's coming as well.
-        let _ = timeout(wait, verdict.changed()).await;
-        self.authorization(account, id).await?.ok_or_else(|| Failure::Internal(format!("authorization {id} is gone")))
-    }
-
-    /// The wait ended first: `processing`, and its job, become durable together.
+    /// There is no verdict yet: `processing`, and its job, become durable together.
     async fn store_processing(
         &self,
         loaded: &Versioned<Authorization>,
@@ -329,16 +300,14 @@ impl Office {
     }
 }
 
-/// That a validation is under way in this process; its end is told to whoever waits.
+/// That a validation is under way in this process.
 struct Registration<'a> {
     office: &'a Office,
     id: AuthorizationId,
-    verdict: watch::Sender<()>,
 }
 
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         self.office.validations().remove(&self.id);
-        self.verdict.send_replace(());
     }
 }

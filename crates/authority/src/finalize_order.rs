@@ -9,7 +9,7 @@ use chancery_acme::{
     problem::{Problem, ProblemType},
 };
 use chancery_pki::{SerialNumber, csr::Csr};
-use tokio::{sync::oneshot, time::timeout};
+use tokio::sync::oneshot;
 
 use crate::{
     changes::{Change, Claim, Counter, Put},
@@ -58,13 +58,12 @@ impl Office {
         id: OrderId,
         csr: Csr,
     ) -> Result<Order, Refusal<FinalizeOrderRejection>> {
-        let wait = self.settings().limits.answer_wait;
-        let (office, account) = (self.clone(), account.clone());
+        let (office, holder) = (self.clone(), account.clone());
         let (tell, told) = oneshot::channel();
         // A client that goes away in the middle neither keeps an intent from being signed nor costs it its order. The
         // settlement job that commit 1 stores owes the end of this work, whatever becomes of the task.
         let mut work = self.work(async move {
-            match office.record_intent(&account, id, &csr).await {
+            match office.record_intent(&holder, id, &csr).await {
                 Ok((recorded, order)) => {
                     // Nobody may be there to hear it.
                     let _ = tell.send(order.value.clone());
@@ -79,9 +78,9 @@ impl Office {
         };
         // Until commit 1 there is nothing to answer but what comes of it; from then on the wait is bounded.
         let Ok(processing) = told.await else { return ended(work.await) };
-        match timeout(wait, &mut work).await {
-            Ok(done) => ended(done),
-            Err(_elapsed) => Ok(processing),
+        match self.wait_for(account.id, &mut work).await {
+            Some(done) => ended(done),
+            None => Ok(processing),
         }
     }
 

@@ -22,6 +22,7 @@ pub mod register_account;
 pub mod revoke;
 pub mod settings;
 pub mod thumbprint;
+mod waits;
 
 pub use failure::{Failure, Refusal};
 pub use office::{Office, Ports};

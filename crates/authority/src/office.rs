@@ -27,6 +27,7 @@ use crate::{
     ports::{Clock, CommitError, Entropy, Signer, Store, Validator},
     records::{AuthorityId, Retention, Versioned},
     settings::Settings,
+    waits::Waits,
 };
 
 /// How often a use case starts again from its load when another request was first.
@@ -64,7 +65,9 @@ pub(crate) struct Inner {
     jobs_changed: Notify,
     /// Until when the worker believes that nothing is due, in Unix milliseconds.
     quiet_until: AtomicI64,
-    validations: Mutex<HashMap<AuthorizationId, watch::Receiver<()>>>,
+    /// The authorizations whose challenges are being looked at by this process.
+    validations: Mutex<HashSet<AuthorizationId>>,
+    waits: Waits,
     refusals: Mutex<RememberedRefusals>,
     counters: Counters,
     /// In which hour it was last said of an authority that it cuts its certificates' lives.
@@ -117,7 +120,8 @@ impl Office {
                 settings: ArcSwap::from_pointee(settings),
                 jobs_changed: Notify::new(),
                 quiet_until: AtomicI64::new(i64::MAX),
-                validations: Mutex::new(HashMap::new()),
+                validations: Mutex::default(),
+                waits: Waits::default(),
                 refusals: Mutex::new(RememberedRefusals::default()),
                 counters: Counters::default(),
                 cuts_told: Mutex::default(),
@@ -370,7 +374,11 @@ impl Office {
         Ok(due)
     }
 
-    pub(crate) fn validations(&self) -> MutexGuard<'_, HashMap<AuthorizationId, watch::Receiver<()>>> {
+    pub(crate) fn waits(&self) -> &Waits {
+        &self.inner.waits
+    }
+
+    pub(crate) fn validations(&self) -> MutexGuard<'_, HashSet<AuthorizationId>> {
         self.inner.validations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

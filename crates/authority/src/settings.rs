@@ -95,6 +95,11 @@ pub struct Limits {
     pub validation_time: Duration,
     /// How long an answer may wait for work that is under way.
     pub answer_wait: Duration,
+    /// How many answers may wait so at once, and how many of one account; further ones do not wait. A door must let in
+    /// more requests than these, since each of these keeps its place while it waits.
+    pub waiting_answers: usize,
+    /// See [`Self::waiting_answers`].
+    pub waiting_answers_per_account: usize,
     /// When an issuance without a durable signature is settled.
     pub settle_after: Duration,
     /// How long an order that ended without a certificate can still be read.
@@ -116,6 +121,8 @@ impl Default for Limits {
             unproven_account_lifetime: Duration::from_secs(7 * DAY),
             validation_time: Duration::from_secs(30),
             answer_wait: Duration::from_secs(5),
+            waiting_answers: 1024,
+            waiting_answers_per_account: 64,
             settle_after: Duration::from_secs(60),
             keep_ended_orders: Duration::from_secs(DAY),
             keep_expired_certificates: Duration::from_secs(365 * DAY),

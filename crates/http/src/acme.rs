@@ -77,7 +77,8 @@ pub struct AcmeSettings {
     pub external_url: String,
     /// How fast each client may ask.
     pub rates: RateLimits,
-    /// Most signed requests under way at once; further ones are told to come back.
+    /// Most signed requests under way at once; further ones are told to come back. More than may wait for work under
+    /// way ([`Limits::waiting_answers`](chancery_authority::Limits)), so that there is always room for others.
     pub in_flight: usize,
     /// How long a request's body may take to arrive.
     pub body_time: Duration,

@@ -87,3 +87,38 @@ async fn a_look_that_takes_longer_is_processing_with_a_time_to_come_back_of_at_l
     assert_eq!(client.read(&placed.location()?).await?.text("status")?, "ready");
     Ok(())
 }
+
+#[tokio::test]
+async fn while_a_look_is_under_way_further_answers_are_processing_at_once_and_other_accounts_are_served() -> Result<()>
+{
+    let target = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let setup = chancery_harness::server::Setup {
+        http_port: target.local_addr()?.port(),
+        configuration: "\n[validation]\nanswer_wait = \"30s\"\n".to_owned(),
+        ..chancery_harness::server::Setup::default()
+    };
+    let server = chancery_harness::server::Server::start(&setup).await?;
+    let (mut client, mut other) = (server.client().await?, server.client().await?);
+    let placed = client.new_order(&["tarpit.test"]).await?.expect_status(201)?;
+    let (url, token) = first_challenge(&mut client, &placed.json(), "http-01").await?;
+    let protected = client.protected(&url).await?;
+    let (mut sender, to, body) =
+        (Client::connect(server.target()?).await?, url.clone(), client.key.jws(&protected, "{}")?);
+    let first = tokio::spawn(async move { post_raw(&mut sender, &to, body).await.map_err(|error| error.to_string()) });
+    let (mut asked, _) = target.accept().await?;
+    let meanwhile = async {
+        for _ in 0..50 {
+            let again = client.post(&url, &json!({})).await?.expect_status(200)?;
+            assert_eq!(again.text("status")?, "processing");
+            assert!(again.header("retry-after").is_some());
+        }
+        other.new_order(&["prompt.test"]).await?.expect_status(201)
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), meanwhile).await.map_err(|_| "somebody had to wait")??;
+    assert!(!first.is_finished(), "the first answer waits for the verdict");
+    let body = client.key_authorization(&token);
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    tokio::io::AsyncWriteExt::write_all(&mut asked, answer.as_bytes()).await?;
+    assert_eq!(first.await??.text("status")?, "valid");
+    Ok(())
+}

@@ -362,6 +362,46 @@ async fn overload_is_503_with_a_time_to_come_back_and_never_429() {
     door.get(&door.urls.directory()).await.is(200);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_account_with_slow_challenges_waits_in_its_own_places_alone_and_turns_nobody_away() {
+    let limits = Limits { waiting_answers: 3, waiting_answers_per_account: 2, ..Limits::default() };
+    let door = Door::with(AcmeSettings { in_flight: 4, ..unlimited() }, limits);
+    let (slow, other) = (door.client().await, door.client().await);
+    let mut challenges = Vec::new();
+    for number in 0..6 {
+        let (_, order) = slow.order(&[&format!("slow{number}.test")]).await;
+        let authorization = slow.read(order["authorizations"][0].as_str().expect("a URL")).await.is(200);
+        challenges.push(authorization["challenges"][0]["url"].as_str().expect("a URL").to_owned());
+    }
+    let mut requests = Vec::new();
+    for url in challenges.iter().chain(std::iter::repeat_n(&challenges[0], 20)) {
+        requests.push((url, slow.key.jws(url, &door.nonce().await, slow.kid.as_deref(), b"{}")));
+    }
+    door.test.validator.hold();
+    let began = tokio::time::Instant::now();
+    let mut answers = Vec::new();
+    for (url, body) in requests {
+        let request = Request::post(url.strip_prefix(EXTERNAL).expect("ours"))
+            .header(header::CONTENT_TYPE, "application/jose+json")
+            .body(Body::from(body))
+            .expect("a request");
+        answers.push(tokio::spawn(door.router.clone().oneshot(request)));
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await; // paused: lets it answer or wait
+    }
+    let waiting = answers.iter().filter(|answer| !answer.is_finished()).count();
+    assert_eq!(waiting, 2, "the places of one account");
+    other.order(&["a.test"]).await;
+    assert!(began.elapsed() < std::time::Duration::from_secs(1));
+    for answer in answers {
+        let response = answer.await.expect("no panic").expect("the router does not fail");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(response.headers().contains_key("retry-after"));
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        assert_eq!(serde_json::from_slice::<Value>(&body).expect("JSON")["status"], "processing");
+    }
+    assert_eq!(door.test.validator.seen().len(), 6, "each is looked at once");
+}
+
 #[tokio::test]
 async fn a_request_over_one_connection_too_many_is_503_whatever_it_asks_and_does_nothing() {
     let door = Door::new();
