@@ -19,6 +19,7 @@ mod s7_2;
 mod s7_3;
 mod s7_3_1;
 mod s7_3_2;
+mod s7_3_3;
 mod s7_3_4;
 mod s7_3_6;
 mod s7_4;

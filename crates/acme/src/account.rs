@@ -20,8 +20,8 @@ pub struct Account {
     pub contacts: Vec<String>,
     /// Whether it may still act.
     pub status: AccountStatus,
-    /// When it agreed to the terms of service, if it did.
-    pub terms_agreed: Option<Timestamp>,
+    /// The terms of service that it agreed to last, if it did.
+    pub terms_agreed: Option<TermsAgreed>,
     /// When it was made.
     pub created: Timestamp,
     /// Whether it was granted a certificate once, and so stands in the ledger. Accounts that never
@@ -29,6 +29,15 @@ pub struct Account {
     pub proven: bool,
     /// The external account binding it came with (RFC 8555 §7.3.4): the key's identifier and the JWS word for word.
     pub external: Option<ExternalAccount>,
+}
+
+/// An agreement to terms of service (RFC 8555 §7.3, §7.3.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TermsAgreed {
+    /// The URL at which they stood; terms at another URL are other terms.
+    pub url: String,
+    /// When it agreed.
+    pub at: Timestamp,
 }
 
 /// A verified external account binding.
@@ -55,4 +64,12 @@ pub enum AccountStatus {
         /// When.
         at: Timestamp,
     },
+}
+
+impl Account {
+    /// Whether it agreed to the terms at this URL.
+    #[must_use]
+    pub fn has_agreed_to(&self, terms: &str) -> bool {
+        self.terms_agreed.as_ref().is_some_and(|agreed| agreed.url == terms)
+    }
 }

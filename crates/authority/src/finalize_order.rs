@@ -19,7 +19,7 @@ use crate::{
     place_order::{acme_requester, directory_of},
     ports::CommitError,
     records::{JobKind, Versioned},
-    register_account::order_changes,
+    register_account::{TermsChanged, must_agree, order_changes},
 };
 
 /// Why a CSR is not taken. The order stays as it was.
@@ -31,6 +31,9 @@ pub enum FinalizeOrderRejection {
     /// The account was given up while this request was under way.
     #[error("this account is no longer valid; register a new key")]
     AccountEnded,
+    /// The terms of service changed.
+    #[error(transparent)]
+    Terms(#[from] TermsChanged),
     /// The order does not take it.
     #[error(transparent)]
     Order(#[from] FinalizeRejection),
@@ -94,6 +97,7 @@ impl Office {
         use FinalizeOrderRejection as R;
         let settings = self.settings();
         let directory = directory_of(&settings, account)?;
+        must_agree(&directory, account).map_err(|changed| Refusal::Rejected(changed.into()))?;
         let authority = settings
             .authority(&directory.authority)
             .cloned()

@@ -24,6 +24,7 @@ use crate::{
     office::{ATTEMPTS, Office},
     ports::CommitError,
     records::JobKind,
+    register_account::{TermsChanged, must_agree},
     settings::{Directory, Settings},
 };
 
@@ -43,6 +44,9 @@ pub struct PlaceOrder {
 /// Why an order is not taken.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PlaceOrderRejection {
+    /// The terms of service changed.
+    #[error(transparent)]
+    Terms(#[from] TermsChanged),
     /// Policy says no.
     #[error("{}", .0.explain())]
     Policy(Box<Decision>),
@@ -91,6 +95,7 @@ impl Office {
         use PlaceOrderRejection as R;
         let settings = self.settings();
         let directory = directory_of(&settings, account)?;
+        must_agree(&directory, account).map_err(|changed| Refusal::Rejected(changed.into()))?;
         let profile = profile_for(&settings, &directory, request.profile.as_deref())?;
         let now = self.issuing_time()?;
 

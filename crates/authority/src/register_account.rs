@@ -1,12 +1,12 @@
 //! Accounts: registering, changing, ending them (RFC 8555 §7.3).
 
 use chancery_acme::{
-    account::{Account, AccountStatus, DirectoryName},
+    account::{Account, AccountStatus, DirectoryName, TermsAgreed},
     id::AccountId,
     order::{Order, OrderState},
     problem::{Problem, ProblemType},
 };
-use chancery_pki::PublicKey;
+use chancery_pki::{PublicKey, Timestamp};
 
 use crate::{
     changes::{Change, Changes, Counter, Put},
@@ -14,6 +14,7 @@ use crate::{
     office::{ATTEMPTS, Office},
     ports::CommitError,
     records::{JobKind, Versioned},
+    settings::Directory,
 };
 
 /// Most contacts of one account.
@@ -43,6 +44,17 @@ pub struct Registered {
     pub account: Account,
     /// Whether it was made just now.
     pub created: bool,
+}
+
+/// An account has not agreed to the terms of service that its directory has now (RFC 8555 §7.3.3).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this account has not agreed to the terms of service at {url}; read them, then send termsOfServiceAgreed: true \
+     to newAccount or to the account's URL"
+)]
+pub struct TermsChanged {
+    /// Where they stand.
+    pub url: String,
 }
 
 /// Why an account is not made or not changed.
@@ -113,12 +125,13 @@ impl Office {
         };
         for _ in 0..ATTEMPTS {
             if let Some(found) = self.account_by_key(&request.directory, &request.key.digest()).await? {
-                return match found.status {
-                    AccountStatus::Valid => Ok(Registered { account: found, created: false }),
-                    AccountStatus::Deactivated { .. } | AccountStatus::Revoked { .. } => {
-                        Err(Refusal::Rejected(R::Deactivated))
-                    }
-                };
+                if found.status != AccountStatus::Valid {
+                    return Err(Refusal::Rejected(R::Deactivated));
+                }
+                let agrees = request.terms_agreed && !request.only_existing;
+                // Contacts are left as they are (RFC 8555 §7.3.1); agreeing is what §7.3.3 asks clients to do.
+                let account = if agrees { self.update_account(found.id, None, true).await? } else { found };
+                return Ok(Registered { account, created: false });
             }
             if request.only_existing {
                 return Err(Refusal::Rejected(R::DoesNotExist));
@@ -137,7 +150,7 @@ impl Office {
                 key: request.key.clone(),
                 contacts,
                 status: AccountStatus::Valid,
-                terms_agreed: (directory.terms_of_service.is_some() && request.terms_agreed).then_some(now),
+                terms_agreed: if request.terms_agreed { agreement(directory, now) } else { None },
                 created: now,
                 proven: false,
                 external: None,
@@ -160,7 +173,8 @@ impl Office {
         Err(Failure::Busy.into())
     }
 
-    /// Changes an account's contacts (RFC 8555 §7.3.2); `None` leaves them.
+    /// Changes an account's contacts (RFC 8555 §7.3.2), where `None` leaves them, and takes its agreement to the terms
+    /// of service that are in force now (§7.3.3).
     ///
     /// # Errors
     ///
@@ -169,19 +183,30 @@ impl Office {
         &self,
         id: AccountId,
         contacts: Option<Vec<String>>,
+        terms_agreed: bool,
     ) -> Result<Account, Refusal<RegisterRejection>> {
+        let settings = self.settings();
         let contacts = contacts.map(|contacts| check_contacts(&contacts)).transpose().map_err(Refusal::Rejected)?;
         for _ in 0..ATTEMPTS {
             let Some(loaded) = self.store().account(id).await? else {
                 return Err(Refusal::Rejected(RegisterRejection::DoesNotExist));
             };
-            let Some(contacts) = &contacts else {
-                return Ok(loaded.value);
-            };
-            if loaded.value.status != AccountStatus::Valid {
+            let mut account = loaded.value.clone();
+            if let Some(contacts) = &contacts {
+                account.contacts.clone_from(contacts);
+            }
+            if terms_agreed
+                && let Some(directory) = settings.directories.get(&account.directory)
+                && must_agree(directory, &account).is_err()
+            {
+                account.terms_agreed = agreement(directory, self.now());
+            }
+            if account == loaded.value {
+                return Ok(account);
+            }
+            if account.status != AccountStatus::Valid {
                 return Err(Refusal::Rejected(RegisterRejection::Deactivated));
             }
-            let account = Account { contacts: contacts.clone(), ..loaded.value.clone() };
             match self.commit(Changes::new().with(Change::Account(Put::over(&loaded, account.clone())))).await {
                 Ok(_) => return Ok(account),
                 Err(CommitError::Conflict) => {}
@@ -257,6 +282,18 @@ pub(crate) fn order_changes(loaded: &Versioned<Order>, after: Order) -> Changes 
     } else {
         changes
     }
+}
+
+/// That an account has agreed to the terms that its directory has now, if it has any (RFC 8555 §7.3.3).
+pub(crate) fn must_agree(directory: &Directory, account: &Account) -> Result<(), TermsChanged> {
+    match &directory.terms_of_service {
+        Some(url) if !account.has_agreed_to(url) => Err(TermsChanged { url: url.clone() }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn agreement(directory: &Directory, at: Timestamp) -> Option<TermsAgreed> {
+    directory.terms_of_service.clone().map(|url| TermsAgreed { url, at })
 }
 
 /// Contacts are `mailto:` URLs with one address and no header fields (RFC 8555 §7.3, RFC 6068).

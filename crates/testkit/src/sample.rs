@@ -6,7 +6,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
 use chancery_acme::{
-    account::{Account, AccountStatus},
+    account::{Account, AccountStatus, TermsAgreed},
     authorization::{Authorization, AuthorizationState},
     challenge::{Challenge, ChallengeKind, ChallengeState, Token},
     id::{AccountId, CertificateId, OrderId},
@@ -73,7 +73,7 @@ pub fn account(number: u64) -> Account {
         key: key(),
         contacts: vec!["mailto:admin@example.com".to_owned()],
         status: AccountStatus::Valid,
-        terms_agreed: Some(now()),
+        terms_agreed: Some(TermsAgreed { url: "https://example.com/terms".to_owned(), at: now() }),
         created: now(),
         proven: false,
         external: None,

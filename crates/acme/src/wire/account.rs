@@ -22,10 +22,14 @@ pub struct NewAccount {
 
 /// The payload of an account update (§7.3.2) or deactivation (§7.3.6).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AccountUpdate {
     /// The new contact URLs, in place of the old.
     #[serde(default)]
     pub contact: Option<Vec<String>>,
+    /// Whether the client agrees to the terms of service that are in force now (§7.3.3).
+    #[serde(default)]
+    pub terms_of_service_agreed: Option<bool>,
     /// The wish to end the account.
     #[serde(default)]
     pub status: Option<String>,
@@ -73,7 +77,7 @@ impl Account {
         Self {
             status: status.to_owned(),
             contact: contacts.clone(),
-            terms_of_service_agreed: terms_agreed.map(|_| true),
+            terms_of_service_agreed: terms_agreed.as_ref().map(|_| true),
             external_account_binding: external
                 .as_ref()
                 .and_then(|external| RawValue::from_string(external.binding.clone()).ok()),

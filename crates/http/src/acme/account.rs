@@ -65,7 +65,7 @@ pub(crate) async fn account(
     request: Verified<Option<AccountUpdate>>,
 ) -> Result<Answer, Fault> {
     own(&request.by, id)?;
-    let Some(AccountUpdate { contact, status }) = request.body else {
+    let Some(AccountUpdate { contact, terms_of_service_agreed, status }) = request.body else {
         return Ok(show(StatusCode::OK, &request.by, directory));
     };
     let account = match status.as_deref() {
@@ -74,7 +74,9 @@ pub(crate) async fn account(
             tracing::info!(account.id = %id, "account deactivated by its holder");
             account
         }
-        None | Some("valid") => acme.office.update_account(id, contact).await?,
+        None | Some("valid") => {
+            acme.office.update_account(id, contact, terms_of_service_agreed.unwrap_or(false)).await?
+        }
         Some(_) => {
             return Err(Fault::new(ProblemType::Malformed, "the one status that can be asked for is \"deactivated\""));
         }

@@ -8,8 +8,12 @@ use chancery_acme::{
     wire::{self, IdentifierRejection, NewOrderRejection, json::NotThisJson},
 };
 use chancery_authority::{
-    Failure, Refusal, answer_challenge::AnswerChallengeRejection, finalize_order::FinalizeOrderRejection,
-    issue::IssueRejection, place_order::PlaceOrderRejection, register_account::RegisterRejection,
+    Failure, Refusal,
+    answer_challenge::AnswerChallengeRejection,
+    finalize_order::FinalizeOrderRejection,
+    issue::IssueRejection,
+    place_order::PlaceOrderRejection,
+    register_account::{RegisterRejection, TermsChanged},
     revoke::RevokeRejection,
 };
 use chancery_pki::{Name, csr::CsrRejection};
@@ -88,6 +92,13 @@ impl Fault {
         let mut fault = Self::new(ProblemType::RateLimited, detail);
         fault.0.retry_after = Some(wait.as_secs() + 1);
         fault.0.page = documentation.map(|url| (url.to_owned(), "help"));
+        fault
+    }
+
+    /// A person has to read the terms of service first (RFC 8555 §7.3.3).
+    fn terms(url: &str, detail: impl std::fmt::Display) -> Self {
+        let mut fault = Self::new(ProblemType::UserActionRequired, detail);
+        fault.0.page = Some((url.to_owned(), "terms-of-service"));
         fault
     }
 
@@ -264,12 +275,7 @@ impl From<RegisterRejection> for Fault {
         let kind = match &rejection {
             R::UnknownDirectory { .. } => return Self::not_found("directory"),
             R::DoesNotExist => ProblemType::AccountDoesNotExist,
-            R::TermsNotAgreed { url } => {
-                let page = (url.clone(), "terms-of-service");
-                let mut fault = Self::new(ProblemType::UserActionRequired, &rejection);
-                fault.0.page = Some(page);
-                return fault;
-            }
+            R::TermsNotAgreed { url } => return Self::terms(url, &rejection),
             R::UnsupportedContact { .. } => ProblemType::UnsupportedContact,
             R::InvalidContact { .. } => ProblemType::InvalidContact,
             R::TooManyContacts { .. } => ProblemType::InvalidContact,
@@ -291,6 +297,7 @@ impl From<PlaceOrderRejection> for Fault {
     fn from(rejection: PlaceOrderRejection) -> Self {
         use PlaceOrderRejection as R;
         let kind = match &rejection {
+            R::Terms(TermsChanged { url }) => return Self::terms(url, &rejection),
             R::Policy(decision) => return policy_problem(decision).into(),
             R::Unsolvable { names } => {
                 let detail = "no challenge type of this directory can show control of this name";
@@ -332,6 +339,7 @@ impl From<FinalizeOrderRejection> for Fault {
             R::AccountEnded => {
                 return Self::with_status(ProblemType::Unauthorized, StatusCode::UNAUTHORIZED, rejection);
             }
+            R::Terms(TermsChanged { url }) => return Self::terms(url, &rejection),
             // An expired order is invalid (§7.1.6), and so not ready.
             R::Order(FinalizeRejection::NotReady { .. } | FinalizeRejection::Expired { .. }) => {
                 ProblemType::OrderNotReady

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use chancery_acme::{
-    account::{Account, AccountStatus, ExternalAccount},
+    account::{Account, AccountStatus, ExternalAccount, TermsAgreed},
     authorization::{Authorization, AuthorizationState},
     challenge::{Challenge, ChallengeKind, ChallengeState, Token},
     id::{AccountId, AuthorizationId, CertificateId, OrderId},
@@ -107,7 +107,7 @@ pub(crate) struct AccountShape<'a> {
     #[serde(borrow)]
     contacts: Vec<&'a str>,
     status: AccountStatusShape,
-    terms_agreed: Option<i64>,
+    terms_agreed: Option<(&'a str, i64)>,
     created: i64,
     proven: bool,
     external: Option<(&'a str, &'a str)>,
@@ -134,7 +134,10 @@ impl Record for Account {
                 AccountStatus::Deactivated { at } => AccountStatusShape::Deactivated(at.unix_millis()),
                 AccountStatus::Revoked { at } => AccountStatusShape::Revoked(at.unix_millis()),
             },
-            terms_agreed: terms_agreed.map(Timestamp::unix_millis),
+            terms_agreed: terms_agreed.as_ref().map(|agreed| {
+                let TermsAgreed { url, at } = agreed;
+                (url.as_str(), at.unix_millis())
+            }),
             created: created.unix_millis(),
             proven: *proven,
             external: external.as_ref().map(|external| {
@@ -156,7 +159,7 @@ impl Record for Account {
                 AccountStatusShape::Deactivated(at) => AccountStatus::Deactivated { at: time(at) },
                 AccountStatusShape::Revoked(at) => AccountStatus::Revoked { at: time(at) },
             },
-            terms_agreed: terms_agreed.map(time),
+            terms_agreed: terms_agreed.map(|(url, at)| TermsAgreed { url: url.to_owned(), at: time(at) }),
             created: time(created),
             proven,
             external: external

@@ -99,6 +99,43 @@ async fn section_7_3_2_an_update_answers_with_the_whole_account_and_is_never_hal
 }
 
 #[tokio::test]
+async fn section_7_3_3_new_terms_stop_orders_and_finalizing_until_the_account_agrees_and_reading_goes_on() {
+    let door = Door::new();
+    let client = door.client().await;
+    let (url, order) = client.ready_order(&["a.test"]).await;
+    let placing = json!({"identifiers": [{"type": "dns", "value": "b.test"}]});
+    for (number, agreeing) in [(1, door.urls.new_account()), (2, client.kid().to_owned())] {
+        let terms = format!("https://ca.example/terms-{number}");
+        door.reload(|directory| directory.terms_of_service = Some(terms.clone())).await;
+        let refused = [
+            client.post(&door.urls.new_order(), placing.clone()).await,
+            client.finalize(&order, csr(&["a.test"]).der()).await,
+        ];
+        for reply in refused {
+            let problem = reply.problem(403, "userActionRequired");
+            assert_eq!(problem["instance"], terms);
+            assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("termsOfServiceAgreed: true")));
+            assert_eq!(reply.links("terms-of-service"), [terms.as_str()]);
+        }
+        assert_eq!(client.read(&url).await.is(200)["status"], "ready");
+        let by_key = agreeing == door.urls.new_account();
+        let agree = |sent: Value| {
+            let kid = if by_key { None } else { client.kid.as_deref() };
+            let (door, key, to) = (&door, &client.key, &agreeing);
+            async move { door.post_raw(to, key.jws(to, &door.nonce().await, kid, sent.to_string().as_bytes())).await }
+        };
+        for other in [json!({"termsOfServiceAgreed": false}), json!({"contact": ["mailto:a@example.com"]})] {
+            agree(other).await.is(200);
+            client.post(&door.urls.new_order(), placing.clone()).await.problem(403, "userActionRequired");
+        }
+        let agreed = agree(json!({"termsOfServiceAgreed": true})).await;
+        assert_eq!(agreed.is(200)["termsOfServiceAgreed"], true);
+        client.post(&door.urls.new_order(), placing.clone()).await.is(201);
+    }
+    assert_eq!(client.finalize(&order, csr(&["a.test"]).der()).await.is(200)["status"], "valid");
+}
+
+#[tokio::test]
 async fn section_7_3_6_a_deactivated_account_can_do_nothing_more_and_is_told_401() {
     let door = Door::new();
     let client = door.client().await;
