@@ -138,7 +138,7 @@ impl Office {
             let permitted = match Self::ask_policy(&settings, || Permitted::ask(&settings, request, now)) {
                 Ok(permitted) => permitted,
                 Err(PermitError::Rejected(rejection)) => {
-                    if let IssueRejection::Policy(decision) = &rejection {
+                    if let Some(decision) = rejection.policy() {
                         self.record_refusal(account, &requester, decision, now).await;
                     }
                     return Err(Refusal::Rejected(R::Issue(rejection)));

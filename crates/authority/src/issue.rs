@@ -12,8 +12,8 @@ use chancery_acme::{
     id::{CertificateId, OrderId},
 };
 use chancery_pki::{
-    NameSet, PublicKey, SerialNumber, Timestamp, Validity, certificate,
-    chain::{Chain, IssuerRefusal},
+    Name, NameSet, PublicKey, SerialNumber, Timestamp, Validity, certificate,
+    chain::{Chain, IssuerRefusal, RefusedName},
     lint,
     profile::{self, Profile, ProfileRejection, ValidityRejection},
     tbs::{LeafRequest, Tbs},
@@ -55,7 +55,10 @@ pub enum IssueRejection {
     /// Policy says no.
     #[error("{}", .0.explain())]
     Policy(Box<Decision>),
-    /// The profile does not make such a certificate.
+    /// Names are refused, and not by policy alone.
+    #[error(transparent)]
+    Names(#[from] RefusedNames),
+    /// The profile makes no certificate for such a key.
     #[error(transparent)]
     Profile(ProfileRejection),
     /// The key is on the block list.
@@ -64,9 +67,76 @@ pub enum IssueRejection {
     /// The validity cannot be granted.
     #[error(transparent)]
     Validity(ValidityRejection),
-    /// The issuing certificate itself does not allow it.
-    #[error(transparent)]
-    Issuer(IssuerRefusal),
+}
+
+/// Names that are refused, each with all that is said against it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("refused: {}", self.listed())]
+pub struct RefusedNames {
+    /// What policy says, where it refuses some.
+    pub policy: Option<Box<Decision>>,
+    /// What the profile, the issuing certificates and the challenge types say.
+    pub others: Vec<NameRefusal>,
+}
+
+/// A name that is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameRefusal {
+    /// The name.
+    pub name: Name,
+    /// By what, and why.
+    pub because: String,
+}
+
+impl RefusedNames {
+    fn listed(&self) -> String {
+        let policy = self.policy.iter().map(|decision| format!("policy: {}", decision.summary()));
+        let others = self.others.iter().map(|NameRefusal { name, because }| format!("{name}: {because}"));
+        policy.chain(others).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// What profile and issuing certificates say against these names, all of them looked at.
+///
+/// # Errors
+///
+/// [`Failure::Unavailable`] where such a certificate could not be issued whatever its names were.
+pub(crate) fn names_refused(
+    profile: &Profile,
+    chain: &Chain,
+    names: &NameSet,
+    now: Timestamp,
+) -> Result<Vec<NameRefusal>, Failure> {
+    let by_profile = profile.check_names(names).err().map(|rejection| rejection.refused_names()).unwrap_or_default();
+    let mut refused: Vec<NameRefusal> =
+        by_profile.into_iter().map(|(name, because)| NameRefusal { name, because }).collect();
+    match chain.permits(names, profile, now) {
+        Ok(()) => {}
+        Err(IssuerRefusal::Names { refused: by_issuer }) => {
+            let told = |name: RefusedName| NameRefusal { because: name.to_string(), name: name.name };
+            refused.extend(by_issuer.into_iter().map(told));
+        }
+        Err(
+            refusal @ (IssuerRefusal::NotYetValid { .. }
+            | IssuerRefusal::Expired { .. }
+            | IssuerRefusal::Subject { .. }
+            | IssuerRefusal::ExtendedKeyUsage { .. }),
+        ) => {
+            return Err(Failure::Unavailable(format!("profile {} cannot be issued: {refusal}", profile.name())));
+        }
+    }
+    Ok(refused)
+}
+
+impl IssueRejection {
+    /// What policy refused, where it did.
+    pub(crate) fn policy(&self) -> Option<&Decision> {
+        match self {
+            Self::Policy(decision) => Some(decision),
+            Self::Names(RefusedNames { policy, others: _ }) => policy.as_deref(),
+            Self::Profile(_) | Self::BlockedKey | Self::Validity(_) => None,
+        }
+    }
 }
 
 /// Why nothing is issued.
@@ -106,10 +176,7 @@ impl Permitted {
                 authority.id
             ))));
         };
-        let fits = profile
-            .check_names(names)
-            .and_then(|()| profile.check_key(key))
-            .and_then(|()| profile.check_must_staple(must_staple));
+        let fits = profile.check_key(key).and_then(|()| profile.check_must_staple(must_staple));
         if let Err(rejection) = fits {
             return reject(R::Profile(rejection));
         }
@@ -130,13 +197,22 @@ impl Permitted {
             lifetime,
             now,
         });
-        match decision.outcome {
-            Outcome::Allow => {}
+        let refused_by_policy = match decision.outcome {
+            Outcome::Allow => false,
             // All facts are there; what is still undecided is not allowed.
-            Outcome::Deny | Outcome::Hold | Outcome::Undecided => return reject(R::Policy(Box::new(decision))),
-        }
-        if let Err(refusal) = chain.permits(names, &profile, now) {
-            return reject(R::Issuer(refusal));
+            Outcome::Deny | Outcome::Hold | Outcome::Undecided => true,
+        };
+        let others = match names_refused(&profile, &chain, names, now) {
+            Ok(others) => others,
+            Err(failure) => return Err(PermitError::Failed(failure)),
+        };
+        match (refused_by_policy, others.is_empty()) {
+            (false, true) => {}
+            (true, true) => return reject(R::Policy(Box::new(decision))),
+            (by_policy, false) => {
+                let policy = by_policy.then(|| Box::new(decision));
+                return reject(R::Names(RefusedNames { policy, others }));
+            }
         }
         Ok(Self {
             names: names.clone(),

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use chancery_acme::{
     account::Account,
     authorization::{Authorization, AuthorizationState},
-    challenge::{Challenge, ChallengeState, Token},
+    challenge::{Challenge, ChallengeKind, ChallengeState, Token},
     id::OrderId,
     order::{Order, OrderState, ProfileName},
 };
 use chancery_pki::{
     Name, NameSet, Timestamp,
-    chain::IssuerRefusal,
-    profile::{Profile, ProfileRejection, ValidityRejection},
+    profile::{Profile, ValidityRejection},
 };
 use chancery_policy::{Decision, Outcome, Requester};
 
 use crate::{
     changes::{Change, Changes, Counter, Put},
     failure::{Failure, Refusal},
+    issue::{NameRefusal, RefusedNames, names_refused},
     leaves,
     office::{ATTEMPTS, Office},
     ports::CommitError,
@@ -61,18 +61,9 @@ pub enum PlaceOrderRejection {
     /// The validity that was asked for cannot be granted.
     #[error(transparent)]
     Validity(ValidityRejection),
-    /// No challenge type of this directory can show control of these names.
-    #[error("no challenge type of this directory suits {}", names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
-    Unsolvable {
-        /// The names.
-        names: Vec<Name>,
-    },
-    /// The profile makes no certificates with such names.
+    /// Names are refused, and not by policy alone.
     #[error(transparent)]
-    Profile(ProfileRejection),
-    /// The issuing certificate itself does not allow these names.
-    #[error(transparent)]
-    Issuer(IssuerRefusal),
+    Names(#[from] RefusedNames),
     /// Too many open orders.
     #[error("this account has {limit} open orders; finish some, or wait until they expire")]
     TooManyPending {
@@ -105,7 +96,6 @@ impl Office {
         let (_, chain) = authority.current(now).ok_or_else(|| {
             Failure::Unavailable(format!("no issuing certificate of authority {} is valid now", authority.id))
         })?;
-        profile.check_names(&request.names).map_err(|rejection| Refusal::Rejected(R::Profile(rejection)))?;
         profile
             .validity(now, (request.not_before, request.not_after), chain.not_after())
             .map_err(|rejection| Refusal::Rejected(R::Validity(rejection)))?;
@@ -119,28 +109,28 @@ impl Office {
             now,
         };
         let decision = Self::ask_policy(&settings, || settings.policy.evaluate(&asked));
-        match decision.outcome {
+        let refused_by_policy = match decision.outcome {
             // What is undecided now is decided at finalize, once the key is known.
-            Outcome::Allow | Outcome::Undecided => {}
-            Outcome::Deny | Outcome::Hold => {
-                self.record_refusal(account, &requester, &decision, now).await;
-                return Err(Refusal::Rejected(R::Policy(Box::new(decision))));
-            }
+            Outcome::Allow | Outcome::Undecided => false,
+            Outcome::Deny | Outcome::Hold => true,
+        };
+        if refused_by_policy {
+            self.record_refusal(account, &requester, &decision, now).await;
         }
-        chain.permits(&request.names, &profile, now).map_err(|refusal| Refusal::Rejected(R::Issuer(refusal)))?;
-        let unsolvable: Vec<Name> = request
-            .names
-            .iter()
-            .filter(|name| {
-                !directory
-                    .challenges
-                    .iter()
-                    .any(|kind| kind.suits(name) && self.ports().validator.may_validate(name, *kind))
-            })
-            .cloned()
-            .collect();
-        if !unsolvable.is_empty() {
-            return Err(Refusal::Rejected(R::Unsolvable { names: unsolvable }));
+        let mut others = names_refused(&profile, chain, &request.names, now)?;
+        others.extend(request.names.iter().filter(|name| !self.is_solvable(&directory, name)).map(|name| {
+            NameRefusal {
+                name: name.clone(),
+                because: "no challenge type of this directory can show control of this name".to_owned(),
+            }
+        }));
+        match (refused_by_policy, others.is_empty()) {
+            (false, true) => {}
+            (true, true) => return Err(Refusal::Rejected(R::Policy(Box::new(decision)))),
+            (by_policy, false) => {
+                let policy = by_policy.then(|| Box::new(decision));
+                return Err(Refusal::Rejected(R::Names(RefusedNames { policy, others })));
+            }
         }
 
         let order = self.order_and_authorizations(account, &directory, &profile, request, now);
@@ -162,6 +152,11 @@ impl Office {
             }
         }
         Err(Failure::Busy.into())
+    }
+
+    fn is_solvable(&self, directory: &Directory, name: &Name) -> bool {
+        let may = |kind: &ChallengeKind| kind.suits(name) && self.ports().validator.may_validate(name, *kind);
+        directory.challenges.iter().any(may)
     }
 
     fn order_and_authorizations(

@@ -291,10 +291,21 @@ impl IssuingCertificate {
                 }
             }
         }
-        self.constraints.check(names).map_err(|(name, breach)| match breach {
-            Breach::NotPermitted => R::NameNotPermitted { issuer: issuer(), name: name.clone() },
-            Breach::Excluded(subtree) => R::NameExcluded { issuer: issuer(), name: name.clone(), subtree },
-        })?;
+        let refused: Vec<RefusedName> = self
+            .constraints
+            .breaches(names)
+            .map(|(name, breach)| RefusedName {
+                issuer: issuer(),
+                name: name.clone(),
+                excluded: match breach {
+                    Breach::NotPermitted => None,
+                    Breach::Excluded(subtree) => Some(subtree),
+                },
+            })
+            .collect();
+        if !refused.is_empty() {
+            return Err(R::Names { refused });
+        }
         let subject = profile.subject(names);
         self.constraints.check_subject(subject.der()).map_err(|breach| R::Subject {
             issuer: issuer(),
@@ -357,23 +368,11 @@ pub enum IssuerRefusal {
         /// When it ended.
         not_after: Timestamp,
     },
-    /// A name lies outside of what the chain permits.
-    #[error("{name} lies outside the names that \"{issuer}\" is permitted (RFC 5280 §4.2.1.10)")]
-    NameNotPermitted {
-        /// Whose constraint.
-        issuer: String,
-        /// The name.
-        name: Name,
-    },
-    /// A name lies in what the chain excludes.
-    #[error("{name} lies in {subtree}, which is excluded for \"{issuer}\" (RFC 5280 §4.2.1.10)")]
-    NameExcluded {
-        /// Whose constraint.
-        issuer: String,
-        /// The name.
-        name: Name,
-        /// The excluded subtree.
-        subtree: Subtree,
+    /// Names that the chain's constraints do not let through: all of them.
+    #[error("{}", refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Names {
+        /// Each once, with the first certificate from below that stands against it.
+        refused: Vec<RefusedName>,
     },
     /// The profile's subject breaks a directory name constraint.
     #[error("the subject \"{subject}\" is not one that \"{issuer}\" is permitted (RFC 5280 §4.2.1.10)")]
@@ -393,6 +392,28 @@ pub enum IssuerRefusal {
         /// Which usage.
         usage: ExtendedKeyUsage,
     },
+}
+
+/// A name that lies outside of what a certificate of the chain permits, or in what it excludes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedName {
+    /// The name.
+    pub name: Name,
+    /// Whose constraint.
+    pub issuer: String,
+    /// The subtree that is excluded, where it lies in one.
+    pub excluded: Option<Subtree>,
+}
+
+impl fmt::Display for RefusedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, issuer, excluded } = self;
+        match excluded {
+            None => write!(f, "{name} lies outside the names that \"{issuer}\" is permitted")?,
+            Some(subtree) => write!(f, "{name} lies in {subtree}, which is excluded for \"{issuer}\"")?,
+        }
+        f.write_str(" (RFC 5280 §4.2.1.10)")
+    }
 }
 
 /// An issuing certificate and what lies above it; made by [`install`] alone.
@@ -444,7 +465,21 @@ impl Chain {
     ///
     /// [`IssuerRefusal`], which names whose certificate stands against it.
     pub fn permits(&self, names: &NameSet, profile: &Profile, now: Timestamp) -> Result<(), IssuerRefusal> {
-        self.all().try_for_each(|certificate| certificate.permits(names, profile, now))
+        let mut all: Vec<RefusedName> = Vec::new();
+        for certificate in self.all() {
+            match certificate.permits(names, profile, now) {
+                Ok(()) => {}
+                Err(IssuerRefusal::Names { refused }) => {
+                    for name in refused {
+                        if all.iter().all(|told| told.name != name.name) {
+                            all.push(name);
+                        }
+                    }
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        if all.is_empty() { Ok(()) } else { Err(IssuerRefusal::Names { refused: all }) }
     }
 
     /// The certificates of the chain, the root included, below which clients built on rustls refuse what their name

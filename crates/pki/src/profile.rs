@@ -155,21 +155,19 @@ impl fmt::Display for ProfileHash {
 /// Why a profile does not fit what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileRejection {
-    /// The profile has no names of that kind.
-    #[error("profile \"{profile}\" issues no names of kind {kind}, and {name} is one")]
-    NameKind {
+    /// The profile has no names of some kinds.
+    #[error("profile \"{profile}\" issues no such names: {refused}", refused = listed(refused))]
+    NameKinds {
         /// The profile.
         profile: String,
-        /// The name.
-        name: Name,
-        /// Its kind.
-        kind: NameKind,
+        /// Every name that it does not issue, with its kind.
+        refused: Vec<(Name, NameKind)>,
     },
     /// A workload has one SPIFFE ID (X509-SVID §2).
-    #[error("a certificate holds one SPIFFE ID (X509-SVID §2), not {count}")]
+    #[error("a certificate holds one SPIFFE ID (X509-SVID §2), not {count}", count = names.len())]
     SeveralSpiffeIds {
-        /// How many were asked for.
-        count: usize,
+        /// Those that were asked for.
+        names: Vec<Name>,
     },
     /// The profile takes no keys of that kind.
     #[error("profile \"{profile}\" takes no keys of kind {kind:?}; it takes {allowed:?}")]
@@ -187,6 +185,26 @@ pub enum ProfileRejection {
         /// The profile.
         profile: String,
     },
+}
+
+fn listed(refused: &[(Name, NameKind)]) -> String {
+    let each: Vec<String> = refused.iter().map(|(name, kind)| format!("{name} ({kind})")).collect();
+    each.join(", ")
+}
+
+impl ProfileRejection {
+    /// The names that it is about, each with what is said against it.
+    #[must_use]
+    pub fn refused_names(&self) -> Vec<(Name, String)> {
+        match self {
+            Self::NameKinds { profile, refused } => {
+                let because = |kind| format!("profile \"{profile}\" issues no names of kind {kind}");
+                refused.iter().map(|(name, kind)| (name.clone(), because(kind))).collect()
+            }
+            Self::SeveralSpiffeIds { names } => names.iter().map(|name| (name.clone(), self.to_string())).collect(),
+            Self::KeyKind { .. } | Self::MustStaple { .. } => Vec::new(),
+        }
+    }
 }
 
 /// What a certificate of one kind looks like: checked.
@@ -339,22 +357,20 @@ impl Profile {
         DistinguishedName::empty()
     }
 
-    /// Whether the profile issues these names.
+    /// Whether the profile issues these names, all of them looked at.
     ///
     /// # Errors
     ///
-    /// [`ProfileRejection::NameKind`] and [`ProfileRejection::SeveralSpiffeIds`].
+    /// [`ProfileRejection::NameKinds`] and [`ProfileRejection::SeveralSpiffeIds`].
     pub fn check_names(&self, names: &NameSet) -> Result<(), ProfileRejection> {
-        for name in names.iter() {
-            let kind = NameKind::of(name);
-            if !self.spec.name_kinds.contains(&kind) {
-                let (profile, name) = (self.spec.name.clone(), name.clone());
-                return Err(ProfileRejection::NameKind { profile, name, kind });
-            }
+        let kinds = names.iter().map(|name| (name.clone(), NameKind::of(name)));
+        let refused: Vec<(Name, NameKind)> = kinds.filter(|(_, kind)| !self.spec.name_kinds.contains(kind)).collect();
+        if !refused.is_empty() {
+            return Err(ProfileRejection::NameKinds { profile: self.spec.name.clone(), refused });
         }
-        let count = names.iter().filter(|name| matches!(name, Name::Spiffe(_))).count();
-        if count > 1 {
-            return Err(ProfileRejection::SeveralSpiffeIds { count });
+        let spiffe: Vec<Name> = names.iter().filter(|name| matches!(name, Name::Spiffe(_))).cloned().collect();
+        if spiffe.len() > 1 {
+            return Err(ProfileRejection::SeveralSpiffeIds { names: spiffe });
         }
         Ok(())
     }

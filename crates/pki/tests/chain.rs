@@ -567,9 +567,7 @@ fn constraints_above_the_issuing_certificate_bind_as_well() {
     let server = profile(|_| ());
     assert_eq!(chain.permits(&names("a.example.com"), &server, now), Ok(()));
     let outside = chain.permits(&names("a.example.org"), &server, now);
-    assert!(
-        matches!(outside, Err(IssuerRefusal::NameNotPermitted { ref issuer, .. }) if issuer == "O=Example, CN=Root")
-    );
+    assert!(matches!(outside, Err(IssuerRefusal::Names { ref refused }) if refused[0].issuer == "O=Example, CN=Root"));
     let client = profile(|spec| spec.extended_key_usages = vec![ExtendedKeyUsage::ClientAuth]);
     let unusable = chain.permits(&names("a.example.com"), &client, now);
     assert!(matches!(unusable, Err(IssuerRefusal::ExtendedKeyUsage { ref issuer, .. }) if issuer == "CN=Middle"));
@@ -577,6 +575,37 @@ fn constraints_above_the_issuing_certificate_bind_as_well() {
     assert!(matches!(chain.permits(&names("a.example.com"), &server, late), Err(IssuerRefusal::Expired { .. })));
     let early = now.before(Duration::from_secs(86_400));
     assert!(matches!(chain.permits(&names("a.example.com"), &server, early), Err(IssuerRefusal::NotYetValid { .. })));
+}
+
+#[test]
+fn every_name_that_any_certificate_of_the_chain_refuses_is_told_once() {
+    let ssl = OpenSsl::new();
+    let constrained = format!("{CA}nameConstraints=critical,permitted;DNS:example.com\n");
+    let root = Made { extensions: &constrained, ..Made::default() }.make(&ssl);
+    let excluding = format!("{CA}nameConstraints=critical,excluded;DNS:bad.example.com,excluded;DNS:example.net\n");
+    let made = Made {
+        name: "issuing",
+        issuer: Some("root"),
+        subject: "CN=Issuing",
+        extensions: &excluding,
+        ..Made::default()
+    };
+    let issuing = made.make(&ssl);
+    let now = soon_after(&issuing);
+    let chain = install(&[issuing, root], &key(&ssl, "issuing"), now).expect("a chain");
+    let names = ["a.bad.example.com", "b.bad.example.com", "example.net", "example.org", "good.example.com"];
+    let names = NameSet::new(names.map(|name| name.parse().expect("a name"))).expect("names");
+    let Err(IssuerRefusal::Names { refused }) = chain.permits(&names, &profile(|_| ()), now) else {
+        panic!("refused by name")
+    };
+    let told: Vec<(String, &str)> = refused.iter().map(|each| (each.name.to_string(), &*each.issuer)).collect();
+    let expected = [
+        ("a.bad.example.com", "CN=Issuing"),
+        ("b.bad.example.com", "CN=Issuing"),
+        ("example.net", "CN=Issuing"),
+        ("example.org", "O=Example, CN=Root"),
+    ];
+    assert!(told.iter().map(|(name, issuer)| (&**name, *issuer)).eq(expected), "{told:?}");
 }
 
 /// Whether rustls's verifier takes a leaf with this name below the chain.

@@ -107,6 +107,42 @@ async fn an_issuer_that_ends_before_its_certificates_would_is_an_alarm_a_count_a
     Ok(())
 }
 
+#[tokio::test]
+async fn names_that_the_issuer_or_policy_refuses_are_all_told_in_subproblems() -> Result<()> {
+    let mut server = Server::prepare(&Setup::default()).await?;
+    let root = OfflineRoot::of(&server).await?;
+    let constraints = "permitted;DNS:test,permitted;DNS:localhost,excluded;DNS:out.test";
+    root.install(&server, 20, &format!("nameConstraints=critical,{constraints}\n")).await?;
+    server.serve().await?;
+    let target = server.target()?;
+    let roots = [fs::read(server.root_pem()?)?, fs::read(root.path("root.pem"))?].concat();
+    let tls = chancery_harness::client::trust(&roots)?;
+    let mut client = Client::connect(chancery_harness::client::Target { tls, ..target }).await?;
+    client.register().await?;
+    client.new_order(&["in.test"]).await?.expect_status(201)?;
+    let names = ["in.test", "a.out.test", "b.out.test", "secret.denied.test", "elsewhere.example"];
+    let refused = client.new_order(&names).await?.expect_status(400)?;
+    assert_eq!(refused.problem(), "rejectedIdentifier");
+    let mut told: Vec<(String, String)> = Vec::new();
+    for subproblem in refused.json()["subproblems"].as_array().ok_or("no subproblems")? {
+        assert_eq!(subproblem["type"], "urn:ietf:params:acme:error:rejectedIdentifier");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        told.push((text(&subproblem["identifier"]["value"]), text(&subproblem["detail"])));
+    }
+    let of = |name: &str| told.iter().filter(|(told, _)| told == name).map(|(_, why)| why.clone()).collect::<Vec<_>>();
+    for name in ["a.out.test", "b.out.test"] {
+        assert!(
+            of(name)[0].contains("DNS:out.test, which is excluded for \"O=Example, CN=Example Issuing CA 1\""),
+            "{told:?}"
+        );
+    }
+    assert_eq!(of("secret.denied.test"), ["policy: refused by rule not-this-one: nobody gets this name (TEST-1)"]);
+    let both = &of("elsewhere.example")[0];
+    assert!(both.contains("no rule allows it") && both.contains("lies outside the names"), "{told:?}");
+    assert_eq!(told.len(), 4, "each once, and none that is not refused: {told:?}");
+    Ok(())
+}
+
 fn get(address: &str, path: &str) -> Result<String> {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(address)?;

@@ -1,6 +1,8 @@
 //! From what went wrong to the problem document that says so: one exhaustive match for each use
 //! case, and one place where a document is made.
 
+use std::collections::BTreeMap;
+
 use chancery_acme::{
     authorization::AnswerRejection,
     order::FinalizeRejection,
@@ -11,7 +13,7 @@ use chancery_authority::{
     Failure, Refusal,
     answer_challenge::AnswerChallengeRejection,
     finalize_order::FinalizeOrderRejection,
-    issue::IssueRejection,
+    issue::{IssueRejection, NameRefusal, RefusedNames},
     place_order::PlaceOrderRejection,
     register_account::{RegisterRejection, TermsChanged},
     revoke::RevokeRejection,
@@ -299,14 +301,9 @@ impl From<PlaceOrderRejection> for Fault {
         let kind = match &rejection {
             R::Terms(TermsChanged { url }) => return Self::terms(url, &rejection),
             R::Policy(decision) => return policy_problem(decision).into(),
-            R::Unsolvable { names } => {
-                let detail = "no challenge type of this directory can show control of this name";
-                let subproblems = names.iter().map(|name| rejected(name, detail)).collect();
-                return Problem::new(ProblemType::RejectedIdentifier, &rejection).with_subproblems(subproblems).into();
-            }
+            R::Names(refused) => return names_problem(refused).into(),
             R::UnknownProfile { .. } => ProblemType::InvalidProfile,
             R::Validity(_) => ProblemType::Malformed,
-            R::Profile(_) | R::Issuer(_) => ProblemType::RejectedIdentifier,
             R::TooManyPending { .. } => {
                 return Self::new(ProblemType::RateLimited, rejection).retry_after(PENDING_S);
             }
@@ -346,9 +343,9 @@ impl From<FinalizeOrderRejection> for Fault {
             }
             R::Order(FinalizeRejection::NamesDiffer { .. }) | R::NoNames | R::AccountKey => ProblemType::BadCsr,
             R::Issue(IssueRejection::Policy(decision)) => return policy_problem(decision).into(),
+            R::Issue(IssueRejection::Names(refused)) => return names_problem(refused).into(),
             R::Issue(IssueRejection::Profile(_) | IssueRejection::BlockedKey) => ProblemType::BadCsr,
             R::Issue(IssueRejection::Validity(_)) => ProblemType::Malformed,
-            R::Issue(IssueRejection::Issuer(_)) => ProblemType::RejectedIdentifier,
         };
         Self::new(kind, rejection)
     }
@@ -377,29 +374,50 @@ fn rejected(name: &Name, detail: impl std::fmt::Display) -> Subproblem {
 /// What policy refuses, with a subproblem for each name: its rule, the reason, the way out.
 /// The same facts as [`Decision::explain`].
 fn policy_problem(decision: &Decision) -> Problem {
+    let subproblems = policy_verdicts(decision).map(|(name, why)| rejected(name, why)).collect();
+    let detail = format!("policy: {}{}", decision.summary(), way_out(decision));
+    Problem::new(ProblemType::RejectedIdentifier, detail).with_subproblems(subproblems)
+}
+
+/// What is refused by more than policy: one subproblem for each name, with all that is said against it.
+fn names_problem(refused: &RefusedNames) -> Problem {
+    let RefusedNames { policy, others } = refused;
+    let mut told: BTreeMap<&Name, Vec<String>> = BTreeMap::new();
+    for (name, why) in policy.iter().flat_map(|decision| policy_verdicts(decision)) {
+        told.entry(name).or_default().push(format!("policy: {why}"));
+    }
+    for NameRefusal { name, because } in others {
+        told.entry(name).or_default().push(because.clone());
+    }
+    let detail = match told.len() {
+        1 => "one name is refused; its subproblem says by what".to_owned(),
+        count => format!("{count} names are refused; each subproblem says by what"),
+    };
+    let subproblems = told.into_iter().map(|(name, why)| rejected(name, why.join("; "))).collect();
+    Problem::new(ProblemType::RejectedIdentifier, detail).with_subproblems(subproblems)
+}
+
+fn way_out(decision: &Decision) -> String {
+    decision.suggestion.as_ref().map(|suggestion| format!("; ask for: {suggestion}")).unwrap_or_default()
+}
+
+fn policy_verdicts(decision: &Decision) -> impl Iterator<Item = (&Name, String)> {
     let is_refused = |outcome| match outcome {
         Outcome::Deny | Outcome::Hold => true,
         // Undecided is no refusal as long as something else was the reason.
         Outcome::Undecided => decision.outcome == Outcome::Undecided,
         Outcome::Allow => false,
     };
-    let way_out = decision.suggestion.as_ref().map(|suggestion| format!("; ask for: {suggestion}")).unwrap_or_default();
-    let subproblems = decision
-        .names
-        .iter()
-        .filter(|verdict| is_refused(verdict.outcome))
-        .map(|verdict| {
-            let NameVerdict { name, outcome, rule, because } = verdict;
-            let outcome = outcome.as_str();
-            let why = match (rule, because) {
-                (Some(rule), Some(because)) => format!(" by rule {rule}: {because}"),
-                (Some(rule), None) => format!(" by rule {rule}"),
-                (None, Some(because)) => format!(": {because}"),
-                (None, None) => ": no rule allows it".to_owned(),
-            };
-            rejected(name, format_args!("{outcome}{why}{way_out}"))
-        })
-        .collect();
-    let detail = format!("policy: {}{way_out}", decision.summary());
-    Problem::new(ProblemType::RejectedIdentifier, detail).with_subproblems(subproblems)
+    let way_out = way_out(decision);
+    decision.names.iter().filter(move |verdict| is_refused(verdict.outcome)).map(move |verdict| {
+        let NameVerdict { name, outcome, rule, because } = verdict;
+        let outcome = outcome.as_str();
+        let why = match (rule, because) {
+            (Some(rule), Some(because)) => format!(" by rule {rule}: {because}"),
+            (Some(rule), None) => format!(" by rule {rule}"),
+            (None, Some(because)) => format!(": {because}"),
+            (None, None) => ": no rule allows it".to_owned(),
+        };
+        (name, format!("{outcome}{why}{way_out}"))
+    })
 }

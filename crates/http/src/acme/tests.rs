@@ -8,6 +8,7 @@ mod orders;
 mod transport;
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex},
 };
@@ -20,6 +21,7 @@ use chancery_pki::{
     ceremony::development_root,
     chain::install,
     distinguished_name::{Attribute, AttributeKind, DistinguishedName},
+    profile::{NameKind, Profile, ProfileSpec},
 };
 use chancery_testkit::{
     office::{ISSUER_LIFE, POLICY, TestOffice, csr},
@@ -110,11 +112,29 @@ impl Door {
         self.put(&old, directory, vec![Arc::new(authority)]).await;
     }
 
+    /// The same door with this profile in place of its only one.
+    async fn put_profile(&self, profile: Profile) {
+        let old = self.test.office.settings();
+        let (directories, authorities) = (old.directories.clone(), old.authorities.clone());
+        self.put_all(&old, directories, authorities, [("server".to_owned(), Arc::new(profile))].into()).await;
+    }
+
     async fn put(&self, old: &Settings, directory: Directory, authorities: Vec<Arc<Authority>>) {
+        let directories = [("default".to_owned(), Arc::new(directory))].into();
+        self.put_all(old, directories, authorities, old.profiles.clone()).await;
+    }
+
+    async fn put_all(
+        &self,
+        old: &Settings,
+        directories: BTreeMap<String, Arc<Directory>>,
+        authorities: Vec<Arc<Authority>>,
+        profiles: BTreeMap<String, Arc<Profile>>,
+    ) {
         let settings = Settings {
             authorities,
-            directories: [("default".to_owned(), Arc::new(directory))].into(),
-            profiles: old.profiles.clone(),
+            directories,
+            profiles,
             policy: Arc::clone(&old.policy),
             block_list: Arc::clone(&old.block_list),
             own_tls: old.own_tls.clone(),

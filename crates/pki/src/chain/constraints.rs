@@ -250,18 +250,14 @@ impl NameConstraints {
         self.permitted.iter().chain(&self.excluded).filter_map(refused).max()
     }
 
-    /// The first name that breaks a constraint.
-    pub(crate) fn check<'a>(&self, names: &'a NameSet) -> Result<(), (&'a Name, Breach)> {
-        if self.is_empty() {
-            return Ok(());
-        }
-        for name in names.iter() {
-            self.decide(|subtree| subtree.matches(name)).map_err(|breach| (name, breach))?;
-            if let Some(subtree) = self.excluded.iter().find(|subtree| subtree.meets_wildcard(name)) {
-                return Err((name, Breach::Excluded(subtree.clone())));
-            }
-        }
-        Ok(())
+    /// Every name that breaks a constraint, and how.
+    pub(crate) fn breaches<'a>(&self, names: &'a NameSet) -> impl Iterator<Item = (&'a Name, Breach)> {
+        names.iter().filter_map(|name| Some((name, self.breach(name)?)))
+    }
+
+    fn breach(&self, name: &Name) -> Option<Breach> {
+        let met = || self.excluded.iter().find(|subtree| subtree.meets_wildcard(name)).cloned().map(Breach::Excluded);
+        self.decide(|subtree| subtree.matches(name)).err().or_else(met)
     }
 
     /// Whether a subject, in DER, breaks a constraint; an empty one cannot.
@@ -324,7 +320,7 @@ mod tests {
             ("bad.example.org", false),
             ("badexample.com", false),
         ] {
-            assert_eq!(excluding(base).check(&names("*.example.com")).is_err(), refused, "{base}");
+            assert_eq!(excluding(base).breaches(&names("*.example.com")).next().is_some(), refused, "{base}");
         }
     }
 

@@ -96,6 +96,34 @@ async fn a_refusal_reads_like_this() {
 }
 
 #[tokio::test]
+async fn what_profile_and_policy_refuse_is_told_at_once_with_all_reasons_for_each_name() {
+    let door = Door::new();
+    let client = door.client().await;
+    let ready = client.ready_order(&["x.wild.test"]).await.1;
+    let spec = ProfileSpec { name_kinds: vec![NameKind::Wildcard], ..ProfileSpec::server() };
+    door.put_profile(Profile::new(spec).expect("a sound profile")).await;
+    let problem = client
+        .post(&door.urls.new_order(), dns(&["*.wild.test", "a.test", "denied.test"]))
+        .await
+        .problem(400, "rejectedIdentifier");
+    let told: Vec<(&str, &str)> = problem["subproblems"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|sub| {
+            assert_eq!(sub["type"], "urn:ietf:params:acme:error:rejectedIdentifier");
+            (sub["identifier"]["value"].as_str().expect("a name"), sub["detail"].as_str().expect("words"))
+        })
+        .collect();
+    let by_profile = "profile \"server\" issues no names of kind dns";
+    let by_policy = "policy: refused by rule not-this-one: nobody gets this name";
+    assert_eq!(told, [("a.test", by_profile), ("denied.test", &*format!("{by_policy}; {by_profile}"))]);
+    let late = client.finalize(&ready, csr(&["x.wild.test"]).der()).await.problem(400, "rejectedIdentifier");
+    assert_eq!(late["subproblems"][0]["identifier"]["value"], "x.wild.test");
+    assert_eq!(late["subproblems"][0]["detail"], by_profile);
+}
+
+#[tokio::test]
 async fn a_suggestion_of_policy_is_in_the_refusal() {
     let door = Door::new();
     let client = door.client().await;
