@@ -36,7 +36,6 @@ use axum::{
     body::Body,
     extract::{Request, State},
     response::Response,
-    routing::any,
 };
 use chancery_acme::{id::AccountId, problem::ProblemType};
 use chancery_authority::Office;
@@ -139,9 +138,9 @@ impl AcmeState {
     }
 }
 
-/// The routes of every ACME directory.
+/// The routes of every ACME directory; every other path is answered that there is nothing there.
 pub fn router(state: AcmeState) -> Router {
-    Router::new().route("/acme/{*resource}", any(serve)).with_state(state)
+    Router::new().fallback(serve).with_state(state)
 }
 
 /// Every ACME request.
@@ -150,10 +149,11 @@ async fn serve(State(AcmeState(acme)): State<AcmeState>, request: Request) -> Re
     let id = RequestId::new(acme.office.entropy());
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().strip_prefix("/acme/").unwrap_or_default();
-    let found = Resource::parse(path, parts.uri.query());
-    let directory = found.and_then(|(name, _)| acme.directories.find(&acme.office, &acme.front.external, name));
+    let (name, resource) = path.split_once('/').unwrap_or((path, ""));
+    let directory = acme.directories.find(&acme.office, &acme.front.external, name);
+    let found = Resource::parse(resource, parts.uri.query());
     let (route, outcome) = match (&directory, found) {
-        (Some(directory), Some((_, resource))) => {
+        (Some(directory), Some(resource)) => {
             let span = tracing::info_span!("acme", request.id = %id, acme.resource = resource.as_str());
             let answered = acme.answer(directory, resource, &parts, body).instrument(span).await;
             (resource.as_str(), answered)
@@ -164,13 +164,13 @@ async fn serve(State(AcmeState(acme)): State<AcmeState>, request: Request) -> Re
         Ok(answer) => answer,
         Err(refused) => refused.into_answer(&id, route),
     };
-    let is_directory = matches!(found, Some((_, Resource::Directory)));
+    let is_directory = found == Some(Resource::Directory);
     if let Some(directory) = &directory
         && (!is_directory || answer.status() != StatusCode::OK)
     {
         answer = answer.with_link(&directory.index, "index");
     }
-    let carries_nonce = parts.method == Method::POST || matches!(found, Some((_, Resource::NewNonce)));
+    let carries_nonce = parts.method == Method::POST || found == Some(Resource::NewNonce);
     let nonce = (carries_nonce && parts.method != Method::OPTIONS).then(|| acme.front.nonces.issue(acme.office.now()));
     acme.metrics.answered(route, answer.outcome(), answer.status().as_u16(), began.elapsed());
     answer.into_response(id.header_value(), nonce.as_deref(), parts.method == Method::HEAD)

@@ -57,6 +57,14 @@ async fn what_is_not_there_is_404_with_a_problem() -> Result<()> {
     ] {
         problem(&client.get(&url).await?, 404, "malformed");
     }
+    for url in [format!("{directory}/more"), directory.replace("/directory", "/order/not-an-id")] {
+        assert_eq!(client.get(&url).await?.links("index"), [directory.as_str()], "the directory is there");
+    }
+    for url in [directory.replace("/acme/", "/"), directory.replace("/acme/default/directory", "/favicon.ico")] {
+        let answer = client.get(&url).await?;
+        problem(&answer, 404, "malformed");
+        assert!(answer.header("x-request-id").is_some(), "{answer:?}");
+    }
     let url = flow::unknown_of(&client.kid.clone().ok_or("registered")?.replace("/account/", "/order/"));
     problem(&client.read(&url).await?, 404, "malformed");
     Ok(())

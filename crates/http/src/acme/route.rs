@@ -36,10 +36,9 @@ pub(crate) enum Accepts {
 }
 
 impl Resource {
-    /// Reads `{directory}/{resource}` with its query.
-    pub(crate) fn parse<'a>(path: &'a str, query: Option<&str>) -> Option<(&'a str, Self)> {
-        let (directory, rest) = path.split_once('/')?;
-        let mut segments = rest.split('/');
+    /// Reads what stands behind `/acme/{directory}/`, with its query.
+    pub(crate) fn parse(path: &str, query: Option<&str>) -> Option<Self> {
+        let mut segments = path.split('/');
         let mut next = || segments.next();
         let resource = match (next()?, next(), next()) {
             ("directory", None, None) => Self::Directory,
@@ -64,7 +63,7 @@ impl Resource {
         if segments.next().is_some() || (query.is_some() && !takes_query) {
             return None;
         }
-        Some((directory, resource))
+        Some(resource)
     }
 
     /// The word for it in metrics and logs.
@@ -154,9 +153,9 @@ mod tests {
             (urls.certificate(certificate), Resource::Certificate(certificate, 0)),
             (urls.alternate(certificate, 2), Resource::Certificate(certificate, 2)),
         ] {
-            let path = url.strip_prefix("https://ca.example/acme/").expect("under the external URL");
+            let path = url.strip_prefix("https://ca.example/acme/default/").expect("under the external URL");
             let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
-            assert_eq!(Resource::parse(path, query), Some(("default", expected)), "{url}");
+            assert_eq!(Resource::parse(path, query), Some(expected), "{url}");
         }
     }
 
@@ -165,27 +164,25 @@ mod tests {
         let id = OrderId::from_random([0; 16]);
         for path in [
             String::new(),
-            "default".into(),
-            "default/".into(),
-            "default/directory/".into(),
-            "default/directory/x".into(),
-            "default//directory".into(),
-            "default/order".into(),
-            "default/order/".into(),
-            "default/order/x".into(),
-            format!("default/order/{id}="),
-            format!("default/order/{id}/finalise"),
-            format!("default/order/{id}/finalize/"),
-            format!("default/certificate/{id}/0"),
-            format!("default/certificate/{id}/01"),
-            format!("default/certificate/{id}/+1"),
-            format!("default/challenge/{id}/http-02"),
-            "default/key-change".into(),
-            "default/new-authz".into(),
+            "directory/".into(),
+            "directory/x".into(),
+            "/directory".into(),
+            "order".into(),
+            "order/".into(),
+            "order/x".into(),
+            format!("order/{id}="),
+            format!("order/{id}/finalise"),
+            format!("order/{id}/finalize/"),
+            format!("certificate/{id}/0"),
+            format!("certificate/{id}/01"),
+            format!("certificate/{id}/+1"),
+            format!("challenge/{id}/http-02"),
+            "key-change".into(),
+            "new-authz".into(),
         ] {
             assert_eq!(Resource::parse(&path, None), None, "{path}");
         }
-        assert_eq!(Resource::parse("default/directory", Some("")), None);
-        assert_eq!(Resource::parse(&format!("default/account/{id}/orders"), Some("after=x")), None);
+        assert_eq!(Resource::parse("directory", Some("")), None);
+        assert_eq!(Resource::parse(&format!("account/{id}/orders"), Some("after=x")), None);
     }
 }

@@ -227,7 +227,7 @@ impl Reply {
         if method == Method::POST {
             assert_eq!(self.header("replay-nonce").map(str::len), Some(40), "{self:?}");
         }
-        if path.starts_with("/acme/default/") && !path.ends_with("/directory") && self.status != 404 {
+        if path.starts_with("/acme/default/") && !path.ends_with("/directory") {
             assert_eq!(self.links("index"), [format!("{EXTERNAL}/acme/default/directory")], "{self:?}");
         }
         if let Some(seconds) = self.header("retry-after") {

@@ -312,9 +312,17 @@ async fn section_7_2_head_on_new_nonce_is_200_and_get_is_204_both_empty_with_a_n
 async fn unknown_paths_directories_and_ids_are_404_with_a_problem() {
     let door = Door::new();
     let client = door.client().await;
-    for path in ["/acme/default/", "/acme/default/nothing", "/acme/other/directory", "/acme/default/order/x", "/acme/x"]
-    {
-        door.get(&format!("{EXTERNAL}{path}")).await.problem(404, "malformed");
+    let index = format!("{EXTERNAL}/acme/default/directory");
+    for path in ["/acme/default", "/acme/default/", "/acme/default/nothing", "/acme/default/order/x"] {
+        for reply in [door.get(&format!("{EXTERNAL}{path}")).await, client.read(&format!("{EXTERNAL}{path}")).await] {
+            reply.problem(404, "malformed");
+            assert_eq!(reply.links("index"), [index.as_str()], "{path}");
+        }
+    }
+    for path in ["/acme/other/directory", "/acme/x", "/acme", "/", "/favicon.ico", "/default/directory"] {
+        let reply = door.get(&format!("{EXTERNAL}{path}")).await;
+        reply.problem(404, "malformed");
+        assert!(reply.links("index").is_empty(), "{path}");
     }
     let id = "AAAAAAAAAAAAAAAAAAAAAA";
     for path in [
