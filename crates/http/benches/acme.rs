@@ -87,7 +87,7 @@ impl Bench {
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let test = TestOffice::new(POLICY, Limits::default());
-    let rates = RateLimits { new_accounts_per_address: None, orders_per_account: None };
+    let rates = RateLimits::NONE;
     let settings = AcmeSettings { rates, ..AcmeSettings::at(EXTERNAL) };
     let router = router(AcmeState::new(test.office.clone(), Arc::new(Metrics::new()), settings));
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();

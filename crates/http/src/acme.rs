@@ -124,6 +124,8 @@ impl AcmeState {
             verifiers: Verifiers::new(),
             external: external_url.trim_end_matches('/').into(),
             body_time,
+            brought_keys: Buckets::new(rates.brought_keys_per_address),
+            documentation: documentation.as_deref().map(Into::into),
         };
         Self(Arc::new(Acme {
             office,

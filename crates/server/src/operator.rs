@@ -361,9 +361,10 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
             (limits.connections, limits.connections_per_address),
             (limits.handshake_timeout, limits.header_timeout, limits.body_timeout, limits.stop_timeout),
             (limits.new_accounts_per_address_per_hour, limits.orders_per_account_per_hour),
+            limits.documentation.clone(),
         )
     };
-    tell(listener(old) != listener(new), "[limits]: connections, timeouts or rates");
+    tell(listener(old) != listener(new), "[limits]: connections, timeouts, rates or documentation");
     changed
 }
 

@@ -1,6 +1,7 @@
 //! From an HTTP request to [`Verified`]: the one way in for everything that is signed.
 //!
-//! The order is: content type, size, envelope, nonce, `url`, account, signature. The nonce is
+//! The order is: content type, size, envelope, nonce, `url`, account, signature; a key that comes along is looked
+//! at only as often as its address may have that done. The nonce is
 //! spent as soon as it was seen (RFC 8555 §6.5: once it has appeared in a request it is invalid),
 //! but whether it was good is told last, to those alone who signed. The account is loaded for
 //! every request, so one that was deactivated stops at once. No handler sees a body that did not
@@ -25,10 +26,12 @@ use super::{
     directory::Known,
     jws::{Jws, SignedBy},
     nonce::{NonceRejection, Nonces},
-    problem::Fault,
+    problem::{Fault, overloaded},
+    rates::{Buckets, bucket_of},
     route::Accepts,
     verify::Verifiers,
 };
+use crate::acme::ClientAddress;
 
 /// Largest body, in octets; an order of a hundred long names fits.
 pub(crate) const BODY_MAX: usize = 64 * 1024;
@@ -41,6 +44,10 @@ pub(crate) struct Front {
     pub(crate) external: Box<str>,
     /// How long a body may take to arrive.
     pub(crate) body_time: Duration,
+    /// How fast one address may have keys looked at that nobody has looked at yet.
+    pub(crate) brought_keys: Buckets<u64>,
+    /// A page about the limits.
+    pub(crate) documentation: Option<Box<str>>,
 }
 
 /// Who signed a request, proven.
@@ -127,7 +134,15 @@ impl Front {
                 (self.verifiers.verify(jws, &account.key).await?, Signer::Account(account))
             }
             SignedBy::Jwk(jwk) => {
-                let (jws, key) = self.verifiers.verify_with_own_key(jws, jwk).await?;
+                // Looking at a key costs more than anything else that a stranger can ask for.
+                if let Some(ClientAddress(address)) = parts.extensions.get()
+                    && let Err(wait) = self.brought_keys.take(bucket_of(*address))
+                {
+                    let detail = "too many requests from your address bring a key of their own; sign with kid";
+                    return Err(Fault::too_fast(detail, wait, self.documentation.as_deref()));
+                }
+                let turn = self.verifiers.turn().await.ok_or_else(overloaded)?;
+                let (jws, key) = self.verifiers.verify_with_own_key(jws, jwk, turn).await?;
                 (jws, Signer::Key(key))
             }
         };

@@ -32,6 +32,21 @@ async fn verify(body: &[u8], key: &ClientKey) -> Result<Jws, JwsRejection> {
     Verifiers::new().verify(Jws::parse(body)?, &key.public()).await
 }
 
+#[tokio::test(start_paused = true)]
+async fn strangers_wait_for_their_turn_but_not_for_ever_and_accounts_do_not_wait_for_them() {
+    let verifiers = Verifiers::new();
+    let mut turns = Vec::new();
+    while let Some(turn) = verifiers.turn().await {
+        turns.push(turn);
+        assert!(turns.len() < 100, "they are bounded");
+    }
+    let account = ClientKey::p384();
+    let jws = Jws::parse(&good(&account)).expect("well formed");
+    verifiers.verify(jws, &account.public()).await.expect("genuine");
+    drop(turns.pop());
+    assert!(verifiers.turn().await.is_some(), "a turn is free again");
+}
+
 #[tokio::test]
 async fn what_a_key_of_each_kind_signed_is_verified_and_any_changed_bit_is_not() {
     for key in [ClientKey::p256(), ClientKey::p384(), ClientKey::p521(), ClientKey::rsa2048(), ClientKey::ed25519()] {
@@ -41,7 +56,8 @@ async fn what_a_key_of_each_kind_signed_is_verified_and_any_changed_bit_is_not()
             let jws = Jws::parse(&body).expect("well formed");
             assert_eq!((&*jws.url, jws.nonce.as_deref(), &*jws.payload), (URL, Some("AAAA"), &b"{\"a\":1}"[..]));
             let SignedBy::Jwk(jwk) = jws.by.clone() else { panic!("a jwk") };
-            let (_, found) = verifiers.verify_with_own_key(jws, jwk).await.expect(round);
+            let turn = verifiers.turn().await.expect("nobody else waits");
+            let (_, found) = verifiers.verify_with_own_key(jws, jwk, turn).await.expect(round);
             assert_eq!(found, key.public());
         }
         for at in [0, 9, 31] {

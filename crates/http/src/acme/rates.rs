@@ -37,8 +37,16 @@ pub struct Rate {
 pub struct RateLimits {
     /// New accounts from one address (one /64 of IPv6); `None` sets no limit.
     pub new_accounts_per_address: Option<Rate>,
+    /// Requests from one address that bring their own key, each of which has to be looked at; `None` sets no limit.
+    pub brought_keys_per_address: Option<Rate>,
     /// New orders of one account; `None` sets no limit.
     pub orders_per_account: Option<Rate>,
+}
+
+impl RateLimits {
+    /// No limits at all.
+    pub const NONE: Self =
+        Self { new_accounts_per_address: None, brought_keys_per_address: None, orders_per_account: None };
 }
 
 impl Default for RateLimits {
@@ -48,7 +56,11 @@ impl Default for RateLimits {
             burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN),
             one_each: Duration::from_millis(millis),
         };
-        Self { new_accounts_per_address: Some(rate(100, 10_000)), orders_per_account: Some(rate(1_000, 500)) }
+        Self {
+            new_accounts_per_address: Some(rate(100, 10_000)),
+            brought_keys_per_address: Some(rate(1_000, 1_000)),
+            orders_per_account: Some(rate(1_000, 500)),
+        }
     }
 }
 

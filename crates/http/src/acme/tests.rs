@@ -62,10 +62,7 @@ struct Client<'a> {
 }
 
 fn unlimited() -> AcmeSettings {
-    AcmeSettings {
-        rates: RateLimits { new_accounts_per_address: None, orders_per_account: None },
-        ..AcmeSettings::at(EXTERNAL)
-    }
+    AcmeSettings { rates: RateLimits::NONE, ..AcmeSettings::at(EXTERNAL) }
 }
 
 impl Door {

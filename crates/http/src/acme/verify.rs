@@ -2,29 +2,42 @@
 //!
 //! A verifier is known by the digest of the key that it was made from, so an account whose key
 //! changed can never be checked against the old one. Curves on which a verification takes more
-//! than a millisecond, and keys that nobody has looked at yet, are dealt with off the async threads.
+//! than a millisecond, and keys that nobody has looked at yet, are dealt with off the async threads: so many
+//! of each at once, and strangers never before accounts.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use chancery_pki::{PublicKey, SpkiDigest};
 use josekit::jws::{ES256, ES384, ES512, EdDSA, JwsVerifier, RS256};
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use super::jws::{Algorithm, Jwk, Jws, JwsRejection, fits};
 
 /// Ready verifiers in each of two generations; one takes some 3 KiB.
 const GENERATION: usize = 1024;
-/// Slow verifications under way at once; more wait.
+/// Slow verifications of accounts under way at once; more wait.
 const SLOW_AT_ONCE: usize = 4;
+/// Keys of strangers looked at at once; more wait, but not for long.
+const STRANGERS_AT_ONCE: usize = 4;
+/// Longest wait of a stranger.
+const STRANGER_WAIT: Duration = Duration::from_secs(2);
 
 /// The ready verifiers of this process.
 pub(crate) struct Verifiers {
     ready: Mutex<Ready>,
-    slow: Semaphore,
+    slow: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
 }
+
+/// The turn of somebody unknown to have a key looked at.
+pub(crate) struct Turn(OwnedSemaphorePermit);
 
 type Key = (SpkiDigest, Algorithm);
 type Verifier = Arc<dyn JwsVerifier>;
@@ -57,7 +70,11 @@ impl Ready {
 impl Verifiers {
     /// None ready yet.
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { ready: Mutex::default(), slow: Semaphore::new(SLOW_AT_ONCE) })
+        Arc::new(Self {
+            ready: Mutex::default(),
+            slow: Arc::new(Semaphore::new(SLOW_AT_ONCE)),
+            strangers: Arc::new(Semaphore::new(STRANGERS_AT_ONCE)),
+        })
     }
 
     /// Verifies a request that names an account, whose key this is.
@@ -66,9 +83,16 @@ impl Verifiers {
             Algorithm::Es256 | Algorithm::Rs256 | Algorithm::EdDsa => self.check(&jws, key).map(|()| jws),
             Algorithm::Es384 | Algorithm::Es512 => {
                 let key = key.clone();
-                self.aside(move |this| this.check(&jws, &key).map(|()| jws)).await
+                let permit = Arc::clone(&self.slow).acquire_owned().await.expect("the semaphore is never closed");
+                self.aside(permit, move |this| this.check(&jws, &key).map(|()| jws)).await
             }
         }
+    }
+
+    /// A turn to have a key looked at that nobody has looked at yet. `None` if too many wait for theirs.
+    pub(crate) async fn turn(&self) -> Option<Turn> {
+        let permit = timeout(STRANGER_WAIT, Arc::clone(&self.strangers).acquire_owned()).await.ok()?;
+        Some(Turn(permit.expect("the semaphore is never closed")))
     }
 
     /// Verifies a request that brings its own key, which is looked at first.
@@ -76,22 +100,27 @@ impl Verifiers {
         self: &Arc<Self>,
         jws: Jws,
         jwk: Jwk,
+        Turn(permit): Turn,
     ) -> Result<(Jws, PublicKey), JwsRejection> {
-        self.aside(move |this| {
+        self.aside(permit, move |this| {
             let key = jwk.public_key()?;
             this.check(&jws, &key).map(|()| (jws, key))
         })
         .await
     }
 
-    /// Runs work off the async threads, only so much of it at once.
+    /// Runs work off the async threads. The permit goes with the work, which goes on when its client has gone.
     async fn aside<T: Send + 'static>(
         self: &Arc<Self>,
+        permit: OwnedSemaphorePermit,
         work: impl FnOnce(&Self) -> Result<T, JwsRejection> + Send + 'static,
     ) -> Result<T, JwsRejection> {
-        let _permit = self.slow.acquire().await.expect("the semaphore is never closed");
         let this = Arc::clone(self);
-        match tokio::task::spawn_blocking(move || work(&this)).await {
+        let work = move || {
+            let _permit = permit;
+            work(&this)
+        };
+        match tokio::task::spawn_blocking(work).await {
             Ok(outcome) => outcome,
             // A panic in the cryptography refuses this request and nothing else.
             Err(_) => Err(JwsRejection::BadSignature),

@@ -354,8 +354,11 @@ fn acme_settings(config: &Config) -> AcmeSettings {
     AcmeSettings {
         rates: RateLimits {
             new_accounts_per_address: Some(rate(config.limits.new_accounts_per_address_per_hour)),
+            // A client may look for its account more often than it makes one.
+            brought_keys_per_address: Some(rate(config.limits.new_accounts_per_address_per_hour.saturating_mul(10))),
             orders_per_account: Some(rate(config.limits.orders_per_account_per_hour)),
         },
+        documentation: config.limits.documentation.clone(),
         body_time: config.limits.body_timeout,
         ..AcmeSettings::at(config.listen.url.clone())
     }

@@ -163,10 +163,7 @@ impl Door {
     fn new() -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let test = TestOffice::new(POLICY, Limits { pending_orders_per_account: u64::MAX, ..Limits::default() });
-        let settings = AcmeSettings {
-            rates: RateLimits { new_accounts_per_address: None, orders_per_account: None },
-            ..AcmeSettings::at(EXTERNAL)
-        };
+        let settings = AcmeSettings { rates: RateLimits::NONE, ..AcmeSettings::at(EXTERNAL) };
         let state = AcmeState::new(test.office.clone(), Arc::new(Metrics::new()), settings);
         let urls = Urls::new(EXTERNAL, "default");
         let (key, nonce) = (fresh_key(), String::new());

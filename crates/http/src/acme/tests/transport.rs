@@ -235,7 +235,7 @@ async fn section_6_6_an_account_that_orders_too_fast_is_rate_limited_with_a_time
     let one = std::num::NonZeroU32::MIN.saturating_add(1);
     let rate = super::super::Rate { burst: one, one_each: std::time::Duration::from_secs(3600) };
     let settings = AcmeSettings {
-        rates: RateLimits { new_accounts_per_address: None, orders_per_account: Some(rate) },
+        rates: RateLimits { orders_per_account: Some(rate), ..RateLimits::NONE },
         documentation: Some("https://ca.example/limits".to_owned()),
         ..AcmeSettings::at(EXTERNAL)
     };
@@ -257,7 +257,7 @@ async fn section_6_6_new_accounts_from_one_address_are_limited_and_old_accounts_
     let one = std::num::NonZeroU32::MIN;
     let rate = super::super::Rate { burst: one, one_each: std::time::Duration::from_secs(60) };
     let settings = AcmeSettings {
-        rates: RateLimits { new_accounts_per_address: Some(rate), orders_per_account: None },
+        rates: RateLimits { new_accounts_per_address: Some(rate), ..RateLimits::NONE },
         ..AcmeSettings::at(EXTERNAL)
     };
     let door = Door::with(settings, Limits::default());
@@ -268,6 +268,31 @@ async fn section_6_6_new_accounts_from_one_address_are_limited_and_old_accounts_
     first.post(&door.urls.new_account(), json!({})).await.is(200);
     let only = door.stranger().post(&door.urls.new_account(), json!({"onlyReturnExisting": true})).await;
     only.problem(400, "accountDoesNotExist");
+}
+
+#[tokio::test]
+async fn section_6_6_an_address_has_only_so_many_keys_of_its_own_looked_at_and_accounts_go_on() {
+    let two = std::num::NonZeroU32::MIN.saturating_add(1);
+    let rate = super::super::Rate { burst: two, one_each: std::time::Duration::from_secs(60) };
+    let settings = AcmeSettings {
+        rates: RateLimits { brought_keys_per_address: Some(rate), ..RateLimits::NONE },
+        documentation: Some("https://ca.example/limits".to_owned()),
+        ..AcmeSettings::at(EXTERNAL)
+    };
+    let door = Door::with(settings, Limits::default());
+    let client = door.client().await;
+    let url = door.urls.new_account();
+    let weak = |nonce: String| {
+        let jwk = json!({"kty": "RSA", "e": "AQAB", "n": b64([0xff; 256])});
+        let header = json!({"alg": "RS256", "nonce": nonce, "url": url, "jwk": jwk});
+        client.key.jws_raw(header.to_string().as_bytes(), b"{}")
+    };
+    door.post_raw(&url, weak(door.nonce().await)).await.problem(400, "badPublicKey");
+    let limited = door.post_raw(&url, weak(door.nonce().await)).await;
+    limited.problem(429, "rateLimited");
+    assert!(limited.header("retry-after").is_some());
+    assert_eq!(limited.links("help"), ["https://ca.example/limits"]);
+    client.read(client.kid()).await.is(200);
 }
 
 #[tokio::test]

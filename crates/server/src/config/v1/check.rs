@@ -503,6 +503,7 @@ fn check_limits(source: &Source, spec: spec::LimitsSpec) -> Checked<Limits> {
         keep_expired_certificates,
         keep_expired_light,
         issuer_alarm,
+        documentation,
     } = spec;
     let second = Duration::from_secs(1);
     let usual = settings::Limits::default();
@@ -531,6 +532,7 @@ fn check_limits(source: &Source, spec: spec::LimitsSpec) -> Checked<Limits> {
         keep_expired_certificates: time(&keep_expired_certificates, usual.keep_expired_certificates, HOUR, long)?,
         keep_expired_light: time(&keep_expired_light, usual.keep_expired_light, MINUTE, long)?,
         issuer_alarm: time(&issuer_alarm, usual.issuer_alarm, Duration::ZERO, long)?,
+        documentation: documentation.map(|url| web_url(source, &url)).transpose()?,
     })
 }
 

@@ -120,6 +120,8 @@ pub(crate) struct Limits {
     pub(crate) keep_expired_certificates: Duration,
     pub(crate) keep_expired_light: Duration,
     pub(crate) issuer_alarm: Duration,
+    /// A page about the limits.
+    pub(crate) documentation: Option<String>,
 }
 
 /// The audit ledger.

@@ -187,6 +187,7 @@ pub(super) struct LimitsSpec {
     pub(super) keep_expired_certificates: Option<Text>,
     pub(super) keep_expired_light: Option<Text>,
     pub(super) issuer_alarm: Option<Text>,
+    pub(super) documentation: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]
