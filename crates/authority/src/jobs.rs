@@ -6,6 +6,7 @@ use std::{ops::Range, time::Duration};
 use chancery_acme::{
     id::{AccountId, CertificateId, OrderId},
     order::{Order, OrderState},
+    problem::{Problem, ProblemType},
 };
 use chancery_pki::Timestamp;
 
@@ -120,20 +121,29 @@ impl Office {
         Err(Failure::Busy)
     }
 
-    /// Drops an order that ended without a certificate, with its authorizations. One that led to a
-    /// certificate goes with the certificate's record.
+    /// Ends an order that expired open, which frees its place among its account's open ones at once, and
+    /// drops it with its authorizations when it need not be readable any more. One that led to a certificate
+    /// goes with the certificate's record.
     async fn prune_order(&self, id: OrderId) -> Result<(), Failure> {
         let kind = JobKind::PruneOrder { order: id };
+        let limits = self.settings().limits.clone();
         for _ in 0..ATTEMPTS {
             let Some(loaded) = self.store().order(id).await? else {
                 return self.commit(Changes::new().with(Change::Finish(kind))).await.map(drop).map_err(Into::into);
             };
             let done = Changes::new().with(Change::Finish(kind.clone()));
+            let now = self.now();
+            let unreadable = loaded.value.expires.after(limits.keep_ended_orders);
             let changes = match &loaded.value.state {
                 OrderState::Valid { certificate } if self.store().certificate(*certificate).await?.is_some() => done,
                 // Its settlement comes first.
-                OrderState::Processing { .. } => {
-                    Changes::new().schedule(kind.clone(), self.now().after(self.settings().limits.settle_after))
+                OrderState::Processing { .. } => Changes::new().schedule(kind.clone(), now.after(limits.settle_after)),
+                OrderState::Pending | OrderState::Ready if now < unreadable => {
+                    order_changes(&loaded, loaded.value.clone().failed(expired_problem(&loaded.value)))
+                        .schedule(kind.clone(), unreadable)
+                }
+                OrderState::Valid { .. } | OrderState::Invalid { .. } if now < unreadable => {
+                    Changes::new().schedule(kind.clone(), unreadable)
                 }
                 OrderState::Pending | OrderState::Ready => {
                     let counter = Counter::PendingOrders(loaded.value.account);
@@ -256,4 +266,10 @@ impl Office {
         let changes = Changes::new().schedule(JobKind::PruneCertificates, now).schedule(JobKind::Checkpoint, now);
         Ok(self.commit(changes).await.map(drop)?)
     }
+}
+
+/// What an order says that was not finalized in time.
+fn expired_problem(order: &Order) -> Problem {
+    let detail = format!("the order expired at {} before it was finalized; place a new one", order.expires);
+    Problem::new(ProblemType::OrderNotReady, detail)
 }

@@ -139,7 +139,7 @@ impl Office {
         let mut changes = Changes::new()
             .with(Change::Order(Put::new(order.clone())))
             .with(Change::Count { counter: Counter::PendingOrders(account.id), by: 1, limit: Some(limit) })
-            .schedule(JobKind::PruneOrder { order: order.id }, order.expires.after(settings.limits.keep_ended_orders));
+            .schedule(JobKind::PruneOrder { order: order.id }, order.expires);
         for authorization in authorizations {
             changes = changes.with(Change::Authorization(Put::new(authorization)));
         }

@@ -340,6 +340,33 @@ async fn open_orders_are_limited_and_the_place_is_free_again_when_one_ends() {
 }
 
 #[tokio::test]
+async fn the_place_of_an_open_order_is_free_as_soon_as_it_expires_and_the_order_can_still_be_read() {
+    let limits = Limits { pending_orders_per_account: 2, ..Limits::default() };
+    let kept = limits.keep_ended_orders;
+    let ca = TestOffice::new(POLICY, limits);
+    let account = ca.account().await;
+    let pending = ca.order(&account, &["a.test"]).await;
+    let ready = ca.ready_order(&account, &["b.test"]).await;
+    let request = PlaceOrder { names: names_of(&["c.test"]), not_before: None, not_after: None, profile: None };
+    ca.clock.set(pending.expires.before(Duration::from_secs(1)));
+    ca.run_due_jobs().await;
+    let refused = ca.office.place_order(&account, request.clone()).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(PlaceOrderRejection::TooManyPending { limit: 2 })));
+    ca.clock.set(pending.expires.after(Duration::from_secs(1)));
+    ca.run_due_jobs().await;
+    assert_eq!(ca.store.counter(&Counter::PendingOrders(account.id)), 0);
+    ca.office.place_order(&account, request).await.unwrap();
+    for order in [&pending, &ready] {
+        let OrderState::Invalid { error } = order_now(&ca, order).await.state else { panic!("not invalid") };
+        assert!(error.detail.contains("expired"), "{error:?}");
+    }
+    ca.clock.set(pending.expires.after(kept + Duration::from_secs(1)));
+    ca.run_due_jobs().await;
+    assert_eq!(ca.office.order(account.id, pending.id).await.unwrap(), None);
+    assert_eq!(ca.store.counter(&Counter::PendingOrders(account.id)), 0, "counted once for each");
+}
+
+#[tokio::test]
 async fn an_order_that_ends_is_pruned_and_one_that_led_to_a_certificate_goes_with_the_certificate_s_record() {
     let ca = TestOffice::new(POLICY, Limits { keep_expired_certificates: DAY * 30, ..Limits::default() });
     ca.office.owe_standing_jobs().await.unwrap();
