@@ -1,5 +1,8 @@
 //! RFC 8555 §7.1.2 and §7.3: accounts.
 
+use chancery_acme::order::OrderState;
+use chancery_authority::ports::{CertificateQuery, Store as _};
+
 use super::*;
 
 #[tokio::test]
@@ -148,6 +151,26 @@ async fn section_7_3_6_a_deactivated_account_can_do_nothing_more_and_is_told_401
     client.read(&certificate).await.problem(401, "unauthorized");
     client.finalize(&order, csr(&["a.test"]).der()).await.problem(401, "unauthorized");
     assert_eq!(door.test.signer.signatures(), 1);
+}
+
+#[tokio::test]
+async fn section_7_3_6_the_open_orders_of_a_deactivated_account_are_cancelled_and_its_certificates_stay() {
+    let door = Door::new();
+    let client = door.client().await;
+    let open = [client.order(&["a.test"]).await.0, client.ready_order(&["b.test"]).await.0];
+    client.certificate(&["c.test"]).await;
+    client.post(client.kid(), json!({"status": "deactivated"})).await.is(200);
+    door.test.run_due_jobs().await;
+    let account = client.kid().rsplit('/').next().and_then(|id| id.parse().ok()).expect("an id");
+    for url in open {
+        let id = url.rsplit('/').next().and_then(|id| id.parse().ok()).expect("an id");
+        let order = door.test.office.order(account, id).await.expect("read").expect("there");
+        let OrderState::Invalid { error } = order.state else { panic!("{order:?}") };
+        assert!(error.detail.contains("deactivated"), "{error:?}");
+    }
+    let certificates = door.test.store.certificates(&CertificateQuery::All, None, 10).await.expect("read");
+    assert_eq!(certificates.iter().filter(|certificate| certificate.revocation.is_some()).count(), 0);
+    assert_eq!(certificates.len(), 1);
 }
 
 #[tokio::test]

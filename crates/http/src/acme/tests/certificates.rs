@@ -249,6 +249,22 @@ async fn section_7_6_an_account_with_authorizations_for_all_names_revokes_and_on
 }
 
 #[tokio::test]
+async fn section_7_6_a_certificate_that_has_ended_is_not_revoked_by_anybody() {
+    let door = Door::new();
+    let client = door.client().await;
+    let (key, pair) = shared_key();
+    let (_, pem) = client.certificate_with(&["a.test"], &csr_of(&pair, &["a.test"])).await;
+    let payload = json!({"certificate": b64(&from_pem(pem.as_bytes()).expect("PEM")[0])});
+    door.test.clock.advance(std::time::Duration::from_secs(91 * 86_400));
+    client.nonce.lock().expect("no panic").take(); // it is too old now
+    let holder = Client { key, ..door.stranger() };
+    for by in [&client, &holder] {
+        let problem = by.post(&door.urls.revoke_cert(), payload.clone()).await.problem(400, "malformed");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("ended at")), "{problem}");
+    }
+}
+
+#[tokio::test]
 async fn section_7_6_a_bad_reason_is_told_with_the_permitted_ones() {
     let door = Door::new();
     let client = door.client().await;
