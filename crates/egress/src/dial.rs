@@ -135,6 +135,15 @@ impl Configured {
     }
 }
 
+/// Who leads elsewhere, and where it was reached itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// The host that was dialled first.
+    pub host: &'a Host,
+    /// The address that it was reached at.
+    pub peer: SocketAddr,
+}
+
 /// The one way out.
 #[derive(Debug, Clone)]
 pub struct Dialer(Arc<Inner>);
@@ -199,14 +208,15 @@ impl Dialer {
     }
 
     /// Connects to `host`, to which `origin` has led us (a redirect): what the zone of `origin`
-    /// refuses is refused here too, so that nobody is led into a zone that opens more.
+    /// refuses is refused here too, so that nobody is led into a zone that opens more, and neither
+    /// into a private network if `origin` was reached at a public address.
     ///
     /// # Errors
     ///
     /// [`DialError`]; what is transient may be tried again.
     pub async fn dial_onward(
         &self,
-        origin: &Host,
+        origin: Origin<'_>,
         host: &Host,
         port: u16,
         deadline: Instant,
@@ -239,7 +249,7 @@ impl Dialer {
     async fn dial_counted(
         &self,
         host: &Host,
-        origin: Option<&Host>,
+        origin: Option<Origin<'_>>,
         port: u16,
         deadline: Instant,
     ) -> Result<Connection, DialError> {
@@ -256,14 +266,14 @@ impl Dialer {
     async fn dial_uncounted(
         &self,
         host: &Host,
-        origin: Option<&Host>,
+        origin: Option<Origin<'_>>,
         port: u16,
         deadline: Instant,
     ) -> Result<Connection, DialError> {
         let inner = &*self.0;
         let configured = self.configured();
         let zone = configured.zones.zone_of(host);
-        let origin = origin.map(|origin| configured.zones.zone_of(origin));
+        let origin = origin.map(|Origin { host, peer }| (configured.zones.zone_of(host), peer));
         let addresses = match host {
             Host::Ip(address) => vec![*address],
             Host::Name(name) => self.addresses(&configured, zone, name, deadline).await?,
@@ -273,7 +283,8 @@ impl Dialer {
         for address in addresses {
             let target = SocketAddr::new(address.to_canonical(), port);
             let checked = inner.guard.check(zone, target);
-            match checked.and_then(|()| origin.map_or(Ok(()), |origin| inner.guard.check(origin, target))) {
+            let led = || origin.map_or(Ok(()), |(zone, first)| inner.guard.check_onward(zone, first, target));
+            match checked.and_then(|()| led()) {
                 Ok(()) if targets.len() < ADDRESSES_MAX => targets.push(target),
                 Ok(()) => {}
                 Err(refused) => {

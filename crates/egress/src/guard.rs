@@ -4,8 +4,9 @@
 //! network, link-local, cloud metadata, multicast, broadcast and reserved ones, in every notation
 //! that reaches them. A zone opens one of these ranges only by naming it, or a part of it, in
 //! `allow`. Private networks (RFC 1918, RFC 4193, RFC 6598) are open, since that is where a
-//! company's hosts are; a zone closes what it likes by `deny`, which always wins. The server's own
-//! listeners are closed to everyone.
+//! company's hosts are; a zone closes what it likes by `deny`, which always wins. From a host at a
+//! public address nobody is led into them, unless that host's zone names the range. The server's
+//! own listeners are closed to everyone.
 
 use std::{
     fmt,
@@ -73,6 +74,7 @@ const SPECIAL: &[(IpNet, Special)] = &[
     (v4([169, 254, 169, 253], 32), Special::Metadata), // AWS resolver
     (v4([169, 254, 170, 2], 32), Special::Metadata),   // AWS ECS credentials
     (v4([169, 254, 170, 23], 32), Special::Metadata),  // AWS EKS pod identity
+    (v4([169, 254, 42, 42], 32), Special::Metadata),   // Scaleway
     (v4([100, 100, 100, 200], 32), Special::Metadata), // Alibaba
     (v4([192, 0, 0, 192], 32), Special::Metadata),     // Oracle
     (v4([168, 63, 129, 16], 32), Special::Metadata),   // Azure host
@@ -85,6 +87,17 @@ const SPECIAL: &[(IpNet, Special)] = &[
     (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), Special::Multicast),
     (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0], 32), Special::Metadata), // AWS
     (v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128), Special::Metadata), // GCP
+    (v6([0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe], 128), Special::Metadata), // Oracle
+    (v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42], 128), Special::Metadata), // Scaleway
+];
+
+/// Networks whose addresses mean something inside them alone.
+const PRIVATE: &[IpNet] = &[
+    v4([10, 0, 0, 0], 8),                 // RFC 1918 §3
+    v4([172, 16, 0, 0], 12),              // RFC 1918 §3
+    v4([192, 168, 0, 0], 16),             // RFC 1918 §3
+    v4([100, 64, 0, 0], 10),              // RFC 6598 §7
+    v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), // RFC 4193 §3.1
 ];
 
 /// Why an address is refused.
@@ -96,6 +109,8 @@ pub enum Why {
     Hides(Ipv4Addr),
     /// The zone denies it.
     Denied(IpNet),
+    /// It is private, a host at a public address led here, and that host's zone does not name it.
+    LedInside(IpNet),
     /// The zone permits only others.
     NotPermitted,
     /// We listen there ourselves, or a service of ours does.
@@ -120,6 +135,11 @@ impl fmt::Display for Refused {
             Why::Special(kind) => write!(f, "{address} is {kind}, which zone {zone} does not allow"),
             Why::Hides(inner) => write!(f, "{address} stands for {inner}, which is not dialled in this form"),
             Why::Denied(network) => write!(f, "{address} lies in {network}, which zone {zone} denies"),
+            Why::LedInside(network) => write!(
+                f,
+                "{address} lies in the private network {network}, into which nobody is led from a public address \
+                 unless zone {zone} allows it"
+            ),
             Why::NotPermitted => write!(f, "{address} lies outside what zone {zone} permits"),
             Why::Own => write!(f, "{address} is reserved for the server's own services"),
         }
@@ -152,6 +172,18 @@ impl Guard {
         let address = canonical(address);
         let why = self.why(zone, address);
         why.map_or(Ok(()), |why| Err(Refused { address, zone: zone.name.clone(), why }))
+    }
+
+    /// Checks one address to which a host of zone `origin`, itself reached at `first`, has led.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] says why it is not dialled.
+    pub fn check_onward(&self, origin: &Zone, first: SocketAddr, address: SocketAddr) -> Result<(), Refused> {
+        self.check(origin, address)?;
+        let address = canonical(address);
+        let why = if is_public(first.ip().to_canonical()) { led_inside(origin, address.ip()) } else { None };
+        why.map_or(Ok(()), |why| Err(Refused { address, zone: origin.name.clone(), why }))
     }
 
     fn why(&self, zone: &Zone, address: SocketAddr) -> Option<Why> {
@@ -197,6 +229,24 @@ impl Guard {
 
 fn special(ip: IpAddr) -> impl Iterator<Item = (IpNet, Special)> {
     SPECIAL.iter().filter(move |(range, _)| range.contains(&ip)).copied()
+}
+
+fn private(ip: IpAddr) -> Option<IpNet> {
+    PRIVATE.iter().find(|network| network.contains(&ip)).copied()
+}
+
+fn is_public(ip: IpAddr) -> bool {
+    special(ip).next().is_none() && private(ip).is_none()
+}
+
+/// Why `ip` is inside, and may not be reached from outside.
+fn led_inside(origin: &Zone, ip: IpAddr) -> Option<Why> {
+    if let Some(network) = private(ip) {
+        let named = |entry: &IpNet| entry.contains(&ip) && network.contains(entry);
+        return (!origin.allow.iter().chain(&origin.only).any(named)).then_some(Why::LedInside(network));
+    }
+    let IpAddr::V6(outer) = ip else { return None };
+    hidden(outer).find(|inner| private(IpAddr::V4(*inner)).is_some()).map(Why::Hides)
 }
 
 /// The IPv4 addresses that an IPv6 address stands for somewhere on its way.
@@ -305,7 +355,19 @@ mod tests {
                 checked += 1;
             }
         }
-        for ip in ["::", "::1", "fe80::1", "febf::1", "fec0::1", "ff02::1", "fd00:ec2::254", "fd20:ce::254", "100::1"] {
+        for ip in [
+            "::",
+            "::1",
+            "fe80::1",
+            "febf::1",
+            "fec0::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "100::1",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:42::42",
+        ] {
             assert!(!is_open(&table, ip), "{ip}");
         }
         assert!(checked >= 150);
@@ -347,6 +409,39 @@ mod tests {
         assert!(is_open(&zone(&[], &["169.254.0.0/16"], &[]), "169.254.1.1"));
         assert!(!is_open(&zone(&[], &["169.254.0.0/16"], &[]), "169.254.169.254"));
         assert!(is_open(&zone(&[], &["169.254.169.254/32"], &[]), "169.254.169.254"));
+        assert!(!is_open(&zone(&[], &["169.254.0.0/16"], &[]), "169.254.42.42"));
+        // Nor does opening unique local addresses.
+        assert!(!is_open(&zone(&[], &["fc00::/7"], &[]), "fd00:42::42"));
+    }
+
+    #[test]
+    fn from_a_public_address_nobody_is_led_into_a_private_network_that_the_zone_does_not_name() {
+        let led = |table: &ZoneTable, first: &str, ip: &str| {
+            let zone = table.zone_of(&"a.example".parse().unwrap());
+            let socket = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 80);
+            Guard::default().check_onward(zone, socket(first), socket(ip)).map_err(|refused| refused.why)
+        };
+        let unnamed = zone(&[], &[], &[]);
+        for ip in ["10.0.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1", "fc00::1", "fd12:3456::1"] {
+            for first in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1"] {
+                assert!(matches!(led(&unnamed, first, ip), Err(Why::LedInside(_))), "{first} {ip}");
+            }
+            for first in ["10.9.9.9", "fd00::9", "127.0.0.1"] {
+                assert_eq!(led(&unnamed, first, ip), Ok(()), "{first} {ip}");
+            }
+        }
+        for ip in ["::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "2002:a00:1::1", "2001:db8::5efe:a00:1"] {
+            assert!(led(&unnamed, "192.0.2.1", ip).is_err(), "{ip}");
+            assert_eq!(led(&unnamed, "10.9.9.9", ip), Ok(()), "{ip}");
+        }
+        for ip in ["192.0.2.9", "172.32.0.1", "2001:db8::9", "64:ff9b::192.0.2.9"] {
+            assert_eq!(led(&unnamed, "192.0.2.1", ip), Ok(()), "{ip}");
+        }
+        for named in [zone(&[], &["10.0.0.0/8"], &[]), zone(&["192.0.2.0/24", "10.0.0.0/16"], &[], &[])] {
+            assert_eq!(led(&named, "192.0.2.1", "10.0.0.1"), Ok(()));
+            assert!(led(&named, "192.0.2.1", "192.168.0.1").is_err());
+        }
+        assert!(led(&zone(&[], &["0.0.0.0/0"], &[]), "192.0.2.1", "10.0.0.1").is_err(), "that names no network");
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod targets;
 mod zone;
 
 pub use counters::{Counter, Counters};
-pub use dial::{Connection, DialError, DialSettings, Dialer};
+pub use dial::{Connection, DialError, DialSettings, Dialer, Origin};
 pub use guard::{Guard, Refused, Why};
 pub use host::{Host, HostRejection};
 pub use resolve::{LookupError, LookupFailure};

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use chancery_egress::{DialError, DialSettings, Dialer, LookupFailure, Why, ZoneSpec, ZoneTable};
+use chancery_egress::{DialError, DialSettings, Dialer, Host, LookupFailure, Origin, Why, ZoneSpec, ZoneTable};
 use dns::{FakeDns, Reply, Transport, address, cname, txt};
 use hickory_proto::{op::ResponseCode, rr::RecordType};
 use tokio::{net::TcpListener, time::Instant};
@@ -367,12 +367,27 @@ async fn nobody_is_led_from_one_zone_into_one_that_opens_more() {
         ..ZoneSpec::default()
     };
     let dialer = Dialer::new(ZoneTable::new([lab]).unwrap(), DialSettings::default());
-    let [lab, inner, outside] =
-        ["a.lab.test", "b.lab.test", "a.example"].map(|host| host.parse::<chancery_egress::Host>().unwrap());
-    dialer.dial_onward(&lab, &inner, port, later()).await.unwrap();
-    let error = dialer.dial_onward(&outside, &inner, port, later()).await.unwrap_err();
+    let [lab, inner, outside] = ["a.lab.test", "b.lab.test", "a.example"].map(|host| host.parse::<Host>().unwrap());
+    let peer = "127.0.0.1:80".parse().unwrap();
+    dialer.dial_onward(Origin { host: &lab, peer }, &inner, port, later()).await.unwrap();
+    let error = dialer.dial_onward(Origin { host: &outside, peer }, &inner, port, later()).await.unwrap_err();
     assert!(matches!(error, DialError::Refused { .. }));
     dialer.may_dial(&inner, port).unwrap();
     dialer.may_dial(&outside, port).unwrap();
     dialer.may_dial(&"127.0.0.1".parse().unwrap(), port).unwrap_err();
+}
+
+#[tokio::test]
+async fn a_host_at_a_public_address_leads_nobody_into_a_private_network() {
+    let dns = FakeDns::with(vec![address("inner.example", "10.0.0.7"), address("inner.example", "fd12::7")]).await;
+    let dialer = local(&dns);
+    let origin = "a.example".parse::<Host>().unwrap();
+    let origin = Origin { host: &origin, peer: "192.0.2.1:80".parse().unwrap() };
+    for host in ["inner.example", "192.168.0.1", "[fd12::7]"] {
+        let host = host.trim_matches(['[', ']']).parse().unwrap();
+        let error = dialer.dial_onward(origin, &host, 80, later()).await.unwrap_err();
+        let DialError::Refused { refused, .. } = error else { panic!("{host}: {error}") };
+        assert!(matches!(refused.why, Why::LedInside(_)), "{refused}");
+    }
+    assert_eq!(dialer.counters().refused.value(), 4);
 }

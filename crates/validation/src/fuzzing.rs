@@ -41,7 +41,7 @@ pub async fn http_01(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<Read, String> {
     let read = async {
-        let hop = Hop { origin, target: Target::of(dialer, origin, url)?, redirects: 0 };
+        let hop = Hop { origin, target: Target::of(dialer, origin, url)?, first: None, redirects: 0 };
         let request = request(url, origin).map_err(|_| Miss::wrong("cannot be asked for"))?;
         match exchange(&hop, stream, request).await? {
             Answer::Body(body) => Ok(Read::Body(body)),

@@ -8,7 +8,7 @@ use chancery_acme::{
     challenge::Token,
     problem::{Problem, ProblemType},
 };
-use chancery_egress::{DialError, Dialer, Host, LookupFailure};
+use chancery_egress::{DialError, Dialer, Host, LookupFailure, Origin};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1;
@@ -21,10 +21,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use url::Url;
 
-use crate::{
-    look::{Look, Miss},
-    tls_alpn01,
-};
+use crate::look::{Look, Miss};
 
 /// Most redirects followed.
 const REDIRECTS_MAX: usize = 10;
@@ -51,14 +48,15 @@ pub(crate) async fn look(
     let first = Url::parse(&format!("http://{host}/.well-known/acme-challenge/{token}"));
     let mut url = first.map_err(|_| Miss::wrong(format_args!("{host} cannot stand in a URL")))?;
     let mut visited = HashSet::new();
-    let mut peers = Vec::new();
-    let body = loop {
-        let hop = Hop { origin: host, target: Target::of(dialer, host, &url)?, redirects: peers.len() };
+    let mut peers: Vec<SocketAddr> = Vec::new();
+    let (hop, body) = loop {
+        let target = Target::of(dialer, host, &url)?;
+        let hop = Hop { origin: host, target, first: peers.first().copied(), redirects: peers.len() };
         visited.insert(url.to_string());
         let (peer, answer) = fetch(dialer, connector, &hop, &url, deadline).await?;
         peers.push(peer);
         let location = match answer {
-            Answer::Body(body) => break body,
+            Answer::Body(body) => break (hop, body),
             Answer::Redirect(location) => location,
         };
         if peers.len() > REDIRECTS_MAX {
@@ -69,20 +67,18 @@ pub(crate) async fn look(
             return Err(hop.wrong("redirects in a circle"));
         }
     };
-    let hops: Vec<_> = peers.iter().map(ToString::to_string).collect();
     let body = body.trim_ascii_end();
-    match verify_slices_are_equal(body, key_authorization.as_bytes()) {
-        Ok(()) => Ok(format!("key authorization served by {}", hops.join(", then "))),
-        Err(_) if body.is_empty() => Err(Miss::wrong(format_args!(
-            "{host} ({}) served nothing at /.well-known/acme-challenge/{token}",
-            hops.join(", then ")
-        ))),
-        Err(_) => Err(Miss::wrong(format_args!(
-            "{host} ({}) served something else than this challenge's key authorization at \
-             /.well-known/acme-challenge/{token}",
-            hops.join(", then ")
-        ))),
+    if verify_slices_are_equal(body, key_authorization.as_bytes()).is_ok() {
+        let hops: Vec<_> = peers.iter().map(ToString::to_string).collect();
+        return Ok(format!("key authorization served by {}", hops.join(", then ")));
     }
+    let what = if body.is_empty() { "nothing" } else { "something else than this challenge's key authorization" };
+    Err(match (hop.redirects, peers.first()) {
+        (0, Some(peer)) => {
+            Miss::wrong(format_args!("{host} ({peer}) served {what} at /.well-known/acme-challenge/{token}"))
+        }
+        _ => hop.wrong(&format!("served {what}")),
+    })
 }
 
 /// Where a redirect leads.
@@ -131,18 +127,40 @@ pub(crate) struct Hop<'a> {
     /// Whose challenge it is.
     pub(crate) origin: &'a Host,
     pub(crate) target: Target,
+    /// Where the origin was reached; unknown before the first hop.
+    pub(crate) first: Option<SocketAddr>,
     /// How many redirects led here.
     pub(crate) redirects: usize,
 }
 
 impl Hop<'_> {
-    /// Whom to speak of: where a redirect led is the remote's word, and is not repeated.
+    /// Whom to speak of: the host that the client named and its address. Where a redirect led, and
+    /// what is there, would be a map of what only the server can reach.
     fn subject(&self) -> String {
-        match self.redirects {
-            0 => self.origin.to_string(),
-            1 => format!("{}, after 1 redirect,", self.origin),
-            several => format!("{}, after {several} redirects,", self.origin),
+        let Self { origin, first, redirects, .. } = self;
+        let peer = first.map(|peer| format!(" ({peer})")).unwrap_or_default();
+        match redirects {
+            0 => origin.to_string(),
+            1 => format!("{origin}{peer}, after 1 redirect,"),
+            several => format!("{origin}{peer}, after {several} redirects,"),
         }
+    }
+
+    /// A status that is not 200.
+    fn status(&self, status: StatusCode) -> String {
+        match self.redirects {
+            0 => format!("answered with HTTP status {}, not 200", status.as_u16()),
+            _ => "answered with another HTTP status than 200".to_owned(),
+        }
+    }
+
+    /// A handshake that failed. Only redirects lead to TLS.
+    fn unshaken(&self, error: &std::io::Error) -> Miss {
+        let what = "leads to a host with which a TLS handshake fails";
+        let problem = Problem::new(ProblemType::Tls, format_args!("{} {what}", self.subject()));
+        // What the peer did wrong in TLS is final, a broken connection is not.
+        let transient = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_none();
+        Miss::of(transient, problem)
     }
 
     fn wrong(&self, what: &str) -> Miss {
@@ -189,10 +207,9 @@ async fn fetch(
     deadline: Instant,
 ) -> Result<(SocketAddr, Answer), Miss> {
     let Target { https, host, port } = &hop.target;
-    let dialled = if hop.redirects == 0 {
-        dialer.dial(host, *port, deadline).await
-    } else {
-        dialer.dial_onward(hop.origin, host, *port, deadline).await
+    let dialled = match hop.first {
+        None => dialer.dial(host, *port, deadline).await,
+        Some(peer) => dialer.dial_onward(Origin { host: hop.origin, peer }, host, *port, deadline).await,
     };
     let connection = dialled.map_err(|error| hop.undialled(error))?;
     let peer = connection.peer();
@@ -208,7 +225,7 @@ async fn fetch(
         return Err(hop.wrong("redirects to a host that cannot stand in a TLS handshake"));
     };
     let stream = Box::pin(connector.connect(server_name, connection)).await;
-    let stream = stream.map_err(|error| tls_alpn01::handshake(hop.subject(), peer, &error))?;
+    let stream = stream.map_err(|error| hop.unshaken(&error))?;
     Ok((peer, Box::pin(exchange(hop, stream, request)).await?))
 }
 
@@ -281,7 +298,7 @@ async fn read(hop: &Hop<'_>, response: hyper::Response<hyper::body::Incoming>) -
         }
         StatusCode::TOO_MANY_REQUESTS => return Err(hop.unwell(status)),
         _ if status.is_server_error() => return Err(hop.unwell(status)),
-        _ => return Err(hop.wrong(&format!("answered with HTTP status {}, not 200", status.as_u16()))),
+        _ => return Err(hop.wrong(&hop.status(status))),
     }
     let mut body = response.into_body();
     let mut octets = Vec::new();
@@ -299,8 +316,6 @@ async fn read(hop: &Hop<'_>, response: hyper::Response<hyper::body::Incoming>) -
 impl Hop<'_> {
     /// A server that says itself that it cannot answer now.
     fn unwell(&self, status: StatusCode) -> Miss {
-        let status = status.as_u16();
-        let detail = format!("{} answered with HTTP status {status}, not 200", self.subject());
-        Miss::passing(ProblemType::IncorrectResponse, detail)
+        Miss::passing(ProblemType::IncorrectResponse, format_args!("{} {}", self.subject(), self.status(status)))
     }
 }

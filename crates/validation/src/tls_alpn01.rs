@@ -73,7 +73,7 @@ fn server_name(host: &Host) -> String {
 }
 
 /// A handshake that failed: what the peer did wrong in TLS is final, a broken connection is not.
-pub(crate) fn handshake(name: impl std::fmt::Display, peer: std::net::SocketAddr, error: &std::io::Error) -> Miss {
+fn handshake(name: &Name, peer: std::net::SocketAddr, error: &std::io::Error) -> Miss {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
         Some(rustls::Error::AlertReceived(alert)) => Miss::Final(chancery_acme::problem::Problem::new(

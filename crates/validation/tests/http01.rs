@@ -13,7 +13,10 @@ use support::{
     dns::{FakeDns, address},
     failure, look, ok, redirect, settings, status, token, validator, zone,
 };
-use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 const PATH: &str = "/.well-known/acme-challenge/AAAAAAAAAAAAAAAAAAAAAA";
 
@@ -240,28 +243,57 @@ async fn where_a_redirect_leads_is_not_told_when_it_fails_there() {
         }
     })
     .await;
-    let targets = ["none.test", "servfail.test", "10.11.12.13", "2.example"].map(|host| format!("{secret}.{host}"));
-    let served = targets.clone();
-    let web = Web::start(move |head, index| {
-        if head.contains("path-s3cr3t") {
-            return status(404, secret);
-        }
-        let host = if index == 2 { "169.254.169.254" } else { &served[index] };
-        redirect(302, &format!("http://{host}/path-s3cr3t"))
+    let locations = [
+        "http://s3cr3t.none.test/",
+        "http://s3cr3t.servfail.test/",
+        "http://169.254.169.254/s3cr3t",
+        "http://s3cr3t.example/404",
+        "http://s3cr3t.example/503",
+        "http://s3cr3t.example/wrong-body",
+        "http://s3cr3t.example/no-body",
+        // What answers there speaks no TLS, or ends it with an alert, or hangs up.
+        "https://s3cr3t.example/s3cr3t",
+    ];
+    let expected = [
+        (ProblemType::Dns, "leads to a host that DNS does not know"),
+        (ProblemType::Dns, "leads to a host that cannot be resolved"),
+        (ProblemType::Connection, "leads to an address that is not dialled"),
+        (ProblemType::IncorrectResponse, "answered with another HTTP status than 200"),
+        (ProblemType::IncorrectResponse, "answered with another HTTP status than 200"),
+        (ProblemType::IncorrectResponse, "served something else than this challenge's key authorization"),
+        (ProblemType::IncorrectResponse, "served nothing"),
+        (ProblemType::Tls, "leads to a host with which a TLS handshake fails"),
+    ];
+    // Every location is on 127.0.0.2, and the client is told of 127.0.0.1 alone.
+    let there = Web::start_at("127.0.0.2:0", move |head, _| match head.split(' ').nth(1).unwrap() {
+        "/404" => status(404, secret),
+        "/503" => status(503, secret),
+        "/no-body" => ok(""),
+        _ => ok(secret),
     })
     .await;
-    let zone = ZoneSpec { resolvers: vec![dns.address], ..zone(web.port()) };
-    let validator = validator(zone);
-    for (target, kind) in targets.iter().zip([
-        ProblemType::Dns,
-        ProblemType::Dns,
-        ProblemType::Connection,
-        ProblemType::IncorrectResponse,
-    ]) {
-        let (found, detail) = failure(&validator, "a.example", Http01).await;
-        assert_eq!(found, kind, "{target}: {detail}");
-        assert!(!detail.contains(secret) && !detail.contains("169.254"), "{detail}");
-        assert!(detail.starts_with("a.example, after 1 redirect,"), "{detail}");
+    let plain = there.port();
+    let _here =
+        Web::start_at(&format!("127.0.0.1:{plain}"), move |_, index| redirect(302, locations[index % locations.len()]))
+            .await;
+    let alert = [21, 3, 3, 0, 2, 2, 40]; // handshake_failure (RFC 8446 §6)
+    for answer in [b"s3cr3t".to_vec(), alert.to_vec(), Vec::new()] {
+        let tls = TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let mut zone = ZoneSpec { resolvers: vec![dns.address], ..zone(plain) };
+        zone.ports.https = tls.local_addr().unwrap().port();
+        zone.fixed_hosts.insert("s3cr3t.example".to_owned(), vec![[127, 0, 0, 2].into()]);
+        let validator = validator(zone);
+        tokio::spawn(async move {
+            let (mut stream, _) = tls.accept().await.unwrap();
+            let mut hello = [0; 16];
+            stream.read_exact(&mut hello).await.unwrap();
+            stream.write_all(&answer).await.unwrap();
+        });
+        for (location, (kind, what)) in locations.iter().zip(expected) {
+            let (found, detail) = failure(&validator, "a.example", Http01).await;
+            assert_eq!(detail, format!("a.example (127.0.0.1:{plain}), after 1 redirect, {what}"), "{location}");
+            assert_eq!(found, kind, "{location}: {detail}");
+        }
     }
 }
 
