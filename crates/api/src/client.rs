@@ -13,8 +13,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
 use crate::types::{
-    AccountList, BackedUp, BackupRequest, CertificateFilter, CertificateList, CertificateView, ErrorBody, PageQuery,
-    Reloaded, RevokeRequest, Revoked, Status,
+    AccountList, BackedUp, BackupRequest, CertificateFilter, CertificateList, CertificateView, ErrorBody, IssuanceList,
+    IssuanceQuery, PageQuery, Reloaded, RevokeRequest, Revoked, Status,
 };
 
 /// Longest answer that is read, in bytes: a page of certificates with their PEM stays far below.
@@ -125,6 +125,15 @@ impl Client {
     /// [`ClientError`] as for every call.
     pub async fn certificates(&mut self, filter: &CertificateFilter) -> Result<CertificateList, ClientError> {
         self.get("/v1/certificates", filter).await
+    }
+
+    /// What the ledger says of issuances, in a part of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] as for every call.
+    pub async fn issuances(&mut self, part: &IssuanceQuery) -> Result<IssuanceList, ClientError> {
+        self.get("/v1/issuances", part).await
     }
 
     /// One certificate, by its id or by its serial number, with its PEM.

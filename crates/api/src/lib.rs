@@ -9,8 +9,8 @@ mod types;
 pub use client::{Client, ClientError};
 pub use types::{
     AccountList, AccountView, AuthorityView, BackedUp, BackupRequest, CertificateFilter, CertificateList,
-    CertificateView, CheckpointView, DirectoryView, ErrorBody, PageQuery, Reloaded, RevocationView, RevokeRequest,
-    Revoked, Status, TlsView,
+    CertificateView, CheckpointView, DecisionView, DirectoryView, ErrorBody, IssuanceList, IssuanceQuery, IssuanceView,
+    NameRuleView, PageQuery, RecordedRevocation, Reloaded, RevocationView, RevokeRequest, Revoked, Status, TlsView,
 };
 
 /// Most entries that one page may hold.

@@ -187,9 +187,91 @@ pub struct CertificateView {
     pub revoked: Option<RevocationView>,
     /// SHA-256 of its key's SubjectPublicKeyInfo.
     pub key_sha256: String,
+    /// What was decided when it was issued, where one certificate is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionView>,
     /// The certificate, where it was asked for and a signature is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pem: Option<String>,
+}
+
+/// What policy decided, as the ledger recorded it before the signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionView {
+    /// The index of the ledger's record (the intent's leaf).
+    pub ledger_index: u64,
+    /// When it was decided.
+    pub at: String,
+    /// SHA-256 of the policy that decided.
+    pub policy_sha256: String,
+    /// Each name with the rule that allowed it.
+    pub names: Vec<NameRuleView>,
+}
+
+/// A name and the rule that decided it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameRuleView {
+    /// The name, with its type: `dns:a.example`.
+    pub name: String,
+    /// The rule's name.
+    pub rule: Option<String>,
+}
+
+/// Which part of the ledger.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuanceQuery {
+    /// The record to begin with.
+    #[serde(default)]
+    pub from: u64,
+    /// At most this many records; never more than [`PAGE_MAX`](crate::PAGE_MAX).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// What the ledger says of issuances in a part of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuanceList {
+    /// How far each got there. One that is `intended` here comes again where its outcome is recorded.
+    pub issuances: Vec<IssuanceView>,
+    /// Revocations that are recorded there.
+    pub revocations: Vec<RecordedRevocation>,
+    /// What to send as `from` for the next part.
+    pub next: u64,
+    /// How many records the ledger has.
+    pub size: u64,
+}
+
+/// One issuance, as the ledger recorded it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuanceView {
+    /// The index of the ledger's record of its intent.
+    pub ledger_index: u64,
+    /// The certificate's id.
+    pub certificate: String,
+    /// Who issued it.
+    pub authority: String,
+    /// Its serial number.
+    pub serial: String,
+    /// What it names.
+    pub names: Vec<String>,
+    /// `issued`, `intended` (no outcome so far), or `possibly issued` (a signature may exist).
+    pub state: String,
+    /// The certificate, where a signature is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pem: Option<String>,
+}
+
+/// A revocation, as the ledger recorded it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedRevocation {
+    /// Who issued the certificate.
+    pub authority: String,
+    /// The certificate's serial number.
+    pub serial: String,
+    /// Since when, and why.
+    #[serde(flatten)]
+    pub revocation: RevocationView,
 }
 
 /// A revocation.

@@ -374,6 +374,11 @@ async fn certificates_and_accounts_are_listed_shown_exported_and_revoked_on_the_
     assert!(pem.starts_with(shown["pem"].as_str().unwrap_or("?")), "what is shown is what the client got");
     let export = server.printed(&["certificate", "export"]).await?;
     assert_eq!(export.matches("BEGIN CERTIFICATE").count(), 2, "the client's and the server's own");
+    let shown_to_people = server.printed(&["certificate", "show", &serial]).await?;
+    assert!(shown_to_people.contains("allowed     dns:listed.test by rule "), "{shown_to_people}");
+    let index = shown["decision"]["ledger_index"].to_string();
+    let record: Value = serde_json::from_str(&server.printed(&["ledger", "show", &index]).await?)?;
+    assert_eq!((&record["kind"], &record["body"]["serial"]), (&json!("intent"), &json!(serial)));
     assert_eq!(json_of(&server, &["account", "list"]).await?.as_array().map(Vec::len), Some(1));
 
     let output = server.command(&["certificate", "revoke", &serial]).await?;
@@ -381,6 +386,9 @@ async fn certificates_and_accounts_are_listed_shown_exported_and_revoked_on_the_
     server.printed(&["certificate", "revoke", &serial, "--reason", "superseded", "--yes"]).await?;
     let shown = json_of(&server, &["certificate", "show", &serial]).await?;
     assert_eq!(shown["revoked"]["reason"], "superseded");
+    let export = server.printed(&["certificate", "export"]).await?;
+    assert!(export.contains(&format!("# serial {serial} was revoked at ")), "{export}");
+    assert_eq!(export.matches("BEGIN CERTIFICATE").count(), 2);
     let output = server.command(&["certificate", "revoke", &serial, "--yes"]).await?;
     assert_eq!(output.status.code(), Some(3));
     assert!(error_of(&output).contains("was revoked at"), "{}", error_of(&output));

@@ -13,15 +13,18 @@ use chancery_acme::{
     id::{AccountId, CertificateId},
 };
 use chancery_api::{
-    AccountList, AccountView, CertificateFilter, CertificateList, CertificateView, PAGE_MAX, PageQuery, RevocationView,
-    RevokeRequest, Revoked,
+    AccountList, AccountView, CertificateFilter, CertificateList, CertificateView, DecisionView, IssuanceList,
+    IssuanceQuery, IssuanceView, NameRuleView, PAGE_MAX, PageQuery, RecordedRevocation, RevocationView, RevokeRequest,
+    Revoked,
 };
 use chancery_authority::{
     Office, Refusal,
+    inventory::{Issuance, IssuanceOutcome},
     ports::CertificateQuery,
     records::{CertificateRecord, RevocationReason},
     revoke::RevokeRejection,
 };
+use chancery_ledger::leaf;
 use chancery_pki::{Name, SerialNumber, SpkiDigest, Timestamp, certificate::pem_block};
 
 use super::{
@@ -67,7 +70,23 @@ pub(super) async fn certificate(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<CertificateView>, ApiError> {
     let record = find(&api.office, &named(id)?).await?;
-    Ok(Json(view(&api.office, &record, true).await?))
+    let mut shown = view(&api.office, &record, true).await?;
+    shown.decision = Some(decision(&api.office, &record).await?);
+    Ok(Json(shown))
+}
+
+pub(super) async fn issuances(
+    State(ApiState(api)): State<ApiState>,
+    query: Result<Query<IssuanceQuery>, QueryRejection>,
+) -> Result<Json<IssuanceList>, ApiError> {
+    let IssuanceQuery { from, limit } = asked(query)?;
+    let sighted = api.office.sight(from, page(limit)?).await?;
+    Ok(Json(IssuanceList {
+        issuances: sighted.issuances.into_iter().map(issuance_view).collect(),
+        revocations: sighted.revocations.into_iter().map(recorded_revocation).collect(),
+        next: sighted.next,
+        size: sighted.size,
+    }))
 }
 
 pub(super) async fn revoke(
@@ -188,8 +207,55 @@ async fn view(office: &Office, record: &CertificateRecord, pem: bool) -> Result<
             reason: revocation.reason.map(|reason| RevocationReason::as_str(reason).to_owned()),
         }),
         key_sha256: record.key.to_string(),
+        decision: None,
         pem,
     })
+}
+
+/// From the ledger, not from the policy that is in force now.
+async fn decision(office: &Office, record: &CertificateRecord) -> Result<DecisionView, ApiError> {
+    let (ledger_index, intent) = office.intent_of(record).await?;
+    let names = intent.decision.names.into_iter();
+    Ok(DecisionView {
+        ledger_index,
+        at: intent.at.to_string(),
+        policy_sha256: hex::encode(intent.policy),
+        names: names.map(|leaf::NameRule { name, rule }| NameRuleView { name, rule }).collect(),
+    })
+}
+
+fn issuance_view(issuance: Issuance) -> IssuanceView {
+    let Issuance { index, intent, outcome } = issuance;
+    let plain = |typed: &leaf::NameRule| match typed.name.split_once(':') {
+        Some(("dns" | "ip", name)) => name.to_owned(),
+        _ => typed.name.clone(),
+    };
+    let (state, pem) = match outcome {
+        IssuanceOutcome::Open => ("intended", None),
+        IssuanceOutcome::Issued(der) => ("issued", Some(pem_block("CERTIFICATE", &der))),
+        IssuanceOutcome::PossiblyIssued => ("possibly issued", None),
+    };
+    IssuanceView {
+        ledger_index: index,
+        certificate: CertificateId::from_random(intent.certificate).to_string(),
+        authority: intent.authority,
+        serial: intent.serial.to_string(),
+        names: intent.decision.names.iter().map(plain).collect(),
+        state: state.to_owned(),
+        pem,
+    }
+}
+
+fn recorded_revocation(leaf: leaf::Revocation) -> RecordedRevocation {
+    let reason = leaf.reason.and_then(|code| RevocationReason::from_code(u64::from(code)));
+    RecordedRevocation {
+        authority: leaf.authority,
+        serial: leaf.serial.to_string(),
+        revocation: RevocationView {
+            at: leaf.at.to_string(),
+            reason: reason.map(|reason| RevocationReason::as_str(reason).to_owned()),
+        },
+    }
 }
 
 fn account_view(account: Account) -> AccountView {

@@ -102,6 +102,7 @@ pub(super) fn all() -> Routes {
         .get(Operate, "/v1/certificates", inventory::certificates)
         .get(Operate, "/v1/certificates/{id}", inventory::certificate)
         .post(Operate, "/v1/certificates/{id}/revoke", inventory::revoke)
+        .get(Operate, "/v1/issuances", inventory::issuances)
 }
 
 async fn guard(State(permission): State<Permission>, request: Request, next: Next) -> Response {

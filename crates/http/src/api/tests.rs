@@ -1,9 +1,13 @@
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Duration};
 
 use axum::body::Body;
 use chancery_acme::order::OrderState;
-use chancery_api::{AccountList, CertificateList, CertificateView, ErrorBody, Revoked};
-use chancery_testkit::office::{TestOffice, csr};
+use chancery_api::{AccountList, CertificateList, CertificateView, ErrorBody, IssuanceList, NameRuleView, Revoked};
+use chancery_authority::{Limits, ports::Store as _};
+use chancery_testkit::{
+    memory::{Commit, Failing},
+    office::{POLICY, TestOffice, csr},
+};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
@@ -162,6 +166,13 @@ async fn a_certificate_is_shown_by_id_and_by_serial_with_its_pem_and_revoked_onc
     let by_id: CertificateView = get(&app, &format!("/v1/certificates/{id}")).await;
     let by_serial: CertificateView = get(&app, &format!("/v1/certificates/{}", serial.to_uppercase())).await;
     assert_eq!(by_id, by_serial);
+    let decision = by_id.decision.as_ref().unwrap();
+    let rule = Some("test-names".to_owned());
+    assert_eq!(decision.names, [NameRuleView { name: "dns:a.test".to_owned(), rule }]);
+    let leaf = test.store.leaf(decision.ledger_index).await.unwrap().unwrap();
+    let leaf: serde_json::Value = serde_json::from_slice(&leaf).unwrap();
+    assert_eq!((&leaf["kind"], &leaf["body"]["serial"]), (&"intent".into(), &serial.as_str().into()));
+    assert_eq!(decision.policy_sha256, hex::encode(test.office.settings().policy.hash().0));
     assert!(by_id.pem.unwrap().starts_with("-----BEGIN CERTIFICATE-----\n"));
 
     let target = format!("/v1/certificates/{serial}/revoke");
@@ -176,6 +187,59 @@ async fn a_certificate_is_shown_by_id_and_by_serial_with_its_pem_and_revoked_onc
     let error: ErrorBody = serde_json::from_slice(&body).unwrap();
     assert_eq!(error.code, "refused");
     assert!(error.message.contains("was revoked at"), "{}", error.message);
+}
+
+/// Everything that the ledger says of issuances, in parts of `limit` records.
+async fn issuances(app: &Router, limit: usize) -> Vec<IssuanceList> {
+    let mut parts: Vec<IssuanceList> = Vec::new();
+    while parts.last().is_none_or(|last| last.next < last.size) {
+        let from = parts.last().map_or(0, |last| last.next);
+        parts.push(get(app, &format!("/v1/issuances?from={from}&limit={limit}")).await);
+    }
+    parts
+}
+
+#[tokio::test]
+async fn issuances_are_told_from_the_ledger_when_the_inventory_has_forgotten_them() {
+    let day = Duration::from_secs(86_400);
+    let test = TestOffice::new(POLICY, Limits { keep_expired_certificates: day * 30, ..Limits::default() });
+    test.office.owe_standing_jobs().await.unwrap();
+    issue(&test, "signed.test").await;
+    let app = app(&test, Arc::default());
+    let all: CertificateList = get(&app, "/v1/certificates?pem=true").await;
+    let signed = &all.certificates[0];
+    let target = format!("/v1/certificates/{}/revoke", signed.id);
+    assert_eq!(call(&app, LOCAL, Method::POST, &target, r#"{"reason": 4}"#).await.0, StatusCode::OK);
+    // One whose signature was lost on its way into the store, and settled.
+    let account = test.account().await;
+    let order = test.ready_order(&account, &["settled.test"]).await;
+    test.store.fail_next(Commit::Certificate, Failing::Lost);
+    test.office.finalize_order(&account, order.id, csr(&["settled.test"])).await.unwrap();
+    test.clock.advance(Duration::from_secs(61));
+    test.run_due_jobs().await;
+    test.clock.advance(day * 365);
+    test.run_due_jobs().await;
+    assert!(get::<CertificateList>(&app, "/v1/certificates").await.certificates.is_empty(), "all rows went");
+    // Only a part that ends between an intent and its outcome tells of the intent alone.
+    for (limit, cut) in [(1, 2), (2, 1), (500, 0)] {
+        let parts = issuances(&app, limit).await;
+        let told = |state: &str| {
+            let issuances = parts.iter().flat_map(|part| &part.issuances);
+            issuances.filter(|issuance| issuance.state == state).collect::<Vec<_>>()
+        };
+        let issued = told("issued");
+        assert_eq!(issued.len(), 1, "{limit}");
+        assert_eq!((&issued[0].serial, &issued[0].pem), (&signed.serial, &signed.pem));
+        assert_eq!((&issued[0].certificate, &issued[0].names), (&signed.id, &signed.names));
+        let possibly = told("possibly issued");
+        assert_eq!(possibly.len(), 1, "{limit}");
+        assert_eq!((&*possibly[0].names, &possibly[0].pem), (&["settled.test".to_owned()][..], &None));
+        assert_eq!(told("intended").len(), cut, "{limit}");
+        let revoked: Vec<_> = parts.iter().flat_map(|part| &part.revocations).collect();
+        assert_eq!(revoked.len(), 1, "{limit}");
+        assert_eq!(revoked[0].serial, signed.serial);
+        assert_eq!(revoked[0].revocation.reason.as_deref(), Some("superseded"));
+    }
 }
 
 #[tokio::test]
@@ -193,6 +257,8 @@ async fn what_is_asked_wrongly_is_refused_in_words() {
         "/v1/certificates?expires_before=tomorrow",
         "/v1/certificates?after=x",
         "/v1/accounts?after=x",
+        "/v1/issuances?from=-1",
+        "/v1/issuances?limit=501",
     ] {
         let (status, body) = call(&app, LOCAL, Method::GET, target, "").await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{target}");

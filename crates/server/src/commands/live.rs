@@ -1,9 +1,13 @@
 //! Commands on live state: they speak to the running server over its local socket.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use chancery_api::{
-    BackupRequest, CertificateFilter, CertificateView, Client, PAGE_MAX, PageQuery, RevokeRequest, SOCKET_NAME,
+    BackupRequest, CertificateFilter, CertificateView, Client, IssuanceQuery, IssuanceView, PAGE_MAX, PageQuery,
+    RecordedRevocation, RevokeRequest, SOCKET_NAME,
 };
 
 use super::wait_for;
@@ -208,33 +212,57 @@ fn describe(certificate: &CertificateView) -> Result<(), Failed> {
     if let Some(order) = &certificate.order {
         line(format!("order       {order}"))?;
     }
+    if let Some(decision) = &certificate.decision {
+        for name in &decision.names {
+            let rule = name.rule.as_deref().unwrap_or("no rule");
+            line(format!("allowed     {} by rule {rule}", name.name))?;
+        }
+        line(format!("policy      SHA-256 {}", decision.policy_sha256))?;
+        line(format!("recorded    {}, ledger record {}", decision.at, decision.ledger_index))?;
+    }
     Ok(())
 }
 
+/// Walks the ledger, which holds what was ever signed; the inventory forgets what ended long ago.
 fn export(config: Option<&Path>) -> Outcome {
     wait_for(async {
         let mut client = client(config).await?;
-        let mut filter = CertificateFilter { pem: true, limit: Some(PAGE_MAX), ..CertificateFilter::default() };
+        let mut part = IssuanceQuery { from: 0, limit: Some(PAGE_MAX) };
+        let mut open = BTreeMap::new();
+        // What is recorded while this goes on is for the next export.
+        let mut until = None;
         loop {
-            let page = client.certificates(&filter).await?;
+            let page = client.issuances(&part).await?;
             let mut out = String::new();
-            for certificate in &page.certificates {
-                // RFC 7468 §2: text outside of the blocks is for people.
-                let names = certificate.names.join(" ");
-                let revoked = if certificate.revoked.is_some() { ", revoked" } else { "" };
-                out.push_str(&format!("# serial {} {}{revoked}: {names}\n", certificate.serial, certificate.state));
-                match &certificate.pem {
-                    Some(pem) => out.push_str(pem),
-                    None => out.push_str("# no signature is known; one may exist, so this serial can be revoked\n"),
+            for issuance in page.issuances {
+                if issuance.state == "intended" {
+                    open.insert(issuance.ledger_index, issuance);
+                } else {
+                    open.remove(&issuance.ledger_index);
+                    out.push_str(&exported(&issuance));
                 }
             }
+            for RecordedRevocation { serial, authority: _, revocation } in page.revocations {
+                let reason = revocation.reason.as_deref().unwrap_or("no reason given");
+                out.push_str(&format!("# serial {serial} was revoked at {} ({reason})\n", revocation.at));
+            }
             text(&out)?;
-            filter.after = page.next;
-            if filter.after.is_none() {
-                return Ok(Exit::Ok);
+            part.from = page.next;
+            if part.from >= *until.get_or_insert(page.size) {
+                break;
             }
         }
+        text(&open.values().map(exported).collect::<String>())?;
+        Ok(Exit::Ok)
     })
+}
+
+fn exported(issuance: &IssuanceView) -> String {
+    let IssuanceView { ledger_index, serial, names, state, pem, certificate: _, authority: _ } = issuance;
+    // RFC 7468 §2: text outside of the blocks is for people.
+    let head = format!("# serial {serial} {state}, ledger record {ledger_index}: {}\n", names.join(" "));
+    let unknown = "# no signature is known; one may exist, so this serial can be revoked\n";
+    head + pem.as_deref().unwrap_or(unknown)
 }
 
 fn revoke(id: &str, reason: Option<Reason>, yes: bool, config: Option<&Path>, output: Format) -> Outcome {
