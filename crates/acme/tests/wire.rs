@@ -210,6 +210,13 @@ fn duplicate_identifiers_are_folded_case_aside_and_empty_or_endless_lists_are_re
     let many: Vec<String> = (0..101).map(|n| format!(r#"{{"type":"dns","value":"h{n}.example"}}"#)).collect();
     let many = format!(r#"{{"identifiers":[{}]}}"#, many.join(","));
     assert_eq!(new_order(&many).names(), Err(NewOrderRejection::TooManyIdentifiers { count: 101 }));
+    let label = "a".repeat(60);
+    let long: Vec<String> = (0..100)
+        .map(|n| format!(r#"{{"type":"dns","value":"{n:03}.{label}.{label}.{label}.{label}.long"}}"#))
+        .collect();
+    let long = format!(r#"{{"identifiers":[{}]}}"#, long.join(","));
+    let octets = 100 * (4 + 4 * 61 + 4);
+    assert_eq!(new_order(&long).names(), Err(NewOrderRejection::IdentifiersTooLong { octets }));
 }
 
 #[test]

@@ -32,6 +32,7 @@ use chancery_pki::{
     ceremony::development_root,
     chain::{Chain, install},
     distinguished_name::{Attribute, AttributeKind, DistinguishedName},
+    name::NAMES_OCTETS_MAX,
 };
 use chancery_policy::{Format, Policy};
 use chancery_testkit::{
@@ -132,6 +133,24 @@ async fn a_csr_that_names_other_hosts_leaves_the_order_ready() {
     let refused = ca.office.finalize_order(&account, order.id, csr(&["b.test"])).await.unwrap_err();
     assert!(matches!(refused, Refusal::Rejected(FinalizeOrderRejection::Order(FinalizeRejection::NamesDiffer { .. }))));
     ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_longest_names_that_an_order_may_have_fit_into_its_intent() {
+    let rule = "r".repeat(64);
+    let ca = TestOffice::new(
+        &format!("version: v1\nrules:\n  - name: {rule}\n    allow: {{ names: [\"**.test\"] }}\n"),
+        Limits::default(),
+    );
+    let label = "a".repeat(50);
+    let names: Vec<String> = (0..100).map(|n| format!("{n:03}.{label}.{label}.{label}.x.test")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let octets: usize = names.iter().map(|name| name.len()).sum();
+    assert!((NAMES_OCTETS_MAX - 100..=NAMES_OCTETS_MAX).contains(&octets), "{octets}");
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &names).await;
+    let order = ca.office.finalize_order(&account, order.id, csr(&names)).await.unwrap();
+    assert!(matches!(order.state, OrderState::Valid { .. }), "{order:?}");
 }
 
 #[tokio::test]

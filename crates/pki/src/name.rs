@@ -20,6 +20,9 @@ const SPIFFE_ID_MAX: usize = 2048;
 const TRUST_DOMAIN_MAX: usize = 255;
 /// Most names in one certificate (Let's Encrypt's limit as well).
 pub const NAMES_MAX: usize = 100;
+/// Longest names of one certificate, in octets together: with the rule of each they must fit into one leaf of the
+/// ledger (65,535 octets), which holds them twice, once in base64.
+pub const NAMES_OCTETS_MAX: usize = 16_384;
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +85,12 @@ pub enum NameRejection {
     TooManyNames {
         /// Names given.
         count: usize,
+    },
+    /// Longer names than one certificate may have.
+    #[error("names of {octets} octets together are longer than the {max} that one certificate may have", max = NAMES_OCTETS_MAX)]
+    NamesTooLong {
+        /// Octets given.
+        octets: usize,
     },
 }
 
@@ -310,7 +319,8 @@ impl FromStr for Name {
     }
 }
 
-/// The names of one certificate: at least one, at most [`NAMES_MAX`], each once, in a fixed order.
+/// The names of one certificate: at least one, at most [`NAMES_MAX`] of [`NAMES_OCTETS_MAX`] together, each once, in a
+/// fixed order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NameSet(BTreeSet<Name>);
 
@@ -319,13 +329,16 @@ impl NameSet {
     ///
     /// # Errors
     ///
-    /// [`NameRejection::NoNames`] and [`NameRejection::TooManyNames`].
+    /// [`NameRejection::NoNames`], [`NameRejection::TooManyNames`] and [`NameRejection::NamesTooLong`].
     pub fn new(names: impl IntoIterator<Item = Name>) -> Result<Self, NameRejection> {
         let names: BTreeSet<Name> = names.into_iter().collect();
         match names.len() {
             0 => Err(NameRejection::NoNames),
             count if count > NAMES_MAX => Err(NameRejection::TooManyNames { count }),
-            _ => Ok(Self(names)),
+            _ => match names.iter().map(|name| name.to_string().len()).sum() {
+                octets if octets > NAMES_OCTETS_MAX => Err(NameRejection::NamesTooLong { octets }),
+                _ => Ok(Self(names)),
+            },
         }
     }
 

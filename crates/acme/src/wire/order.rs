@@ -1,6 +1,9 @@
 //! Orders (RFC 8555 §7.1.3, §7.4; profiles: draft-ietf-acme-profiles §4).
 
-use chancery_pki::{Name, NameRejection, NameSet, Timestamp, name::NAMES_MAX};
+use chancery_pki::{
+    Name, NameRejection, NameSet, Timestamp,
+    name::{NAMES_MAX, NAMES_OCTETS_MAX},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -39,6 +42,15 @@ pub enum NewOrderRejection {
     TooManyIdentifiers {
         /// How many were given.
         count: usize,
+    },
+    /// Identifiers that are too long together.
+    #[error(
+        "identifiers of {octets} octets together are longer than the {max} that one order may have; order several certificates",
+        max = NAMES_OCTETS_MAX
+    )]
+    IdentifiersTooLong {
+        /// How many octets were given.
+        octets: usize,
     },
     /// A time that is none.
     #[error("{member} is not a time as RFC 3339 writes it, to the millisecond at most, such as 2026-11-25T10:00:00Z")]
@@ -80,6 +92,7 @@ impl NewOrder {
         }
         NameSet::new(names).map_err(|rejection| match rejection {
             NameRejection::TooManyNames { count } => NewOrderRejection::TooManyIdentifiers { count },
+            NameRejection::NamesTooLong { octets } => NewOrderRejection::IdentifiersTooLong { octets },
             _ => NewOrderRejection::NoIdentifiers,
         })
     }

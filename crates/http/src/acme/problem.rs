@@ -247,9 +247,11 @@ impl From<NewOrderRejection> for Fault {
         use NewOrderRejection as R;
         let NewOrderRejection::Identifiers { refused, .. } = &rejection else {
             return match &rejection {
-                R::NoIdentifiers | R::TooManyIdentifiers { .. } | R::NotATime { .. } | R::Identifiers { .. } => {
-                    Self::new(ProblemType::Malformed, rejection)
-                }
+                R::NoIdentifiers
+                | R::TooManyIdentifiers { .. }
+                | R::IdentifiersTooLong { .. }
+                | R::NotATime { .. }
+                | R::Identifiers { .. } => Self::new(ProblemType::Malformed, rejection),
             };
         };
         let kind_of = |why: &IdentifierRejection| match why {
