@@ -20,6 +20,8 @@ use crate::{
 
 /// Characters of a PEM line (RFC 7468 §2).
 const PEM_LINE: usize = 64;
+/// id-signedData (RFC 5652 §5.1), as DER.
+const SIGNED_DATA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
 
 /// Why bytes are no certificate that we can read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -278,11 +280,23 @@ pub fn pem_block(label: &str, der: &[u8]) -> String {
 ///
 /// [`CertificateFault::Unreadable`] for text that is no PEM, and where there is no certificate in it.
 pub fn from_pem(text: &[u8]) -> Result<Vec<Vec<u8>>, CertificateFault> {
+    let other_form = |form: &str, command: &str| {
+        CertificateFault::Unreadable(format!("it is {form}: export it as PEM, or type: openssl {command}"))
+    };
+    if text.first() == Some(&tag::SEQUENCE) {
+        return Err(if text.get(..40).unwrap_or(text).windows(SIGNED_DATA.len()).any(|part| part == SIGNED_DATA) {
+            other_form("PKCS#7 in DER", "pkcs7 -inform DER -print_certs -in FILE -out FILE.pem")
+        } else {
+            other_form("DER, not PEM", "x509 -inform DER -in FILE -out FILE.pem")
+        });
+    }
     let mut found = Vec::new();
     for block in x509_parser::pem::Pem::iter_from_buffer(text) {
         let block = block.map_err(|error| CertificateFault::Unreadable(error.to_string()))?;
-        if block.label == "CERTIFICATE" {
-            found.push(block.contents);
+        match &*block.label {
+            "CERTIFICATE" => found.push(block.contents),
+            "PKCS7" | "CMS" => return Err(other_form("PKCS#7", "pkcs7 -print_certs -in FILE -out FILE.pem")),
+            _ => {}
         }
     }
     if found.is_empty() {

@@ -125,6 +125,44 @@ fn a_chain_is_put_in_order_whatever_order_it_came_in_and_its_root_is_kept_apart(
     assert!(without_root.anchor().is_none());
 }
 
+/// XCA's default CA template adds Netscape's extensions, and its export on Windows has CRLF.
+const XCA: &str = "basicConstraints=critical,CA:TRUE\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid,issuer\n\
+                   keyUsage=keyCertSign,cRLSign\nnsCertType=sslCA,emailCA,objCA\nnsComment=xca certificate";
+
+#[test]
+fn a_chain_as_xca_makes_it_is_taken() {
+    let ssl = OpenSsl::new();
+    let root = Made { extensions: &XCA.replace("keyid,issuer", "none"), ..Made::default() }.make(&ssl);
+    let subject = "C=DE\nO=Example\nCN=Issuing\nemailAddress=pki@example.com";
+    let issuing =
+        Made { name: "issuing", issuer: Some("root"), subject, extensions: XCA, ..Made::default() }.make(&ssl);
+    assert!(String::from_utf8(ssl.run("x509 -in issuing.pem -noout -text")).unwrap().contains("xca certificate"));
+    let text = certificate::to_pem([&*issuing, &*root]).replace('\n', "\r\n");
+    let read = certificate::from_pem(text.as_bytes()).expect("CRLF is read");
+    assert_eq!(read, [issuing.clone(), root]);
+    let chain = install(&read, &key(&ssl, "issuing"), soon_after(&issuing)).expect("a chain");
+    assert!(chain.anchor().is_some());
+}
+
+#[test]
+fn what_is_not_pem_is_told_how_to_be_exported_as_pem() {
+    let ssl = OpenSsl::new();
+    two_tiers(&ssl);
+    for (options, form, command) in [
+        ("x509 -in issuing.pem -outform DER", "DER, not PEM", "openssl x509 -inform DER"),
+        (
+            "crl2pkcs7 -nocrl -certfile issuing.pem -outform DER",
+            "PKCS#7 in DER",
+            "openssl pkcs7 -inform DER -print_certs",
+        ),
+        ("crl2pkcs7 -nocrl -certfile issuing.pem", "PKCS#7", "openssl pkcs7 -print_certs"),
+    ] {
+        let error = certificate::from_pem(&ssl.run(options)).unwrap_err().to_string();
+        assert!(error.contains(&format!("it is {form}: export it as PEM")), "{error}");
+        assert!(error.contains(command), "{error}");
+    }
+}
+
 #[test]
 fn a_self_signed_issuing_certificate_is_told_apart() {
     let ssl = OpenSsl::new();
