@@ -241,7 +241,7 @@ impl Process {
         let settings = settings::settings(&new, &self.issuing, &self.ledger, now).map_err(|error| refused(&error))?;
         let zones = ZoneTable::new(new.zones.iter().cloned()).map_err(|error| refused(&error))?;
         settings::own_certificate_is_allowed(&new, &settings, now).map_err(|error| refused(&error))?;
-        Keeper::check(&new.tls).map_err(|error| refused(&error))?;
+        Keeper::check(&new).map_err(|error| refused(&error))?;
         let changed = changes(&old, &new, &self.office.settings(), &settings);
         let policy_sha256 = settings.policy.hash().to_string();
 

@@ -16,6 +16,7 @@ use chancery_pki::{
     NameSet, PublicKey, Timestamp,
     certificate::{self, Certificate},
 };
+use chancery_signer::{KeyFile, KeyFileError};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio_rustls::rustls::{
     self, ServerConfig,
@@ -26,7 +27,7 @@ use tokio_rustls::rustls::{
 use zeroize::Zeroizing;
 
 use crate::{
-    config::v1::Tls,
+    config::{Config, v1::Tls},
     files::{self, PRIVATE},
 };
 
@@ -54,6 +55,22 @@ pub(crate) enum TlsError {
         /// Its permission bits.
         mode: u32,
     },
+    /// The brought key signs something else already.
+    #[error(
+        "the TLS key {} is the {what} key ({}): keys that sign certificates or checkpoints serve no handshakes; bring \
+         another key and a certificate for it", path.display(), other.display()
+    )]
+    Shared {
+        /// The key's file.
+        path: PathBuf,
+        /// What it signs.
+        what: &'static str,
+        /// The file that holds it for that.
+        other: PathBuf,
+    },
+    /// A key file of ours cannot be read.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// Our own authority refuses.
     #[error(
         "the server's own certificate was refused: {0}\nsee [tls] in the configuration, and the policy's rules for door own-tls"
@@ -137,9 +154,32 @@ fn crypto() -> Arc<CryptoProvider> {
     Arc::new(provider::default_provider())
 }
 
+/// The keys that sign certificates and checkpoints. Whoever serves handshakes with one of them lets strangers use it.
+#[derive(Debug)]
+pub(crate) struct SigningKeys(Vec<(&'static str, PathBuf, PublicKey)>);
+
+impl SigningKeys {
+    /// Reads which they are; the files say it in the clear.
+    pub(crate) fn of(config: &Config) -> Result<Self, TlsError> {
+        let issuing = config.authorities.iter().map(|authority| ("issuing", &authority.key));
+        let all = issuing.chain([("ledger's", &config.ledger.key)]);
+        let read = all.map(|(what, file)| Ok((what, file.clone(), KeyFile::read(file)?.public_key().clone())));
+        read.collect::<Result<_, TlsError>>().map(Self)
+    }
+
+    /// That the key in `path` is none of them.
+    fn leave_out(&self, path: &Path, spki: &[u8]) -> Result<(), TlsError> {
+        match self.0.iter().find(|(_, _, key)| key.spki() == spki) {
+            None => Ok(()),
+            Some((what, other, _)) => Err(TlsError::Shared { path: path.to_owned(), what, other: other.clone() }),
+        }
+    }
+}
+
 /// Looks after what HTTPS serves with.
 pub(crate) struct Keeper {
     served: Arc<Served>,
+    signing: SigningKeys,
     office: Office,
     kept: PathBuf,
     wanted: ArcSwap<Tls>,
@@ -154,21 +194,22 @@ impl fmt::Debug for Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn new(served: Arc<Served>, office: Office, data: &Path, wanted: Tls) -> Self {
-        Self {
+    pub(crate) fn new(served: Arc<Served>, office: Office, config: &Config) -> Result<Self, TlsError> {
+        Ok(Self {
             served,
+            signing: SigningKeys::of(config)?,
             office,
-            kept: data.join(KEPT),
-            wanted: ArcSwap::from_pointee(wanted),
+            kept: config.data.join(KEPT),
+            wanted: ArcSwap::from_pointee(config.tls.clone()),
             renewing: tokio::sync::Mutex::new(()),
-        }
+        })
     }
 
     /// Looks whether these files could be served with, or these names asked for; changes nothing.
-    pub(crate) fn check(wanted: &Tls) -> Result<(), TlsError> {
-        match wanted {
+    pub(crate) fn check(config: &Config) -> Result<(), TlsError> {
+        match &config.tls {
             Tls::Own { .. } => Ok(()),
-            Tls::Brought { certificate, key } => brought(certificate, key).map(drop),
+            Tls::Brought { certificate, key } => brought(certificate, key, &SigningKeys::of(config)?).map(drop),
         }
     }
 
@@ -177,7 +218,7 @@ impl Keeper {
     pub(crate) async fn take(&self, wanted: Tls) -> Result<(), TlsError> {
         let taken = match &wanted {
             Tls::Brought { certificate, key } => {
-                self.served.put(brought(certificate, key)?);
+                self.served.put(brought(certificate, key, &self.signing)?);
                 None
             }
             Tls::Own { names, .. } => Some(names.clone()),
@@ -274,7 +315,7 @@ fn read_own(pem: &[u8]) -> Result<(Current, Timestamp), String> {
 }
 
 /// Reads files that someone else renews.
-fn brought(certificate: &Path, key: &Path) -> Result<Current, TlsError> {
+fn brought(certificate: &Path, key: &Path, signing: &SigningKeys) -> Result<Current, TlsError> {
     use std::os::unix::fs::MetadataExt as _;
     let wrong = |path: &Path, why: String| TlsError::Brought { path: path.to_owned(), why };
     let mode = fs::metadata(key).map_err(|error| wrong(key, error.to_string()))?.mode() & 0o7777;
@@ -298,8 +339,10 @@ fn brought(certificate: &Path, key: &Path) -> Result<Current, TlsError> {
         ),
         not_after: leaf.map(|leaf| leaf.validity().not_after()),
     };
-    let key = certified(chain, private).map_err(|why| wrong(certificate, why))?;
-    Ok(Current { key, shown })
+    let certified = certified(chain, private).map_err(|why| wrong(certificate, why))?;
+    let spki = certified.key.public_key().ok_or_else(|| wrong(key, "its public key cannot be told".to_owned()))?;
+    signing.leave_out(key, &spki)?;
+    Ok(Current { key: certified, shown })
 }
 
 fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Arc<CertifiedKey>, String> {
@@ -308,4 +351,33 @@ fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -
         other => other.to_string(),
     })?;
     Ok(Arc::new(certified))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_brought_key_that_signs_certificates_or_checkpoints_is_refused_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = (folder.path().join("tls.pem"), folder.path().join("tls.key"));
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let made = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&pair).unwrap();
+        fs::write(&certificate, made.pem()).unwrap();
+        fs::write(&key, pair.serialize_pem()).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        let own = PublicKey::from_spki(Certificate::from_der(made.der()).unwrap().spki()).unwrap();
+        let other = rcgen::KeyPair::generate().unwrap();
+        let other = rcgen::CertificateParams::new(vec!["other".to_owned()]).unwrap().self_signed(&other).unwrap();
+        let other = PublicKey::from_spki(Certificate::from_der(other.der()).unwrap().spki()).unwrap();
+        let signing = |what, key: &PublicKey| SigningKeys(vec![(what, PathBuf::from("keys/one.key"), key.clone())]);
+        brought(&certificate, &key, &signing("issuing", &other)).unwrap();
+        for what in ["issuing", "ledger's"] {
+            let error = brought(&certificate, &key, &signing(what, &own)).unwrap_err().to_string();
+            assert!(error.contains(&format!("is the {what} key (keys/one.key)")), "{error}");
+            assert!(error.contains("bring another key"), "{error}");
+        }
+    }
 }

@@ -58,7 +58,7 @@ pub(crate) fn run(config: Option<&Path>) -> Outcome {
                     v1::Tls::Own { names, .. } => format!("from our own authority for {names}"),
                     v1::Tls::Brought { certificate, .. } => certificate.display().to_string(),
                 };
-                let files = Keeper::check(&config.tls).map_err(|error| error.to_string());
+                let files = Keeper::check(&config).map_err(|error| error.to_string());
                 tell("TLS", files.and_then(|()| allowed.map_err(|error| error.to_string())).map(|()| shown))?;
             }
         }

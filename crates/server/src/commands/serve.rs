@@ -133,7 +133,8 @@ async fn start(
     record_start(&office).await?;
 
     let served = Served::nothing();
-    let keeper = Arc::new(Keeper::new(Arc::clone(&served), office.clone(), &config.data, config.tls.clone()));
+    let keeper = Keeper::new(Arc::clone(&served), office.clone(), &config).map_err(Failed::refused)?;
+    let keeper = Arc::new(keeper);
     keeper.take(config.tls.clone()).await.map_err(Failed::refused)?;
 
     let connections = Connections::new(config.limits.connections, config.limits.connections_per_address);
