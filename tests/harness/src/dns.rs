@@ -87,6 +87,20 @@ impl Dns {
                 break (tcp, udp);
             }
         };
+        Self::over(tcp, udp)
+    }
+
+    /// Listens on this port of 127.0.0.1.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot listen there.
+    pub async fn start_on(port: u16) -> Result<Self> {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        Self::over(TcpListener::bind(address).await?, UdpSocket::bind(address).await?)
+    }
+
+    fn over(tcp: TcpListener, udp: UdpSocket) -> Result<Self> {
         let address = tcp.local_addr()?;
         let zone = Arc::new(Zone {
             records: Mutex::default(),

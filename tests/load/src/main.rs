@@ -8,6 +8,7 @@
 use std::{
     collections::HashMap,
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -19,6 +20,7 @@ use std::{
 use chancery_harness::{
     Result,
     client::{Answer, Client, Target, authorizations, b64, challenge, csr_with, trust},
+    dns::Dns,
     responder::Responder,
 };
 use clap::Parser;
@@ -47,6 +49,10 @@ struct Arguments {
     /// The port at which the responder must listen, as the server's validator is configured.
     #[arg(long)]
     http01_port: u16,
+    /// The port at which a DNS server knows every name, as the server's zone is configured; without it the zone has
+    /// a table of fixed hosts.
+    #[arg(long)]
+    dns_port: Option<u16>,
     /// Flows at once.
     #[arg(long, default_value_t = 8)]
     concurrency: usize,
@@ -95,11 +101,12 @@ fn usage(pid: u32) -> Result<Usage> {
     Ok(Usage { cpu_ms, written: written.unwrap_or_default() })
 }
 
-fn memory_mib(pid: u32) -> Result<f64> {
+/// A line of proc_pid_status(5): `VmRSS` is what is resident now, `VmHWM` the most that ever was.
+fn memory_mib(pid: u32, line: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|text| text.split_whitespace().next());
-    Ok(kib.and_then(|text| text.parse::<f64>().ok()).unwrap_or_default() / 1024.0)
+    let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
+    let kib = value.and_then(|text| text.split_whitespace().next()).and_then(|text| text.parse::<f64>().ok());
+    Ok(kib.ok_or_else(|| format!("the status of process {pid} has no {line}"))? / 1024.0)
 }
 
 /// What the server has counted so far, by name; nothing where it was not said where to ask.
@@ -140,6 +147,7 @@ struct Seen {
 
 struct Shared {
     responder: Responder,
+    dns: Option<Dns>,
     suffix: String,
     next: AtomicUsize,
     until: AtomicUsize,
@@ -195,10 +203,16 @@ async fn worker(target: Target, shared: Arc<Shared>) -> Result<Seen> {
             return Ok(seen);
         }
         let name = format!("n{number}-{}.{}", std::process::id(), shared.suffix);
+        if let Some(dns) = &shared.dns {
+            dns.address_of(&name, Ipv4Addr::LOCALHOST.into());
+        }
         let begin = Instant::now();
         match flow(&mut client, &shared, &name, &key, &mut seen.polls).await {
             Ok(()) => seen.latencies_us.push(u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX)),
             Err(error) => seen.failures.push(error.to_string()),
+        }
+        if let Some(dns) = &shared.dns {
+            dns.remove(&name);
         }
     }
 }
@@ -237,8 +251,13 @@ async fn main() -> Result<()> {
         tls: trust(&fs::read(&arguments.ca)?)?,
     };
     let responder = Responder::start_on(arguments.http01_port).await?;
+    let dns = match arguments.dns_port {
+        Some(port) => Some(Dns::start_on(port).await?),
+        None => None,
+    };
     let shared = Arc::new(Shared {
         responder,
+        dns,
         suffix: arguments.suffix.clone(),
         next: AtomicUsize::new(0),
         until: AtomicUsize::new(0),
@@ -261,10 +280,17 @@ async fn main() -> Result<()> {
     let own_after = usage(std::process::id())?;
     let counted_after = counted(metrics).await?;
     let done = seen.latencies_us.len();
-    let grown = |name: &str| {
-        let (after, before) = (counted_after.get(name)?, counted_before.get(name)?);
-        Some(after - before)
+    let per_certificate = |name: &str| {
+        let grown = counted_after.get(name).zip(counted_before.get(name)).map(|(after, before)| after - before);
+        #[expect(clippy::cast_precision_loss, reason = "a count of certificates")]
+        match (grown, metrics) {
+            (Some(grown), _) => Ok(Some(grown / done as f64)),
+            (None, None) => Ok(None),
+            (None, Some(address)) => Err(format!("{address} has no metric {name}")),
+        }
     };
+    let syncs = per_certificate("chancery_store_syncs_total")?;
+    let journal_bytes = per_certificate("chancery_store_written_bytes_total")?;
     #[expect(clippy::cast_precision_loss, reason = "counts of certificates and bytes")]
     let report = json!({
         "concurrency": arguments.concurrency,
@@ -276,12 +302,12 @@ async fn main() -> Result<()> {
         "p50_ms": round(percentile_ms(&seen.latencies_us, 50)),
         "p99_ms": round(percentile_ms(&seen.latencies_us, 99)),
         "polls_per_certificate": round(seen.polls as f64 / done as f64),
-        "syncs_per_certificate": grown("chancery_store_syncs_total").map(|syncs| round(syncs / done as f64)),
-        "journal_kib_per_certificate":
-            grown("chancery_store_written_bytes_total").map(|bytes| round(bytes / 1024.0 / done as f64)),
+        "syncs_per_certificate": syncs.map(round),
+        "journal_kib_per_certificate": journal_bytes.map(|bytes| round(bytes / 1024.0)),
         "written_kib_per_certificate": round((after.written - before.written) as f64 / 1024.0 / done as f64),
         "disk_kib_per_certificate": round(folder_bytes(&arguments.data).saturating_sub(bytes_before) as f64 / 1024.0 / done as f64),
-        "memory_mib": round(memory_mib(arguments.server_pid)?),
+        "memory_mib": round(memory_mib(arguments.server_pid, "VmRSS")?),
+        "peak_memory_mib": round(memory_mib(arguments.server_pid, "VmHWM")?),
     });
     if arguments.json {
         println!("{report}");
