@@ -23,6 +23,7 @@ mod route;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod under_way;
 mod verify;
 
 use std::{
@@ -40,7 +41,6 @@ use axum::{
 use chancery_acme::{id::AccountId, problem::ProblemType};
 use chancery_authority::Office;
 use http::{Method, StatusCode, request::Parts};
-use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 pub use self::rates::{Rate, RateLimits};
@@ -50,8 +50,9 @@ use self::{
     front::{Front, Signed, Signer},
     nonce::Nonces,
     problem::Fault,
-    rates::Buckets,
+    rates::{Buckets, bucket_of},
     route::Resource,
+    under_way::UnderWay,
     verify::Verifiers,
 };
 use crate::{metrics::Metrics, request_id::RequestId};
@@ -79,6 +80,8 @@ pub struct AcmeSettings {
     /// Most signed requests under way at once; further ones are told to come back. More than may wait for work under
     /// way ([`Limits::waiting_answers`](chancery_authority::Limits)), so that there is always room for others.
     pub in_flight: usize,
+    /// Most of them from one address (one /64 of IPv6).
+    pub in_flight_per_address: usize,
     /// How long a request's body may take to arrive.
     pub body_time: Duration,
     /// A page about the limits, linked where one was reached.
@@ -93,6 +96,7 @@ impl AcmeSettings {
             external_url: external_url.into(),
             rates: RateLimits::default(),
             in_flight: 2048,
+            in_flight_per_address: 512,
             body_time: Duration::from_secs(10),
             documentation: None,
         }
@@ -110,7 +114,7 @@ pub(crate) struct Acme {
     directories: Directories,
     new_accounts: Buckets<u64>,
     new_orders: Buckets<AccountId>,
-    in_flight: Semaphore,
+    under_way: UnderWay,
     documentation: Option<String>,
 }
 
@@ -118,7 +122,7 @@ impl AcmeState {
     /// The ACME door of an office.
     #[must_use]
     pub fn new(office: Office, metrics: Arc<Metrics>, settings: AcmeSettings) -> Self {
-        let AcmeSettings { external_url, rates, in_flight, body_time, documentation } = settings;
+        let AcmeSettings { external_url, rates, in_flight, in_flight_per_address, body_time, documentation } = settings;
         let front = Front {
             nonces: Nonces::new(&office.entropy().octets32()),
             verifiers: Verifiers::new(),
@@ -134,7 +138,7 @@ impl AcmeState {
             directories: Directories::default(),
             new_accounts: Buckets::new(rates.new_accounts_per_address),
             new_orders: Buckets::new(rates.orders_per_account),
-            in_flight: Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)),
+            under_way: UnderWay::new(in_flight, in_flight_per_address),
             documentation,
         }))
     }
@@ -240,7 +244,8 @@ impl Acme {
         if method != Method::POST {
             return Err(Fault::method(resource.methods()).into());
         }
-        let Ok(_permit) = self.in_flight.try_acquire() else {
+        let client = parts.extensions.get::<ClientAddress>().copied();
+        let Some(_place) = self.under_way.enter(client.map(|ClientAddress(address)| bucket_of(address))) else {
             return Err(problem::overloaded().into());
         };
         self.metrics.in_flight().inc();
@@ -250,7 +255,6 @@ impl Acme {
             Signer::Account(account) => Some(account.id),
             Signer::Key(_) => None,
         };
-        let client = parts.extensions.get::<ClientAddress>().copied();
         self.perform(directory, resource, client, signed).await.map_err(|fault| Refused { account, fault })
     }
 

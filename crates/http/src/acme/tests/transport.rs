@@ -368,21 +368,46 @@ async fn a_body_above_the_cap_is_413_and_one_that_never_ends_is_cut_off() {
     door.post_raw(&url, vec![b' '; 64 * 1024 + 1]).await.problem(413, "malformed");
 }
 
+/// A body that never comes.
+struct Never;
+
+impl hyper::body::Body for Never {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_arrive_in_time_is_408() {
-    struct Never;
-    impl hyper::body::Body for Never {
-        type Data = bytes::Bytes;
-        type Error = std::convert::Infallible;
-        fn poll_frame(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>> {
-            std::task::Poll::Pending
-        }
-    }
     let door = Door::new();
     door.post_raw(&door.urls.new_order(), Body::new(Never)).await.problem(408, "malformed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_sends_its_bodies_slowly_takes_nobody_elses_place() {
+    let settings = AcmeSettings { in_flight: 5, in_flight_per_address: 3, ..unlimited() };
+    let door = Door::with(settings, Limits::default());
+    let path = door.urls.new_order().strip_prefix(EXTERNAL).expect("ours").to_owned();
+    let from = |last: u8, body: Body| {
+        let mut request =
+            Request::post(&path).header(header::CONTENT_TYPE, "application/jose+json").body(body).expect("a request");
+        request.extensions_mut().insert(ClientAddress(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))));
+        request
+    };
+    let slow: Vec<_> = (0..3).map(|_| tokio::spawn(door.router.clone().oneshot(from(9, Body::new(Never))))).collect();
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await; // paused: lets them begin
+    door.send(from(9, Body::empty())).await.problem(503, "serverInternal");
+    door.client().await.order(&["a.test"]).await;
+    for each in slow {
+        let late = each.await.expect("no panic").expect("the router does not fail");
+        assert_eq!(late.status(), StatusCode::REQUEST_TIMEOUT);
+    }
+    door.send(from(9, Body::empty())).await.problem(400, "malformed");
 }
 
 #[tokio::test]
