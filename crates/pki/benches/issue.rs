@@ -1,6 +1,7 @@
 //! What one certificate costs here: build the TBS, lint it, ask the issuer, sign, verify what came
 //! back. `cargo bench -p chancery-pki`.
 #![expect(clippy::print_stdout, reason = "a bench shows what it measured")]
+#![expect(clippy::disallowed_methods, reason = "a bench takes the time")]
 
 use std::{
     hint::black_box,

@@ -1,5 +1,6 @@
 //! The ceremony's documents as OpenSSL sees them: an offline root signs our CSR, and a development
 //! root signs our intermediate.
+#![expect(clippy::disallowed_methods, reason = "OpenSSL's files, signing keys of the test, and a stopwatch")]
 
 #[path = "support/openssl.rs"]
 mod openssl;

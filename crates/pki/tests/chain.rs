@@ -1,4 +1,5 @@
 //! Chains as companies hand them over, and what they allow below them; OpenSSL is the oracle.
+#![expect(clippy::disallowed_methods, reason = "OpenSSL's files, signing keys of the test, and a stopwatch")]
 
 #[path = "support/openssl.rs"]
 mod openssl;

@@ -1,4 +1,5 @@
 //! CSRs made by OpenSSL, and others put together by hand and signed by OpenSSL.
+#![expect(clippy::disallowed_methods, reason = "OpenSSL's files, signing keys of the test, and a stopwatch")]
 
 #[path = "support/der.rs"]
 mod der;

@@ -1,5 +1,6 @@
 //! Public keys against OpenSSL and against weak keys built by hand.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper that fails fails its test")]
+#![expect(clippy::disallowed_methods, reason = "OpenSSL's files, signing keys of the test, and a stopwatch")]
 
 #[path = "support/der.rs"]
 mod der;

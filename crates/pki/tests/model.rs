@@ -1,6 +1,7 @@
 //! Whatever is ordered, under whatever profile and issuer: the certificate is what a model of its
 //! own says, read back by x509-parser, and OpenSSL verifies it up to the root.
 #![expect(clippy::indexing_slicing, reason = "a helper that fails fails its test")]
+#![expect(clippy::disallowed_methods, reason = "OpenSSL's files, signing keys of the test, and a stopwatch")]
 
 #[path = "support/openssl.rs"]
 mod openssl;

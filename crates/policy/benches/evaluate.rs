@@ -1,5 +1,6 @@
 //! What a decision costs: `cargo bench -p chancery-policy`.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and fails loudly")]
+#![expect(clippy::disallowed_methods, reason = "a bench takes the time")]
 
 use std::{hint::black_box, time::Instant};
 

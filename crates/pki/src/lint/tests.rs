@@ -1,4 +1,5 @@
 //! Each row beside a certificate that fails it and no other.
+#![expect(clippy::disallowed_methods, reason = "the tests sign")]
 
 use std::time::Duration;
 
