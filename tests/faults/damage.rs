@@ -155,7 +155,10 @@ async fn a_flipped_byte_in_sled_is_never_served_and_a_rebuild_heals_it() -> Resu
                     unharmed += 1;
                 } else {
                     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                    assert!(["damaged", "rebuild", "does not read"].iter().any(|word| said.contains(word)), "{context}: {said}");
+                    assert!(
+                        ["damaged", "rebuild", "does not read"].iter().any(|word| said.contains(word)),
+                        "{context}: {said}"
+                    );
                     named += 1;
                 }
                 server_ends(&mut kept.server).await?;
