@@ -380,7 +380,8 @@ async fn nobody_is_led_from_one_zone_into_one_that_opens_more() {
 #[tokio::test]
 async fn a_host_at_a_public_address_leads_nobody_into_a_private_network() {
     let dns = FakeDns::with(vec![address("inner.example", "10.0.0.7"), address("inner.example", "fd12::7")]).await;
-    let dialer = local(&dns);
+    // Nobody is connected to, whatever the guard says.
+    let dialer = dialer(dns.address, &[], DialSettings { connections: 0, ..DialSettings::default() });
     let origin = "a.example".parse::<Host>().unwrap();
     let origin = Origin { host: &origin, peer: "192.0.2.1:80".parse().unwrap() };
     for host in ["inner.example", "192.168.0.1", "[fd12::7]"] {
