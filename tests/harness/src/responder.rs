@@ -55,7 +55,8 @@ impl Responder {
     ///
     /// If it cannot listen.
     pub async fn start_on(port: u16) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let listener =
+            TcpListener::bind(("127.0.0.1", port)).await.map_err(|error| format!("127.0.0.1:{port}: {error}"))?;
         let address = listener.local_addr()?;
         let responder = Self { address, answers: Arc::default(), requests: Arc::default(), hosts: Arc::default() };
         let serving = responder.clone();

@@ -255,8 +255,12 @@ impl Server {
     fn begin(&self, wrapper: &[OsString]) -> Result<(Child, UnixDatagram)> {
         let socket = self.folder.path().join("notify");
         // One of an earlier start may lie there.
-        let _ = fs::remove_file(&socket);
-        let notified = UnixDatagram::bind(&socket)?;
+        if let Err(error) = fs::remove_file(&socket)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(format!("{} of the last start cannot be removed: {error}", socket.display()).into());
+        }
+        let notified = UnixDatagram::bind(&socket).map_err(|error| format!("{}: {error}", socket.display()))?;
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log())?;
         let chancery = binary()?.into_os_string();
         let mut words = wrapper.iter().chain([&chancery]);
