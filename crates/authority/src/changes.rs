@@ -9,7 +9,9 @@ use chancery_acme::{
 use chancery_ledger::Leaf;
 use chancery_pki::{SpkiDigest, Timestamp};
 
-use crate::records::{CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, JobKind, Version, Versioned};
+use crate::records::{
+    AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, JobKind, Version, Versioned,
+};
 
 /// All or nothing: what becomes durable together.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +41,16 @@ pub enum Change {
     InForce(Put<InForce>),
     /// Changes nothing; the commit is a conflict if the account has another version by now.
     SameAccount(AccountId, Version),
+    /// Uses up a CRL number of an authority's shard, in the commit of the leaf that says so; a conflict unless
+    /// it is larger than every one before.
+    CrlNumber {
+        /// The authority.
+        authority: AuthorityId,
+        /// The shard.
+        shard: u32,
+        /// The number.
+        number: u64,
+    },
     /// Drops an account, and gives its key back.
     RemoveAccount(AccountId, Version),
     /// Drops an order.

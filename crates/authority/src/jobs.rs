@@ -69,6 +69,7 @@ impl Office {
             JobKind::Settle { certificate } => self.settle(*certificate).await,
             JobKind::PruneOrder { order } => self.prune_order(*order).await,
             JobKind::PruneAccount { account } => self.prune_account(*account).await,
+            JobKind::CancelOrders { account } => self.cancel_orders(*account).await,
             JobKind::PruneCertificates => self.prune_certificates().await,
             JobKind::Checkpoint => self.sign_checkpoint().await,
             JobKind::RenewOwnTls => Ok(()),

@@ -1,6 +1,9 @@
 //! The ledger's leaves, made from what the use cases know. Their plain structs belong to `ledger`.
 
-use chancery_acme::{account::Account, id::CertificateId};
+use chancery_acme::{
+    account::Account,
+    id::{AccountId, CertificateId},
+};
 use chancery_ledger::{Leaf, leaf};
 use chancery_pki::{Name, SpkiDigest, Timestamp, profile::Profile, tbs};
 use chancery_policy::{Decision, Outcome, Requester};
@@ -120,6 +123,11 @@ pub(crate) fn revocation(record: &CertificateRecord, revocation: Revocation, by:
         serial: record.serial,
     }
     .into()
+}
+
+/// An account that has a leaf ended.
+pub(crate) fn account_deactivated(account: AccountId, at: Timestamp) -> Leaf {
+    leaf::AccountDeactivated { account: account.octets(), at }.into()
 }
 
 /// A policy took effect with these profiles.

@@ -7,6 +7,7 @@ pub mod answer_challenge;
 pub mod ceremony;
 pub mod changes;
 pub mod checkpoint;
+pub mod crl_number;
 pub mod failure;
 pub mod finalize_order;
 pub mod inventory;

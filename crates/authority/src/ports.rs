@@ -15,7 +15,7 @@ use chancery_pki::{Name, PublicKey, SpkiDigest, Timestamp, key::SignatureAlgorit
 
 use crate::{
     changes::{Changes, Committed},
-    records::{CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, Versioned},
+    records::{AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, Versioned},
 };
 
 /// The time.
@@ -77,6 +77,8 @@ pub trait Store: Send + Sync {
     async fn idempotency(&self, key: &IdempotencyKey) -> Result<Option<Versioned<IdempotencyRecord>>, StoreError>;
     /// What was in force last; nothing before the first start.
     async fn in_force(&self) -> Result<Option<Versioned<InForce>>, StoreError>;
+    /// The last CRL number of an authority's shard; none before its first CRL.
+    async fn crl_number(&self, authority: &AuthorityId, shard: u32) -> Result<Option<u64>, StoreError>;
     /// Jobs that are due at `now`, the longest due first.
     async fn due_jobs(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError>;
     /// When the next job is due.

@@ -259,6 +259,11 @@ pub enum JobKind {
         /// The account.
         account: AccountId,
     },
+    /// Make the open orders of an account that ended invalid.
+    CancelOrders {
+        /// The account.
+        account: AccountId,
+    },
     /// Drop the records of certificates whose retention is over.
     PruneCertificates,
     /// Sign a checkpoint of the ledger.

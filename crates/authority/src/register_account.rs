@@ -2,7 +2,7 @@
 
 use chancery_acme::{
     account::{Account, AccountStatus, DirectoryName, TermsAgreed},
-    id::AccountId,
+    id::{AccountId, OrderId},
     order::{Order, OrderState},
     problem::{Problem, ProblemType},
 };
@@ -11,6 +11,7 @@ use chancery_pki::{PublicKey, Timestamp};
 use crate::{
     changes::{Change, Changes, Counter, Put},
     failure::{Failure, Refusal},
+    leaves,
     office::{ATTEMPTS, Office},
     ports::CommitError,
     records::{JobKind, Versioned},
@@ -21,6 +22,9 @@ use crate::{
 const CONTACTS_MAX: usize = 10;
 /// Longest contact URL, in octets (RFC 5321 §4.5.3.1 allows addresses of 254).
 const CONTACT_LENGTH_MAX: usize = 320;
+
+/// Most orders that become invalid in one commit when their account ends.
+const CANCEL_BATCH: usize = 50;
 
 /// What a newAccount request asks for.
 #[derive(Debug, Clone)]
@@ -216,8 +220,9 @@ impl Office {
         Err(Failure::Busy.into())
     }
 
-    /// Ends an account at its holder's wish (RFC 8555 §7.3.6): its open orders become invalid,
-    /// its certificates stay.
+    /// Ends an account at its holder's wish (RFC 8555 §7.3.6): its open orders become invalid, by a job
+    /// that the same commit owes; its certificates stay. One that the ledger knows of (it was granted a
+    /// certificate) ends there too, so that no rebuild revives it.
     ///
     /// # Errors
     ///
@@ -227,17 +232,21 @@ impl Office {
             let Some(loaded) = self.store().account(id).await? else {
                 return Err(Failure::Internal(format!("account {id} is gone")));
             };
+            let now = self.now();
             let account = match loaded.value.status {
                 AccountStatus::Valid => {
-                    Account { status: AccountStatus::Deactivated { at: self.now() }, ..loaded.value.clone() }
+                    Account { status: AccountStatus::Deactivated { at: now }, ..loaded.value.clone() }
                 }
                 AccountStatus::Deactivated { .. } | AccountStatus::Revoked { .. } => return Ok(loaded.value),
             };
-            match self.commit(Changes::new().with(Change::Account(Put::over(&loaded, account.clone())))).await {
-                Ok(_) => {
-                    self.cancel_open_orders(id).await?;
-                    return Ok(account);
-                }
+            let mut changes = Changes::new()
+                .with(Change::Account(Put::over(&loaded, account.clone())))
+                .schedule(JobKind::CancelOrders { account: id }, now);
+            if account.proven {
+                changes = changes.leaf(leaves::account_deactivated(id, now));
+            }
+            match self.commit(changes).await {
+                Ok(_) => return Ok(account),
                 Err(CommitError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -245,28 +254,44 @@ impl Office {
         Err(Failure::Busy)
     }
 
-    /// Open orders of an account that ended become invalid. The account's end is durable already,
-    /// and it alone stops every further request; this makes the orders say so too.
-    async fn cancel_open_orders(&self, account: AccountId) -> Result<(), Failure> {
+    /// Open orders of an account that ended become invalid, some in each commit. The account's end is
+    /// durable already, and it alone stops every further request; this makes the orders say so too. A
+    /// kill in between is made up for by the next run, which finds what is still open.
+    pub(crate) async fn cancel_orders(&self, account: AccountId) -> Result<(), Failure> {
         let mut after = None;
         loop {
-            let page = self.store().orders_of(account, after, 100).await?;
+            let page = self.store().orders_of(account, after, CANCEL_BATCH).await?;
             let Some(last) = page.last().copied() else {
-                return Ok(());
+                let done = Change::Finish(JobKind::CancelOrders { account });
+                return Ok(self.commit(Changes::new().with(done)).await.map(drop)?);
             };
-            for id in page {
-                let Some(loaded) = self.store().order(id).await? else { continue };
+            self.cancel_open(&page).await?;
+            after = Some(last);
+        }
+    }
+
+    /// Those of these orders that are open become invalid, in one commit.
+    async fn cancel_open(&self, orders: &[OrderId]) -> Result<(), Failure> {
+        for _ in 0..ATTEMPTS {
+            let mut changes = Changes::new();
+            for id in orders {
+                let Some(loaded) = self.store().order(*id).await? else { continue };
                 if matches!(loaded.value.state, OrderState::Pending | OrderState::Ready) {
                     let error = Problem::new(ProblemType::Unauthorized, "the account was deactivated");
                     let failed = loaded.value.clone().failed(error);
-                    match self.commit(order_changes(&loaded, failed)).await {
-                        Ok(_) | Err(CommitError::Conflict) => {}
-                        Err(error) => return Err(error.into()),
-                    }
+                    changes.items.extend(order_changes(&loaded, failed).items);
                 }
             }
-            after = Some(last);
+            if changes.items.is_empty() {
+                return Ok(());
+            }
+            match self.commit(changes).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Err(Failure::Busy)
     }
 }
 

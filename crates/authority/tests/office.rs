@@ -26,7 +26,7 @@ use chancery_authority::{
     register_account::{RegisterAccount, RegisterRejection},
     revoke::{RevokeRejection, Revoker},
 };
-use chancery_ledger::{Leaf, Walker};
+use chancery_ledger::{Leaf, Walker, leaf::AccountDeactivated};
 use chancery_pki::{
     SerialNumber, Timestamp,
     ceremony::development_root,
@@ -444,6 +444,7 @@ async fn a_deactivated_account_is_never_revived_by_its_key() {
     let order = ca.order(&account, &["a.test"]).await;
     let ended = ca.office.deactivate_account(account.id).await.unwrap();
     assert!(matches!(ended.status, AccountStatus::Deactivated { .. }));
+    ca.run_due_jobs().await;
     assert!(matches!(order_now(&ca, &order).await.state, OrderState::Invalid { .. }));
     let again = RegisterAccount {
         directory: "default".to_owned(),
@@ -454,6 +455,56 @@ async fn a_deactivated_account_is_never_revived_by_its_key() {
     };
     let refused = ca.office.register_account(again).await.unwrap_err();
     assert!(matches!(refused, Refusal::Rejected(RegisterRejection::Deactivated)));
+}
+
+#[tokio::test]
+async fn the_ledger_says_that_an_account_it_knows_of_ended_and_nothing_of_strangers() {
+    let ca = TestOffice::default();
+    let (stranger, holder) = (ca.account().await, ca.account().await);
+    let order = ca.ready_order(&holder, &["a.test"]).await;
+    ca.office.finalize_order(&holder, order.id, csr(&["a.test"])).await.unwrap();
+    let before = ca.store.tree_head().await.unwrap().size;
+    ca.office.deactivate_account(stranger.id).await.unwrap();
+    assert_eq!(ca.store.tree_head().await.unwrap().size, before, "no leaf ever spoke of it");
+    let commits = ca.store.commits();
+    ca.office.deactivate_account(holder.id).await.unwrap();
+    assert_eq!(ca.store.commits(), commits + 1, "state, leaf and job in one");
+    let leaf = Leaf::decode(&ca.store.leaf(before).await.unwrap().unwrap()).unwrap();
+    assert_eq!(leaf, AccountDeactivated { account: holder.id.octets(), at: ca.office.now() }.into());
+    // A second wish changes nothing.
+    ca.office.deactivate_account(holder.id).await.unwrap();
+    assert_eq!(ca.store.tree_head().await.unwrap().size, before + 1);
+}
+
+#[tokio::test]
+async fn open_orders_of_an_ended_account_are_cancelled_in_batches_and_a_restart_in_between_loses_none() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let mut orders = Vec::new();
+    for number in 0..120 {
+        orders.push(ca.order(&account, &[&format!("host{number}.test")]).await);
+    }
+    ca.office.deactivate_account(account.id).await.unwrap();
+    let owed = JobKind::CancelOrders { account: account.id };
+    // It is killed when the first batch is on the disk.
+    ca.store.fail_next(Commit::Other, Failing::Kept);
+    let job = ca.office.due_jobs(10).await.unwrap().into_iter().find(|job| job.kind == owed).expect("owed at once");
+    ca.office.run_job(&job).await.unwrap_err();
+    let ca = ca.restarted(8);
+    let cancelled = async |ca: &TestOffice| {
+        let mut count = 0;
+        for order in &orders {
+            count += usize::from(matches!(order_now(ca, order).await.state, OrderState::Invalid { .. }));
+        }
+        count
+    };
+    let first = cancelled(&ca).await;
+    assert!(first > 0 && first < 120, "{first}");
+    assert_eq!(ca.store.counter(&Counter::PendingOrders(account.id)), 120 - first as u64);
+    assert!(ca.run_due_jobs().await.iter().any(|job| job.kind == owed), "still owed");
+    assert_eq!(cancelled(&ca).await, 120);
+    assert_eq!(ca.store.counter(&Counter::PendingOrders(account.id)), 0);
+    assert!(ca.store.jobs().iter().all(|job| job.kind != owed), "done");
 }
 
 #[tokio::test]

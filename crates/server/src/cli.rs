@@ -213,11 +213,15 @@ pub(crate) enum LedgerCommand {
     /// Prove that no record was changed, dropped or moved; also beside a running server
     #[command(after_help = "Examples:
   chancery ledger verify
-  chancery ledger verify --checkpoint /elsewhere/checkpoint-2026-11-01.txt")]
+  chancery ledger verify --checkpoint /elsewhere/checkpoint-2026-11-01.txt
+  chancery ledger verify --accept-restore 20852163")]
     Verify {
         /// A checkpoint that was kept elsewhere: the ledger must still hold everything it covers
         #[arg(long, value_name = "FILE")]
         checkpoint: Option<PathBuf>,
+        /// The record of a restore that lost records and that you made; may be given several times
+        #[arg(long, value_name = "INDEX")]
+        accept_restore: Vec<u64>,
     },
     /// Show one record
     #[command(after_help = "Example:

@@ -19,12 +19,14 @@ use chancery_ledger::{
 };
 
 use crate::{
-    disk::{self, Disk},
+    disk::{self, Disk, Synced},
     journal::{Damage, Origin, Place, ReadError},
 };
 
 /// Bundles kept in memory after a read.
 const CACHED: usize = 8;
+/// Folders that are remembered as synced.
+const SYNCED: usize = 1024;
 const STATE_MAGIC: [u8; 4] = *b"CHL1";
 
 #[derive(Debug)]
@@ -34,6 +36,7 @@ pub(crate) struct Bundles {
     /// Leaves that are in synced bundles.
     size: AtomicU64,
     cache: Mutex<Vec<Arc<Bundle>>>,
+    synced: Mutex<Synced>,
 }
 
 /// A bundle that was read, with the hashes that were kept of it.
@@ -111,6 +114,7 @@ impl Bundles {
             disk: Arc::clone(disk),
             size: AtomicU64::new(size),
             cache: Mutex::new(Vec::new()),
+            synced: Mutex::new(Synced::new()),
         }
     }
 
@@ -248,7 +252,13 @@ impl Bundles {
     fn write(&self, tile: Tile, bytes: &[u8], folders: &mut BTreeMap<PathBuf, ()>) -> Result<(), ReadError> {
         let path = self.folder.join(tile.to_string());
         let folder = disk::folder_of(&path);
-        disk::make_folders(&*self.disk, &self.folder, folder).map_err(ReadError::io(folder))?;
+        {
+            let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+            if synced.len() >= SYNCED {
+                synced.clear();
+            }
+            disk::make_folders(&*self.disk, &self.folder, folder, &mut synced).map_err(ReadError::io(folder))?;
+        }
         disk::write_aside(&*self.disk, &path, bytes).map_err(ReadError::io(&path))?;
         folders.insert(folder.to_owned(), ());
         Ok(())

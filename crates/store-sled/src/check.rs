@@ -1,14 +1,14 @@
 //! Verification beside a running server, the scrub behind a start, and the rebuild of the index:
 //! one walk with three outputs.
 
-use std::{convert::Infallible, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, fs, path::Path, sync::Arc};
 
 use chancery_acme::{account::Account, authorization::Authorization, id::CertificateId};
 use chancery_authority::records::{CertificateRecord, IdempotencyRecord, InForce};
 use chancery_ledger::{
-    Checkpoint, SignedCheckpoint, Walker,
-    leaf::Intent,
-    verify::{Report, Unheard, Visit},
+    Checkpoint, SignedCheckpoint, VerifierKey, Walker,
+    leaf::{Intent, PolicyActivated},
+    verify::{Report, Visit},
 };
 use chancery_pki::Timestamp;
 
@@ -19,6 +19,7 @@ use crate::{
     journal::{self, Damage, Place},
     key::{self, class},
     opening::OpenError,
+    options::Options,
     rebuild::{self, Rebuilt},
     record::{self, OrderRow, RecordError},
     store::SledStore,
@@ -56,44 +57,93 @@ impl Scrubbed {
     }
 }
 
+/// What a verification may rely on.
+#[derive(Debug, Clone, Default)]
+pub struct Knowledge {
+    /// Checkpoints that were kept elsewhere (verified by the caller), each with a label for people.
+    pub kept: Vec<(String, Checkpoint)>,
+    /// The key that signs this ledger's checkpoints.
+    pub key: Option<VerifierKey>,
+    /// Restores that lost records and that whoever asks has made: the records that tell of them.
+    pub accepted: Vec<u64>,
+}
+
 /// Walks the whole ledger of the store in `path`, up to the last synced frame, and compares it with
-/// the store's own checkpoint and with those `kept` elsewhere (verified by the caller), each with a
-/// label for people. Works beside a running server and changes nothing.
+/// the store's own checkpoint and with what is known from elsewhere; each policy that was ever in
+/// force must have its text. Works beside a running server and changes nothing.
 ///
 /// # Errors
 ///
 /// [`OpenError`] where the files cannot be brought together at all; what is wrong with single
 /// leaves stands in the report.
-pub fn verify(path: &Path, kept: Vec<(String, Checkpoint)>) -> Result<Verified, OpenError> {
+pub fn verify(path: &Path, knowledge: Knowledge) -> Result<Verified, OpenError> {
     let folder = Folder::new(path);
     folder.check()?;
     folder.origin()?;
-    let (report, checkpoint) = verify_folder(&folder, kept, &mut Unheard)?;
+    let Knowledge { kept, key, accepted } = knowledge;
+    let mut walker = Walker::default();
+    for (label, checkpoint) in kept {
+        walker.expect(label, checkpoint);
+    }
+    for restore in accepted {
+        walker.accept_restore(restore);
+    }
+    if let Some(key) = key {
+        walker.signed_by(key);
+    }
+    let mut policies = Policies::default();
+    let (report, checkpoint) = verify_folder(&folder, walker, &mut policies, |policies| policies)?;
     Ok(Verified { report, checkpoint })
 }
 
 fn verify_folder<V: Visit<Error = Infallible>>(
     folder: &Folder,
-    kept: Vec<(String, Checkpoint)>,
+    mut walker: Walker,
     visitor: &mut V,
+    policies: impl FnOnce(&mut V) -> &mut Policies,
 ) -> Result<(Report, Option<String>), OpenError> {
     // Before the leaves: they only grow, so none of these can be ahead of them.
     let own = folder::read_checkpoint(folder)?;
     let contents = walk::contents(folder, true)?;
-    let mut walker = Walker::default();
     if let Some(own) = &own
         && let Ok(signed) = SignedCheckpoint::parse(own.note.as_bytes())
     {
         walker.expect(folder.checkpoint().display().to_string(), signed.unverified().clone());
     }
-    for (label, checkpoint) in kept {
-        walker.expect(label, checkpoint);
-    }
     match walk::walk(folder, &contents, &mut walker, visitor) {
         Ok(()) => {}
         Err(never) => match never {},
     }
+    policies(visitor).compare(folder, &mut walker);
     Ok((walker.finish(), own.map(|own| own.note)))
+}
+
+/// The policies that were ever in force, each with the first record that says so.
+#[derive(Default)]
+struct Policies(BTreeMap<[u8; 32], u64>);
+
+impl Policies {
+    /// Each must have its text: a file under its hash.
+    fn compare(&self, folder: &Folder, walker: &mut Walker) {
+        for (policy, index) in &self.0 {
+            let path = folder.blob(policy);
+            let reason = match fs::read(&path) {
+                Ok(text) if journal::sha256(&text) == *policy => continue,
+                Ok(_) => format!("{} was changed: its hash is another one", path.display()),
+                Err(error) => format!("{}: {error}", path.display()),
+            };
+            walker.blame_policy_text(*index, hex::encode(policy), reason);
+        }
+    }
+}
+
+impl Visit for Policies {
+    type Error = Infallible;
+
+    fn on_policy_activated(&mut self, index: u64, activated: &PolicyActivated) -> Result<(), Infallible> {
+        self.0.entry(activated.policy).or_insert(index);
+        Ok(())
+    }
 }
 
 /// How far a store has come.
@@ -138,20 +188,21 @@ pub fn leaf(path: &Path, index: u64) -> Result<Option<Vec<u8>>, OpenError> {
     Ok(walk::leaf(&folder, &contents, index)?)
 }
 
-/// Makes the index of the store in `path` anew, from its ledger. No server may run on it.
+/// Makes the index of the store in `path` anew, from its ledger. No server may run on it. Rows whose
+/// retention is over do not return ([`Options::retained`]).
 ///
 /// # Errors
 ///
 /// [`OpenError`], also where the ledger itself is damaged: then only a backup helps.
-pub fn rebuild(path: &Path, lock_wait: Duration) -> Result<Rebuilt, OpenError> {
+pub fn rebuild(path: &Path, options: &Options) -> Result<Rebuilt, OpenError> {
     let folder = Folder::new(path);
     folder.check()?;
-    let _lock = folder.lock(lock_wait)?;
+    let _lock = folder.lock(options.lock_wait)?;
     let origin = folder.origin()?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let journal = journal::read(&folder.journal(), false, |_| Ok(()))?;
     let first = journal.map_or(Place::START.sequence, |journal| journal.first.sequence);
-    let (_, rebuilt) = rebuild::rebuild_index(&folder, &disk, origin, first - 1, lock_wait)?;
+    let (_, rebuilt) = rebuild::rebuild_index(&folder, &disk, origin, first - 1, options)?;
     Ok(rebuilt)
 }
 
@@ -161,8 +212,11 @@ impl SledStore {
     /// in nobody's way: for a thread of its own.
     #[must_use]
     pub fn scrub(&self, now: Timestamp) -> Scrubbed {
-        let mut rows = Rows { view: &self.shared.view, now, missing: Vec::new() };
-        let ledger = match verify_folder(&self.shared.folder, Vec::new(), &mut rows) {
+        let mut rows = Rows { view: &self.shared.view, now, missing: Vec::new(), policies: Policies::default() };
+        let mut walker = Walker::default();
+        // Nobody is there to ask: what a restore lost is `ledger verify`'s to tell.
+        walker.accept_every_restore();
+        let ledger = match verify_folder(&self.shared.folder, walker, &mut rows, |rows| &mut rows.policies) {
             Ok((report, _)) => Ok(report),
             Err(OpenError::Damaged(damage)) => Err(damage),
             Err(error) => Err(Damage::new(self.shared.folder.root(), error.to_string())),
@@ -180,6 +234,7 @@ struct Rows<'a> {
     view: &'a View,
     now: Timestamp,
     missing: Vec<CertificateId>,
+    policies: Policies,
 }
 
 impl Visit for Rows<'_> {
@@ -192,6 +247,10 @@ impl Visit for Rows<'_> {
             self.missing.push(id);
         }
         Ok(())
+    }
+
+    fn on_policy_activated(&mut self, index: u64, activated: &PolicyActivated) -> Result<(), Infallible> {
+        self.policies.on_policy_activated(index, activated)
     }
 }
 
@@ -215,7 +274,7 @@ fn decodes(key: &[u8], value: &[u8]) -> Result<(), RecordError> {
         Some(class::CERTIFICATE) => record::decode::<CertificateRecord>(key, value).map(drop),
         Some(class::IDEMPOTENCY) => record::decode::<IdempotencyRecord>(key, value).map(drop),
         Some(class::IN_FORCE) => record::decode::<InForce>(key, value).map(drop),
-        Some(class::COUNTER) => record::decode_number(value).map(drop),
+        Some(class::COUNTER | class::CRL_NUMBER) => record::decode_number(value).map(drop),
         _ => Ok(()),
     }
 }

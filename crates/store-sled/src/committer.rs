@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     apply::Staging,
-    journal::{self, Active, AppendError, Frame, Place, Results},
+    journal::{self, Active, AppendError, BeginError, Frame, Place, Results},
     metrics::{add, number, set},
     shared::Shared,
 };
@@ -237,13 +237,16 @@ impl Committer {
             if due && self.active.first_sequence < self.next.sequence {
                 match Active::begin(&*self.shared.disk, &self.shared.folder.journal(), self.shared.origin, self.next) {
                     Ok(active) => self.roll_to(active),
-                    Err(error) if is_no_space(&error) || error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                    Err(BeginError::Untouched(error))
+                        if is_no_space(&error) || error.kind() == std::io::ErrorKind::ReadOnlyFilesystem =>
+                    {
                         self.read_only = !is_no_space(&error);
                         self.low_space = true;
                     }
                     Err(error) => {
+                        let error = std::io::Error::from(error);
                         let why = format!("a new journal segment could not be made: {error}");
-                        unknown(requests, &why);
+                        stopped(requests, &why);
                         return Err(why);
                     }
                 }
@@ -251,11 +254,20 @@ impl Committer {
         }
         if self.low_space {
             requests = self.keep_urgent(requests);
-            if !requests.is_empty() && !self.active.is_reserve() && !self.enter_reserve() {
-                for request in requests {
-                    answer(request.answer, Err(CommitError::NotApplied(NotApplied::NoSpace(self.no_space()))));
+            if !requests.is_empty() && !self.active.is_reserve() {
+                match self.enter_reserve() {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        for request in requests {
+                            answer(request.answer, Err(CommitError::NotApplied(NotApplied::NoSpace(self.no_space()))));
+                        }
+                        return Ok(());
+                    }
+                    Err(why) => {
+                        stopped(requests, &why);
+                        return Err(why);
+                    }
                 }
-                return Ok(());
             }
         }
         if requests.is_empty() {
@@ -412,18 +424,20 @@ impl Committer {
         urgent
     }
 
-    /// Goes on in the preallocated segment.
-    fn enter_reserve(&mut self) -> bool {
+    /// Goes on in the preallocated segment; `false` if there is none. An error is the sentence with
+    /// which the store stops (rule 4): the reserve may already stand in the journal.
+    fn enter_reserve(&mut self) -> Result<bool, String> {
         let folder = self.shared.folder.journal();
         match Active::begin_in_reserve(&*self.shared.disk, &folder, self.shared.origin, self.next) {
             Ok(active) => {
                 self.roll_to(active);
-                true
+                Ok(true)
             }
-            Err(error) => {
+            Err(BeginError::Untouched(error)) => {
                 tracing::error!(%error, "the journal's reserve cannot be used");
-                false
+                Ok(false)
             }
+            Err(BeginError::Failed(why)) => Err(why),
         }
     }
 
@@ -447,7 +461,8 @@ fn is_no_space(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
-fn unknown(requests: Vec<Request>, why: &str) {
+/// Answers what was not touched before the store stops.
+fn stopped(requests: Vec<Request>, why: &str) {
     for request in requests {
         answer(request.answer, Err(CommitError::NotApplied(NotApplied::Stopped(why.into()))));
     }

@@ -3,6 +3,7 @@
 //! Reads are not part of it: what was written and synced is read by plain means.
 
 use std::{
+    collections::HashSet,
     fmt,
     fs::{self, File, OpenOptions},
     io,
@@ -109,18 +110,24 @@ pub(crate) fn copy_synced(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result
     disk.sync(&target, to)
 }
 
-/// Makes folders down to `path`, for their owner alone, each synced into the one above.
-pub(crate) fn make_folders(disk: &dyn Disk, root: &Path, path: &Path) -> io::Result<()> {
+/// Folders whose names this process has synced.
+pub(crate) type Synced = HashSet<PathBuf>;
+
+/// Makes folders down to `path`, for their owner alone, each synced into the one above; one that is
+/// there already too, unless this process has: a kill may have come between its making and that sync.
+pub(crate) fn make_folders(disk: &dyn Disk, root: &Path, path: &Path, synced: &mut Synced) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    if path.is_dir() || !path.starts_with(root) {
+    if path == root || !path.starts_with(root) || synced.contains(path) && path.is_dir() {
         return Ok(());
     }
-    make_folders(disk, root, folder_of(path))?;
+    make_folders(disk, root, folder_of(path), synced)?;
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    disk.sync_folder(folder_of(path))
+    disk.sync_folder(folder_of(path))?;
+    synced.insert(path.to_owned());
+    Ok(())
 }
 
 fn aside(path: &Path) -> PathBuf {

@@ -135,12 +135,17 @@ impl Folder {
     }
 
     /// Makes the folder if it is not there, and refuses one that is not ours alone.
-    pub(crate) fn prepare(&self) -> Result<(), FolderError> {
+    pub(crate) fn prepare(&self, disk: &dyn Disk) -> Result<(), FolderError> {
         match DirBuilder::new().mode(0o700).create(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_error(&self.0)(error)),
             _ => {}
         }
-        self.check()
+        self.check()?;
+        match disk.sync_folder(disk::folder_of(&self.0)) {
+            // Whoever gave us a folder below one that we cannot read has synced its name.
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(io_error(&self.0)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses a folder that is not ours alone.
@@ -229,8 +234,9 @@ impl Folder {
 
     /// Makes the folders within.
     pub(crate) fn make(&self, disk: &dyn Disk) -> Result<(), FolderError> {
+        let mut synced = disk::Synced::new();
         for folder in [self.journal(), self.ledger(), self.blobs()] {
-            disk::make_folders(disk, &self.0, &folder).map_err(io_error(&folder))?;
+            disk::make_folders(disk, &self.0, &folder, &mut synced).map_err(io_error(&folder))?;
         }
         Ok(())
     }

@@ -333,7 +333,7 @@ fn copy_anew(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 }
 
 fn copy_folder(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
-    disk::make_folders(disk, disk::folder_of(to), to)?;
+    disk::make_folders(disk, disk::folder_of(to), to, &mut disk::Synced::new())?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());

@@ -313,7 +313,9 @@ pub(crate) struct Journal {
     pub(crate) bytes: u64,
 }
 
-/// Reads every segment in order and hands on every frame. `None` if there is no segment at all.
+/// Reads every segment in order and hands on every frame. `None` if there is no segment at all, or
+/// only the very first one of a store and that not even with its header: a kill during the first start
+/// leaves that.
 ///
 /// `live` is for reading beside a running store: then what does not read at the end of the last
 /// segment is being written, and whatever comes after it is of no interest.
@@ -331,6 +333,9 @@ pub(crate) fn read(
         let bytes = fs::read(path).map_err(ReadError::io(path))?;
         total += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let Some((origin, place)) = decode_header(&bytes) else {
+            if segments.len() == 1 && *named == Place::START.sequence && bytes.len() <= SEGMENT_HEADER {
+                return Ok(None);
+            }
             // A segment is made before its first frame: one without a sound header holds nothing
             // that was ever acknowledged, if it is the last and nothing valid stands in it.
             if is_last && (live || next_whole_frame(&bytes, 0).is_none()) && so_far.is_some() {
@@ -401,6 +406,25 @@ pub(crate) struct Active {
     limit: Option<u64>,
 }
 
+/// How the beginning of a segment failed.
+#[derive(Debug)]
+pub(crate) enum BeginError {
+    /// Nothing is left of it: the segment before goes on.
+    Untouched(io::Error),
+    /// A segment may now stand where the journal has not come to, and another one may be begun behind
+    /// it: a frame that went to the segment before would make that one damage.
+    Failed(String),
+}
+
+impl From<BeginError> for io::Error {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::Untouched(error) => error,
+            BeginError::Failed(why) => Self::other(why),
+        }
+    }
+}
+
 /// How an append failed.
 #[derive(Debug)]
 pub(crate) enum AppendError {
@@ -414,25 +438,40 @@ pub(crate) enum AppendError {
 
 impl Active {
     /// Begins a segment: its header is synced, and so is its name.
-    pub(crate) fn begin(disk: &dyn Disk, folder: &Path, origin: Origin, place: Place) -> io::Result<Self> {
+    pub(crate) fn begin(disk: &dyn Disk, folder: &Path, origin: Origin, place: Place) -> Result<Self, BeginError> {
         let path = segment_path(folder, place.sequence);
-        let file = disk.create(&path)?;
-        let begun = Self::with_header(disk, folder, path.clone(), file, origin, place, None);
-        if begun.is_err() {
-            // Nothing was acknowledged in it, and its name is wanted for the next try.
-            drop(disk.remove(&path));
-        }
-        begun
+        let file = disk.create(&path).map_err(BeginError::Untouched)?;
+        Self::with_header(disk, folder, path.clone(), file, origin, place, None).map_err(|error| {
+            // Nothing was acknowledged in it, and its name is wanted for the next try: gone for good, or not at all.
+            match disk.remove(&path).and_then(|()| disk.sync_folder(folder)) {
+                Ok(()) => BeginError::Untouched(error),
+                Err(left) => BeginError::Failed(format!(
+                    "the segment {} could not be begun ({error}), nor taken back ({left})",
+                    path.display()
+                )),
+            }
+        })
     }
 
     /// Begins a segment in the preallocated reserve.
-    pub(crate) fn begin_in_reserve(disk: &dyn Disk, folder: &Path, origin: Origin, place: Place) -> io::Result<Self> {
+    pub(crate) fn begin_in_reserve(
+        disk: &dyn Disk,
+        folder: &Path,
+        origin: Origin,
+        place: Place,
+    ) -> Result<Self, BeginError> {
         let path = segment_path(folder, place.sequence);
         let reserve = folder.join(RESERVE);
-        let file = OpenOptions::new().read(true).write(true).open(&reserve)?;
-        let limit = file.metadata()?.len();
-        disk.rename(&reserve, &path)?;
-        Self::with_header(disk, folder, path, file, origin, place, Some(limit))
+        let opened = OpenOptions::new().read(true).write(true).open(&reserve);
+        let file = opened.map_err(BeginError::Untouched)?;
+        let limit = file.metadata().map_err(BeginError::Untouched)?.len();
+        // From here on it stands, or may stand, under the name of a segment.
+        let entered = disk.rename(&reserve, &path);
+        entered.and_then(|()| Self::with_header(disk, folder, path, file, origin, place, Some(limit))).map_err(
+            |error| {
+                BeginError::Failed(format!("the journal's reserve {} could not be entered: {error}", reserve.display()))
+            },
+        )
     }
 
     fn with_header(
@@ -452,6 +491,15 @@ impl Active {
         Ok(Self { first_sequence: place.sequence, path, file, length, limit })
     }
 
+    /// Begins the journal of a new store. What a kill during its first start left behind goes first.
+    pub(crate) fn begin_first(disk: &dyn Disk, folder: &Path, origin: Origin) -> io::Result<Self> {
+        let left = segment_path(folder, Place::START.sequence);
+        if left.exists() {
+            disk.remove(&left)?;
+        }
+        Ok(Self::begin(disk, folder, origin, Place::START)?)
+    }
+
     /// Takes over the last segment of a journal that was read: its sound part is copied to a new
     /// file and synced, since the page cache may hold what the disk never got.
     pub(crate) fn take_over(disk: &dyn Disk, folder: &Path, journal: &Journal) -> io::Result<Self> {
@@ -460,7 +508,7 @@ impl Active {
         if *sound == 0 {
             // Its header was torn: nothing was ever in it.
             disk.remove(path)?;
-            return Self::begin(disk, folder, journal.origin, journal.next);
+            return Ok(Self::begin(disk, folder, journal.origin, journal.next)?);
         }
         let mut content = fs::read(path)?;
         content.truncate(usize::try_from(*sound).unwrap_or(usize::MAX));

@@ -29,6 +29,7 @@ pub(crate) mod class {
     pub(crate) const CERTIFICATE_NAME: u8 = b'N';
     pub(crate) const ORDER: u8 = b'O';
     pub(crate) const ACCOUNT_CERTIFICATE: u8 = b'Q';
+    pub(crate) const CRL_NUMBER: u8 = b'R';
     pub(crate) const SERIAL: u8 = b'S';
     pub(crate) const AUTHORIZATION: u8 = b'Z';
     pub(crate) const COUNTER: u8 = b'#';
@@ -179,6 +180,11 @@ pub(crate) fn idempotency(of: &IdempotencyKey) -> Key {
     key(class::IDEMPOTENCY, &[&sha256(&[door.as_bytes(), &[0], credential.as_bytes(), &[0], uid.as_bytes()].concat())])
 }
 
+/// The last CRL number of an authority's shard.
+pub(crate) fn crl_number(authority: &AuthorityId, shard: u32) -> Key {
+    key(class::CRL_NUMBER, &[&shard.to_be_bytes(), authority.as_str().as_bytes()])
+}
+
 /// What is in force: the one key of its class.
 pub(crate) fn in_force() -> Key {
     key(class::IN_FORCE, &[&[0; 16]])
@@ -193,6 +199,7 @@ fn job_kind(kind: &JobKind) -> Vec<u8> {
         JobKind::PruneCertificates => vec![5],
         JobKind::Checkpoint => vec![6],
         JobKind::RenewOwnTls => vec![7],
+        JobKind::CancelOrders { account } => [&[8], account.octets().as_slice()].concat(),
     }
 }
 
@@ -207,6 +214,7 @@ fn job_kind_from(octets: &[u8]) -> Option<JobKind> {
         5 if id.is_empty() => JobKind::PruneCertificates,
         6 if id.is_empty() => JobKind::Checkpoint,
         7 if id.is_empty() => JobKind::RenewOwnTls,
+        8 => JobKind::CancelOrders { account: AccountId::from_random(whole()?) },
         _ => return None,
     })
 }
@@ -276,6 +284,7 @@ mod tests {
             JobKind::PruneCertificates,
             JobKind::Checkpoint,
             JobKind::RenewOwnTls,
+            JobKind::CancelOrders { account: AccountId::from_random([7; 16]) },
         ] {
             assert_eq!(due_job(&job_due(due, &kind)), Some((due, kind)));
         }

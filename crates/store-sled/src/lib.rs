@@ -53,7 +53,7 @@ pub use folder::FolderError;
 pub use journal::Damage;
 pub use metrics::Metrics;
 pub use opening::OpenError;
-pub use options::Options;
+pub use options::{Options, Retained};
 pub use store::SledStore;
 
 #[cfg(test)]

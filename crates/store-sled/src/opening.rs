@@ -19,6 +19,7 @@ use crate::{
     index::{Index, IndexError},
     journal::{self, Active, Damage, Journal, Origin, Place, ReadError},
     metrics::number,
+    options::Options,
     rebuild,
     shared::Shared,
 };
@@ -106,8 +107,9 @@ pub(crate) fn open_files(
     folder: &Folder,
     disk: &Arc<dyn Disk>,
     origin: Origin,
-    lock_wait: Duration,
+    options: &Options,
 ) -> Result<Opened, OpenError> {
+    let lock_wait = options.lock_wait;
     let state = bundles::read_state(&folder.ledger())?;
     let checkpoint = folder::read_checkpoint(folder)?;
     let (mut frontier, mut swept) = (Frontier::default(), Place::START);
@@ -147,10 +149,10 @@ pub(crate) fn open_files(
             || checkpoint.is_some()
             || folder.index().join("db").exists() && index_has_position(folder, disk, lock_wait)? =>
         {
-            return Err(OpenError::Damaged(Damage::new(&path, "the journal is missing")));
+            return Err(OpenError::Damaged(Damage::new(&path, "the journal is missing, or its header is")));
         }
         None => {
-            let active = Active::begin(&**disk, &path, origin, Place::START).map_err(at(&path))?;
+            let active = Active::begin_first(&**disk, &path, origin).map_err(at(&path))?;
             let tail = journal::Tail { path: active.path.clone(), sound: active.length(), torn: 0 };
             let segments = vec![(Place::START.sequence, active.path.clone())];
             let bytes = active.length();
@@ -203,7 +205,7 @@ pub(crate) fn open_files(
                 "the index is missing, stale or another store's; it is rebuilt from the ledger"
             );
             drop(stale);
-            let (index, report) = rebuild::rebuild_index(folder, disk, origin, first - 1, lock_wait)?;
+            let (index, report) = rebuild::rebuild_index(folder, disk, origin, first - 1, options)?;
             (index, first - 1, Some(report))
         }
     };

@@ -2,6 +2,33 @@
 
 use std::time::Duration;
 
+use chancery_authority::records::{CertificateRecord, Retention};
+use chancery_pki::Timestamp;
+
+/// Whose rows an index that is rebuilt still has: those of certificates that ended since. A leaf stays
+/// for ever, but what pruning has dropped does not return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retained {
+    /// For full records.
+    pub full: Timestamp,
+    /// For light ones.
+    pub light: Timestamp,
+}
+
+impl Retained {
+    /// All of them: what is over goes with the next pruning.
+    pub const ALL: Self = Self { full: Timestamp::from_unix_millis(0), light: Timestamp::from_unix_millis(0) };
+
+    /// Whether a record's retention is over.
+    pub(crate) fn is_over(&self, record: &CertificateRecord) -> bool {
+        let since = match record.retention {
+            Retention::Full => self.full,
+            Retention::Light => self.light,
+        };
+        record.validity.not_after() < since
+    }
+}
+
 /// How a store behaves.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -23,6 +50,8 @@ pub struct Options {
     pub floor_bytes: u64,
     /// How long to wait for a process that is just ending to let go of the folder.
     pub lock_wait: Duration,
+    /// Whose rows a rebuild of the index brings back.
+    pub retained: Retained,
 }
 
 impl Default for Options {
@@ -37,6 +66,7 @@ impl Default for Options {
             segment_bytes: 4 << 20,
             floor_bytes: 64 << 20,
             lock_wait: Duration::from_secs(5),
+            retained: Retained::ALL,
         }
     }
 }

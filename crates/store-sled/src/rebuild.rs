@@ -1,9 +1,9 @@
 //! The index, made again from the ledger's bundles; what the journal holds is replayed over it.
 //!
 //! [`CLASSES`] says of each class of records whether its facts stand in leaves, or are forgotten and
-//! with which effect. Rows whose retention is over come back until the next pruning run.
+//! with which effect. Retention applies by time: rows that pruning has dropped do not return.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use chancery_acme::{
     account::{Account, AccountStatus, ExternalAccount},
@@ -22,8 +22,8 @@ use chancery_authority::{
 use chancery_ledger::{
     Walker,
     leaf::{
-        Abandoned, AuthorityInstalled, AuthorityRetired, EabAction, EabKey, Intent, PolicyActivated,
-        Revocation as RevocationLeaf, Signature,
+        Abandoned, AccountDeactivated, AuthorityInstalled, AuthorityRetired, CrlPublished, EabAction, EabKey, Intent,
+        PolicyActivated, Revocation as RevocationLeaf, Signature,
     },
     verify::Visit,
 };
@@ -37,6 +37,7 @@ use crate::{
     journal::{Damage, Origin, Results},
     key::{self, class},
     opening::OpenError,
+    options::{Options, Retained},
     record::{self, OrderRow, Record},
     walk,
 };
@@ -58,13 +59,13 @@ pub enum Source {
 }
 
 /// Every class of records, and what a rebuild does for it.
-pub const CLASSES: [(&str, u8, Source); 16] = [
+pub const CLASSES: [(&str, u8, Source); 17] = [
     (
         "accounts",
         class::ACCOUNT,
         Source::InPart(
-            "accounts that were never granted a certificate must register again; later changes of contacts, \
-             keys and status are forgotten",
+            "accounts that were never granted a certificate must register again; later changes of contacts and \
+             keys are forgotten",
         ),
     ),
     ("account keys", class::ACCOUNT_KEY, Source::Follows),
@@ -82,6 +83,7 @@ pub const CLASSES: [(&str, u8, Source); 16] = [
         Source::InPart("refusals and approvals that were waited for are asked for again"),
     ),
     ("what is in force", class::IN_FORCE, Source::Leaves),
+    ("CRL numbers", class::CRL_NUMBER, Source::Leaves),
     ("claims", class::CLAIM, Source::Leaves),
     (
         "counters",
@@ -130,8 +132,9 @@ pub(crate) fn rebuild_index(
     disk: &Arc<dyn Disk>,
     origin: Origin,
     position: u64,
-    lock_wait: Duration,
+    options: &Options,
 ) -> Result<(Index, Rebuilt), OpenError> {
+    let lock_wait = options.lock_wait;
     let (old, new) = (folder.index(), folder.new_index());
     let io = |path: &std::path::Path| {
         let path = path.to_owned();
@@ -144,7 +147,9 @@ pub(crate) fn rebuild_index(
         // What the journal holds is replayed as it was, not as its leaves tell.
         contents.rest.clear();
         let mut walker = Walker::default();
-        let mut rebuilder = Rebuilder::new(&index);
+        // What a restore lost is no reason not to have the rest.
+        walker.accept_every_restore();
+        let mut rebuilder = Rebuilder::new(&index, options.retained);
         let walked = walk::walk(folder, &contents, &mut walker, &mut rebuilder);
         walked.map_err(|stopped| match stopped {
             Stopped::Damage(damage) => OpenError::IndexDamaged(damage),
@@ -180,19 +185,20 @@ pub(crate) struct Rebuilder<'a> {
     keys: HashMap<[u8; 16], IdempotencyKey>,
     /// Leaves before this one are in the index already.
     from: u64,
+    retained: Retained,
 }
 
 impl<'a> Rebuilder<'a> {
-    pub(crate) fn new(index: &'a Index) -> Self {
-        Self::continuing(index, 0)
+    pub(crate) fn new(index: &'a Index, retained: Retained) -> Self {
+        Self::continuing(index, 0, retained)
     }
 
     /// Over an index that has everything before leaf `from`.
-    pub(crate) fn continuing(index: &'a Index, from: u64) -> Self {
-        Self { index, batch: Results::new(), rebuilt: Rebuilt::default(), keys: HashMap::new(), from }
+    pub(crate) fn continuing(index: &'a Index, from: u64, retained: Retained) -> Self {
+        Self { index, batch: Results::new(), rebuilt: Rebuilt::default(), keys: HashMap::new(), from, retained }
     }
 
-    fn stage(&mut self, items: Vec<Change>) -> Result<(), Stopped> {
+    pub(crate) fn stage(&mut self, items: Vec<Change>) -> Result<(), Stopped> {
         // Whoever loaded a record before the index was lost is not there any more: any version will do.
         let staging = Staging::new(self.index, &self.batch, Version(0), 0, 0);
         let results = staging.apply(items).map_err(Stopped::Refused)?;
@@ -269,6 +275,23 @@ impl<'a> Rebuilder<'a> {
         {
             let ended = IdempotencyRecord { outcome, ..held.value };
             items.push(Change::Idempotency(self.put(&key::idempotency(&of), ended)?));
+        }
+        self.stage(items)?;
+        if self.retained.is_over(&held.value) { self.prune(id) } else { Ok(()) }
+    }
+
+    /// Drops a certificate's record and its order, as pruning did when their retention was over.
+    fn prune(&mut self, id: CertificateId) -> Result<(), Stopped> {
+        let Some(held) = self.load::<CertificateRecord>(&key::certificate(id))? else { return Ok(()) };
+        let mut items = vec![Change::RemoveCertificate(id, held.version)];
+        self.rebuilt.certificates = self.rebuilt.certificates.saturating_sub(1);
+        if let Some(order) = held.value.order
+            && let Some(held) = self.load::<OrderRow>(&key::order(order))?
+        {
+            items.push(Change::Finish(JobKind::PruneOrder { order }));
+            items.push(Change::RemoveOrder(order, held.version));
+            items.push(Change::Release(Claim::OrderCertificate(order)));
+            self.rebuilt.orders = self.rebuilt.orders.saturating_sub(1);
         }
         self.stage(items)
     }
@@ -455,6 +478,25 @@ impl Visit for Rebuilder<'_> {
             Change::Claim(claim),
             Change::Count { counter: Counter::EabAccounts(eab.key.clone()), by: 1, limit: None },
         ])
+    }
+
+    fn on_account_deactivated(&mut self, index: u64, ended: &AccountDeactivated) -> Result<(), Stopped> {
+        if index < self.from {
+            return Ok(());
+        }
+        let key = key::account(AccountId::from_random(ended.account));
+        let Some(held) = self.load::<Account>(&key)? else { return Ok(()) };
+        let account = Account { status: AccountStatus::Deactivated { at: ended.at }, ..held.value };
+        self.stage(vec![Change::Account(Put { replaces: Some(held.version), value: account })])
+    }
+
+    fn on_crl_published(&mut self, index: u64, crl: &CrlPublished) -> Result<(), Stopped> {
+        if index < self.from {
+            return Ok(());
+        }
+        let authority = self.authority(index, &crl.authority)?;
+        // The walker has seen that they grow.
+        self.stage(vec![Change::CrlNumber { authority, shard: crl.shard, number: crl.number }])
     }
 
     fn on_authority_installed(&mut self, index: u64, installed: &AuthorityInstalled) -> Result<(), Stopped> {

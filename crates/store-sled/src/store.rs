@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fs::{self, File},
     ops::Range,
     path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering},
@@ -20,7 +20,7 @@ use chancery_acme::{
 use chancery_authority::{
     changes::{Changes, Committed},
     ports::{CertificateQuery, CommitError, NotApplied, Store, StoreError, TreeHead},
-    records::{CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, Version, Versioned},
+    records::{AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, Version, Versioned},
 };
 use chancery_ledger::Hash;
 use chancery_pki::{SpkiDigest, Timestamp};
@@ -71,12 +71,12 @@ impl SledStore {
 
     pub(crate) fn open_on(path: &Path, options: Options, disk: Arc<dyn Disk>) -> Result<Arc<Self>, OpenError> {
         let folder = Folder::new(path);
-        folder.prepare()?;
+        folder.prepare(&*disk)?;
         let lock = folder.lock(options.lock_wait)?;
         let origin = folder.origin_or_new(&*disk)?;
         folder.make(&*disk)?;
         let Opened { index, journal, active, frames, frontier, rebuilt } =
-            open_files(&folder, &disk, origin, options.lock_wait)?;
+            open_files(&folder, &disk, origin, &options)?;
         if let Some(report) = rebuilt {
             tracing::warn!(certificates = report.certificates, accounts = report.accounts, "the index is rebuilt");
         }
@@ -314,6 +314,11 @@ impl Store for SledStore {
         self.record(&key::in_force())
     }
 
+    async fn crl_number(&self, authority: &AuthorityId, shard: u32) -> Result<Option<u64>, StoreError> {
+        let found = self.running()?.view.get(&key::crl_number(authority, shard)).map_err(|error| damaged(&error))?;
+        found.map(|number| record::decode_number(&number)).transpose().map_err(|error| damaged(&error))
+    }
+
     async fn due_jobs(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {
         let found = self.running()?.view.scan(&[key::class::JOB_DUE], None, limit).map_err(|error| damaged(&error))?;
         let mut jobs = Vec::with_capacity(found.len());
@@ -384,11 +389,15 @@ impl Store for SledStore {
         if journal::sha256(&content) != sha256 {
             return Err(damaged(&"matter was to be kept under another hash than its own"));
         }
-        if fs::read(&path).is_ok_and(|kept| kept == content) {
-            return Ok(());
-        }
-        disk::write_durably(&*shared.disk, &path, &content)
-            .map_err(|error| StoreError::Stopped(format!("{}: {error}", path.display()).into()))
+        let kept = if fs::read(&path).is_ok_and(|kept| kept == content) {
+            // A kill may have come before it, or its name, was synced.
+            File::open(&path)
+                .and_then(|file| shared.disk.sync(&file, &path))
+                .and_then(|()| shared.disk.sync_folder(disk::folder_of(&path)))
+        } else {
+            disk::write_durably(&*shared.disk, &path, &content)
+        };
+        kept.map_err(|error| StoreError::Stopped(format!("{}: {error}", path.display()).into()))
     }
 
     async fn commit(&self, changes: Changes) -> Result<Committed, CommitError> {

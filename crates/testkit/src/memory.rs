@@ -106,6 +106,7 @@ struct State {
     serials: BTreeSet<(AuthorityId, SerialNumber)>,
     idempotency: BTreeMap<IdempotencyKey, Versioned<IdempotencyRecord>>,
     in_force: BTreeMap<(), Versioned<InForce>>,
+    crl_numbers: BTreeMap<(AuthorityId, u32), u64>,
     claims: BTreeSet<Claim>,
     counters: BTreeMap<Counter, u64>,
     jobs: BTreeMap<JobKind, Job>,
@@ -242,6 +243,12 @@ impl State {
                 }
                 Change::InForce(change) => drop(put(&mut self.in_force, (), change, version)?),
                 Change::SameAccount(id, version) => expect(self.accounts.get(&id), Some(version))?,
+                Change::CrlNumber { authority, shard, number } => {
+                    let last = self.crl_numbers.insert((authority, shard), number);
+                    if last.is_some_and(|last| last >= number) {
+                        return Err(CommitError::Conflict);
+                    }
+                }
                 Change::RemoveAccount(id, version) => {
                     let old = remove(&mut self.accounts, &id, version)?;
                     self.account_keys.remove(&(old.directory, old.key.digest()));
@@ -367,6 +374,10 @@ impl Store for MemoryStore {
 
     async fn in_force(&self) -> Result<Option<Versioned<InForce>>, StoreError> {
         Ok(self.state().in_force.get(&()).cloned())
+    }
+
+    async fn crl_number(&self, authority: &AuthorityId, shard: u32) -> Result<Option<u64>, StoreError> {
+        Ok(self.state().crl_numbers.get(&(authority.clone(), shard)).copied())
     }
 
     async fn due_jobs(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {

@@ -154,13 +154,19 @@ pub fn leaf(number: u64) -> Leaf {
     Leaf::from(CrlPublished { at: now(), authority: "issuing".to_owned(), number, sha256: [0; 32], shard: 0 })
 }
 
+/// The text of the policy with this number.
+#[must_use]
+pub fn policy_text(number: u8) -> Vec<u8> {
+    format!("version: v1 # {number}").into_bytes()
+}
+
 /// What is in force: two issuing certificates, a policy and a profile, of this number all but one.
 #[must_use]
 pub fn in_force(number: u8) -> InForce {
     let authority: AuthorityId = "issuing".parse().expect("a name");
     InForce {
         issuing: [0, number].map(|of| ((authority.clone(), [of; 32]), SpkiDigest([7; 32]))).into(),
-        policy: Some([number; 32]),
+        policy: Some(sha256(&policy_text(number))),
         profiles: [("server".to_owned(), [number; 32])].into(),
     }
 }

@@ -18,8 +18,8 @@ use chancery_authority::{
     changes::{Change, Changes, Claim, Committed, Counter, Put},
     ports::{CertificateQuery, CommitError, NotApplied, Store},
     records::{
-        CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, Job, JobKind,
-        LeafRef, Retention, Revocation, RevocationReason, Version, Versioned,
+        AuthorityId, CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, Job,
+        JobKind, LeafRef, Retention, Revocation, RevocationReason, Version, Versioned,
     },
 };
 use chancery_pki::{SpkiDigest, Timestamp};
@@ -69,6 +69,7 @@ macro_rules! store_suite {
             jobs_are_due_in_the_order_of_time
             an_idempotency_outcome_comes_back_by_its_key_alone
             what_is_in_force_is_one_record_that_outlives_a_restart
+            a_crl_number_never_goes_back
             a_record_names_the_leaf_of_its_own_commit
             a_record_that_names_a_leaf_its_commit_has_not_is_refused
             leaves_come_back_in_order_and_end_at_the_tree
@@ -572,6 +573,32 @@ pub async fn what_is_in_force_is_one_record_that_outlives_a_restart(fixture: Any
     drop(store);
     fixture.restart().await;
     assert_eq!(fixture.store().in_force().await.expect("readable").map(|held| held.value), Some(second));
+}
+
+pub async fn a_crl_number_never_goes_back(fixture: Any<'_>) {
+    let authority = |name: &str| name.parse::<AuthorityId>().expect("a name");
+    let (one, other) = (authority("one"), authority("other"));
+    let uses = |authority: &AuthorityId, shard, number| {
+        Changes::new().with(Change::CrlNumber { authority: authority.clone(), shard, number }).urgently()
+    };
+    let store = fixture.store();
+    assert_eq!(store.crl_number(&one, 0).await.expect("readable"), None);
+    commit(fixture, uses(&one, 0, 1_795_600_000)).await;
+    commit(fixture, uses(&one, 1, 5)).await;
+    commit(fixture, uses(&other, 0, 7)).await;
+    for number in [1_795_600_000, 1_795_599_999, 0] {
+        assert!(is_conflict(&store.commit(uses(&one, 0, number)).await), "{number}");
+    }
+    // Nor within one commit.
+    let twice = uses(&one, 0, 1_795_600_002).with(Change::CrlNumber { authority: one.clone(), shard: 0, number: 1 });
+    assert!(is_conflict(&store.commit(twice).await));
+    commit(fixture, uses(&one, 0, 1_795_600_001)).await;
+    drop(store);
+    fixture.restart().await;
+    let store = fixture.store();
+    for (authority, shard, last) in [(&one, 0, 1_795_600_001), (&one, 1, 5), (&other, 0, 7)] {
+        assert_eq!(store.crl_number(authority, shard).await.expect("readable"), Some(last));
+    }
 }
 
 pub async fn a_record_names_the_leaf_of_its_own_commit(fixture: Any<'_>) {

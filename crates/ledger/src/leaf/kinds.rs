@@ -309,6 +309,18 @@ pub enum EabAction {
     Revoked,
 }
 
+/// An account that the ledger knows of ended at its holder's wish (RFC 8555 §7.3.6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountDeactivated {
+    /// The account.
+    #[serde(with = "binary")]
+    pub account: [u8; 16],
+    /// When.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+}
+
 /// A policy took effect. Its text is a file of its own, named by its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -378,6 +390,9 @@ pub struct Restored {
     /// back; empty where the checkpoint is not smaller than that tree.
     #[serde(with = "hashes")]
     pub consistency: Vec<[u8; 32]>,
+    /// That checkpoint as it was signed (C2SP signed-note), where its note was at hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// The facts of a checkpoint of an earlier epoch.

@@ -145,9 +145,12 @@ fn leaf() -> impl Strategy<Value = Leaf> {
             key
         }
         .into()),
-        (time(), exact(), checkpoint, vec(hash(), 0..4)).prop_map(|(at, backup_size, checkpoint, consistency)| {
-            Restored { at, backup_size, checkpoint, consistency }.into()
-        }),
+        (id(), time()).prop_map(|(account, at)| AccountDeactivated { account, at }.into()),
+        (time(), exact(), checkpoint, vec(hash(), 0..4), option::of(text())).prop_map(
+            |(at, backup_size, checkpoint, consistency, note)| {
+                Restored { at, backup_size, checkpoint, consistency, note }.into()
+            }
+        ),
     ]
 }
 
@@ -231,6 +234,8 @@ fn leaves_of_every_kind_that_version_1_wrote_are_still_read() {
             "policy-activated",
             "authority-installed",
             "authority-retired",
+            "restored",
+            "account-deactivated",
             "restored"
         ]
     );

@@ -190,6 +190,55 @@ pub enum Finding {
         /// The checkpoint's size.
         size: u64,
     },
+    /// A restore that lost records, and that nobody vouches for: whoever cut the ledger's end off could
+    /// have written it.
+    #[error(
+        "record {index} says that a backup was restored and that the last {lost} of {size} records were lost with it; \
+         a truncated ledger looks the same, so accept this restore if you made it (--accept-restore {index})"
+    )]
+    RestoreLost {
+        /// The restore.
+        index: u64,
+        /// How many records it lost.
+        lost: u64,
+        /// How many the last checkpoint before it covers.
+        size: u64,
+    },
+    /// A restore whose checkpoint the ledger's key has not signed.
+    #[error(
+        "the restore in record {index} names a checkpoint of {size} records that the ledger's key has not signed: {reason}"
+    )]
+    RestoreUnsigned {
+        /// The restore.
+        index: u64,
+        /// The checkpoint's size.
+        size: u64,
+        /// What is wrong with its signature.
+        reason: String,
+    },
+    /// A checkpoint that covers records which a restore lost, and which that restore does not name.
+    #[error(
+        "checkpoint {label} of {size} records can no longer be compared: the restore in record {restore} lost records \
+         that it covers, and names a later checkpoint"
+    )]
+    Superseded {
+        /// What the checkpoint is called.
+        label: String,
+        /// Its size.
+        size: u64,
+        /// The restore.
+        restore: u64,
+    },
+    /// Larger matter that a record names is not there, or is not what it names.
+    #[error("the policy that record {index} put in force ({sha256}) has no text any more: {reason}")]
+    PolicyText {
+        /// The record.
+        index: u64,
+        /// The hash that it names.
+        sha256: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A checkpoint's root is another one.
     #[error(
         "checkpoint {label} of {size} records has another root: a record from {unchanged} on was changed, \
@@ -220,6 +269,12 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// Whether it is no damage but a question: whoever made the restore that it speaks of can answer it.
+    #[must_use]
+    pub const fn asks(&self) -> bool {
+        matches!(self, Self::RestoreLost { .. } | Self::Superseded { .. })
+    }
+
     /// A short name for machines.
     #[must_use]
     pub const fn code(&self) -> &'static str {
@@ -246,6 +301,10 @@ impl Finding {
             Self::CrlNumberWentBack { .. } => "crl-number-went-back",
             Self::RestoreMisplaced { .. } => "restore-misplaced",
             Self::RestoreUnproven { .. } => "restore-unproven",
+            Self::RestoreLost { .. } => "restore-lost",
+            Self::RestoreUnsigned { .. } => "restore-unsigned",
+            Self::Superseded { .. } => "superseded",
+            Self::PolicyText { .. } => "policy-text",
             Self::Forked { .. } => "forked",
             Self::Truncated { .. } => "truncated",
         }
@@ -278,6 +337,10 @@ impl Finding {
             | Self::CrlNumberWentBack { index, .. }
             | Self::RestoreMisplaced { index, .. }
             | Self::RestoreUnproven { index, .. }
+            | Self::RestoreLost { index, .. }
+            | Self::RestoreUnsigned { index, .. }
+            | Self::Superseded { restore: index, .. }
+            | Self::PolicyText { index, .. }
             | Self::Forked { unchanged: index, .. }
             | Self::Truncated { found: index, .. } => *index,
         }

@@ -18,7 +18,7 @@ mod finding;
 mod visit;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Range,
 };
 
@@ -27,8 +27,9 @@ pub use finding::Finding;
 pub use visit::{Unheard, Visit};
 
 use crate::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, SignedCheckpoint},
     leaf::{Abandoned, CrlPublished, Intent, Leaf, OldCheckpoint, PolicyActivated, Restored, Revocation, Signature},
+    note::VerifierKey,
     tile::{Layer, Tile},
     tree::{Frontier, Hash, sha256, verify_consistency},
 };
@@ -53,9 +54,24 @@ pub struct Walker {
     open: HashMap<[u8; 16], Vec<u8>>,
     crl_numbers: BTreeMap<(String, u32), u64>,
     restores: Vec<Restore>,
+    accepted: Accepted,
+    signed_by: Option<VerifierKey>,
     counts: BTreeMap<&'static str, u64>,
     findings: Vec<Finding>,
     findings_total: u64,
+}
+
+/// Which restores are believed although records were lost with them.
+#[derive(Debug)]
+enum Accepted {
+    Every,
+    These(BTreeSet<u64>),
+}
+
+impl Default for Accepted {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
 }
 
 /// The tree as far as it is known.
@@ -105,6 +121,8 @@ pub struct Restore {
     pub index: u64,
     /// The last checkpoint known of the epoch before.
     pub checkpoint: OldCheckpoint,
+    /// Whether somebody vouched for it; without that a loss is a finding.
+    pub accepted: bool,
 }
 
 impl Restore {
@@ -181,6 +199,25 @@ impl Walker {
         self.expected.push(expected);
     }
 
+    /// Believes the restore that stands in this record although records were lost with it: whoever says
+    /// so made it. A restore that nobody accepts and that lost records is a finding, since one forged
+    /// record would else excuse any truncated past.
+    pub fn accept_restore(&mut self, index: u64) {
+        if let Accepted::These(these) = &mut self.accepted {
+            these.insert(index);
+        }
+    }
+
+    /// Believes every restore: for a walk that has nobody to ask, and whose matter is not the past.
+    pub fn accept_every_restore(&mut self) {
+        self.accepted = Accepted::Every;
+    }
+
+    /// The key that signs this ledger's checkpoints: the one that a restore names must be signed by it.
+    pub fn signed_by(&mut self, key: VerifierKey) {
+        self.signed_by = Some(key);
+    }
+
     /// The index of the record that is due.
     #[must_use]
     pub const fn next(&self) -> u64 {
@@ -255,6 +292,11 @@ impl Walker {
         };
         let index = tile.index().checked_shl(8 * (u32::from(level) + 1)).unwrap_or(u64::MAX);
         self.found(Finding::TileDiffers { index, tile: tile.to_string(), reason: reason.into() });
+    }
+
+    /// Says that the text of the policy that a record put in force is not there, or is another one.
+    pub fn blame_policy_text(&mut self, index: u64, sha256: impl Into<String>, reason: impl Into<String>) {
+        self.found(Finding::PolicyText { index, sha256: sha256.into(), reason: reason.into() });
     }
 
     /// Ends the walk.
@@ -344,7 +386,7 @@ impl Walker {
             } else if !whole && reached.is_none() {
                 Compared::Unknown
             } else {
-                self.excused(size, root).unwrap_or(Compared::Different)
+                self.explained(size, root).unwrap_or(Compared::Different)
             };
             if outcome == Compared::Different {
                 let label = label.clone();
@@ -355,22 +397,37 @@ impl Walker {
                     Finding::Forked { label, size, expected: root, found: reached, unchanged }
                 });
             }
+            if let Compared::Superseded { restore } = outcome
+                && !self.accepts(restore)
+            {
+                self.found(Finding::Superseded { label: label.clone(), size, restore });
+            }
             compared.push((label, outcome));
         }
         compared
     }
 
-    /// Whether a restore explains that a checkpoint of the epoch before no longer fits: it covers
-    /// records that were not brought back.
-    fn excused(&self, size: u64, root: Hash) -> Option<Compared> {
-        self.restores.iter().filter(|restore| restore.index < size).find_map(|restore| {
+    /// Whether a restore says why a checkpoint of the epoch before no longer fits: it covers records
+    /// that were not brought back. It explains, and excuses only where it is accepted.
+    fn explained(&self, size: u64, root: Hash) -> Option<Compared> {
+        let explain = |restore: &Restore| {
             let index = restore.index;
             if restore.checkpoint.size == size {
                 (restore.checkpoint.root == root.octets()).then_some(Compared::RestoredSince { restore: index })
             } else {
                 (restore.checkpoint.size > size).then_some(Compared::Superseded { restore: index })
             }
-        })
+        };
+        let covers = |restore: &&Restore| restore.index < size;
+        let accepted = self.restores.iter().filter(covers).filter(|restore| restore.accepted).find_map(explain);
+        accepted.or_else(|| self.restores.iter().filter(covers).find_map(explain))
+    }
+
+    fn accepts(&self, restore: u64) -> bool {
+        match &self.accepted {
+            Accepted::Every => true,
+            Accepted::These(these) => these.contains(&restore),
+        }
     }
 
     /// INVARIANT: holes come in order, and those that touch are one.
@@ -399,6 +456,7 @@ impl Walker {
             Leaf::Restored(restored) => self.judge_restored(index, restored),
             Leaf::Refusal(_)
             | Leaf::EabKey(_)
+            | Leaf::AccountDeactivated(_)
             | Leaf::PolicyActivated(PolicyActivated { .. })
             | Leaf::AuthorityInstalled(_)
             | Leaf::AuthorityRetired(_) => Ok(()),
@@ -494,7 +552,16 @@ impl Walker {
     }
 
     fn judge_restored(&mut self, index: u64, restored: &Restored) -> Result<(), Broken> {
-        self.restores.push(Restore { index, checkpoint: restored.checkpoint.clone() });
+        let accepted = self.accepts(index);
+        let restore = Restore { index, checkpoint: restored.checkpoint.clone(), accepted };
+        let (lost, size) = (restore.lost(), restore.checkpoint.size);
+        self.restores.push(restore);
+        if lost > 0 && !accepted {
+            self.found(Finding::RestoreLost { index, lost, size });
+        }
+        if let Some(reason) = self.signed_by.as_ref().and_then(|key| unsigned(restored, key)) {
+            self.found(Finding::RestoreUnsigned { index, size, reason });
+        }
         if restored.backup_size != index {
             return Err(Finding::RestoreMisplaced { index, says: restored.backup_size }.into());
         }
@@ -507,6 +574,24 @@ impl Walker {
             verify_consistency((*size, &Hash::from_octets(*root)), (index, &frontier.root()), &path)
         };
         if proven { Ok(()) } else { Err(Finding::RestoreUnproven { index, size: *size }.into()) }
+    }
+}
+
+/// What is wrong with the signature of the checkpoint that a restore names. One that knew of none names
+/// an empty tree, which explains nothing.
+fn unsigned(restored: &Restored, key: &VerifierKey) -> Option<String> {
+    let OldCheckpoint { origin, root, size } = &restored.checkpoint;
+    let Some(note) = &restored.note else {
+        return (*size > 0).then(|| "its note is not in the record".to_owned());
+    };
+    let signed = match SignedCheckpoint::parse(note.as_bytes()) {
+        Ok(signed) => signed,
+        Err(error) => return Some(error.to_string()),
+    };
+    match signed.verify(key) {
+        Ok(found) if (found.origin(), found.size(), found.root().octets()) == (origin.as_str(), *size, *root) => None,
+        Ok(found) => Some(format!("its note is of another checkpoint, of {} records", found.size())),
+        Err(error) => Some(error.to_string()),
     }
 }
 
@@ -540,6 +625,7 @@ impl Sound {
             Leaf::Revocation(leaf) => visitor.on_revocation(index, leaf),
             Leaf::CrlPublished(leaf) => visitor.on_crl_published(index, leaf),
             Leaf::EabKey(leaf) => visitor.on_eab_key(index, leaf),
+            Leaf::AccountDeactivated(leaf) => visitor.on_account_deactivated(index, leaf),
             Leaf::PolicyActivated(leaf) => visitor.on_policy_activated(index, leaf),
             Leaf::AuthorityInstalled(leaf) => visitor.on_authority_installed(index, leaf),
             Leaf::AuthorityRetired(leaf) => visitor.on_authority_retired(index, leaf),

@@ -134,11 +134,21 @@ impl Log {
             vec![]
         };
         let checkpoint = OldCheckpoint { origin: old.origin().into(), root: old.root().octets(), size: old.size() };
-        Restored { at: AT, backup_size: size, checkpoint, consistency }
+        Restored { at: AT, backup_size: size, checkpoint, consistency, note: None }
     }
 
     fn verify(&self, checkpoints: &[&Checkpoint]) -> Report {
+        self.walk(Walker::default(), checkpoints)
+    }
+
+    /// With a restore that somebody vouches for.
+    fn verify_accepting(&self, restore: u64, checkpoints: &[&Checkpoint]) -> Report {
         let mut walker = Walker::default();
+        walker.accept_restore(restore);
+        self.walk(walker, checkpoints)
+    }
+
+    fn walk(&self, mut walker: Walker, checkpoints: &[&Checkpoint]) -> Report {
         for checkpoint in checkpoints {
             walker.expect(format!("kept-{}", checkpoint.size()), (*checkpoint).clone());
         }
@@ -433,7 +443,7 @@ fn a_record_that_comes_twice_is_out_of_order() {
 }
 
 #[test]
-fn a_restore_explains_an_old_checkpoint_and_nothing_newer() {
+fn an_accepted_restore_explains_an_old_checkpoint_and_nothing_newer() {
     let mut old_epoch = log(4);
     let in_backup = old_epoch.checkpoint_at(6);
     let backup_size = 9;
@@ -452,21 +462,104 @@ fn a_restore_explains_an_old_checkpoint_and_nothing_newer() {
         restored.issue();
     }
     let now = restored.checkpoint();
-    let report = restored.verify(&[&in_backup, &not_in_backup, &last_known, &now]);
+    let report = restored.verify_accepting(at, &[&in_backup, &not_in_backup, &last_known, &now]);
     assert!(report.is_clean(), "{:?}", report.findings);
     let compared: Vec<Compared> = report.checkpoints.iter().map(|(_, compared)| *compared).collect();
     assert_eq!(
         compared,
         [Compared::Same, Compared::Superseded { restore: at }, Compared::RestoredSince { restore: at }, Compared::Same]
     );
-    assert_eq!(report.restores[0].lost(), last_known.size() - 9);
+    assert_eq!((report.restores[0].lost(), report.restores[0].accepted), (last_known.size() - 9, true));
 
-    let report = restored.verify(&[&unknown_to_the_restore]);
+    let report = restored.verify_accepting(at, &[&unknown_to_the_restore]);
     assert_eq!(report.findings.len(), 1, "a checkpoint newer than the restore knew is not explained away");
     for size in [last_known.size(), 9, 3] {
         let forged = Checkpoint::new("ledger.example.com", size, Hash::of_nothing()).expect("an origin");
-        assert_eq!(restored.verify(&[&forged]).findings[0].code(), "forked", "of {size}");
+        let report = restored.verify_accepting(at, &[&forged]);
+        assert_eq!(report.findings[0].code(), "forked", "of {size}");
     }
+}
+
+#[test]
+fn a_restore_that_lost_records_is_a_finding_until_somebody_vouches_for_it() {
+    let old = log(4);
+    let mut restored = old.clone();
+    restored.entries.truncate(9);
+    let at = restored.add(restored.restored(&old.checkpoint()));
+    let (size, lost) = (old.checkpoint().size(), old.checkpoint().size() - 9);
+    assert_eq!(restored.findings(), [Finding::RestoreLost { index: at, lost, size }]);
+    assert!(restored.findings()[0].to_string().contains("--accept-restore 9"));
+    assert!(restored.verify_accepting(at, &[]).is_clean());
+    assert!(!restored.verify_accepting(at + 1, &[]).is_clean(), "another one was meant");
+
+    let mut whole = old.clone();
+    whole.add(whole.restored(&old.checkpoint_at(5)));
+    assert!(whole.verify(&[&old.checkpoint()]).is_clean(), "it lost nothing");
+}
+
+#[test]
+fn a_forged_record_of_a_restore_excuses_no_truncated_past() {
+    let honest = log(4);
+    let kept = honest.checkpoint();
+    let beyond = Checkpoint::new("ledger.example.com", kept.size() + 100, Hash::of_nothing()).expect("an origin");
+    // One that copies what somebody kept, and one that names a later checkpoint than anybody has.
+    for (named, codes) in [(&kept, vec!["restore-lost"]), (&beyond, vec!["restore-lost", "superseded"])] {
+        let mut cut = honest.clone();
+        cut.entries.truncate(9);
+        let at = cut.add(cut.restored(named));
+        cut.certificates = 50;
+        for _ in 0..20 {
+            cut.issue();
+        }
+        let report = cut.verify(&[&kept]);
+        let found: Vec<&str> = report.findings.iter().map(Finding::code).collect();
+        assert_eq!(found, codes, "{:?}", report.findings);
+        assert!(report.findings.iter().all(|finding| finding.asks() && finding.index() == at));
+        // Somebody who made another restore does not vouch for this one.
+        assert!(!cut.verify_accepting(3, &[&kept]).is_clean());
+    }
+}
+
+#[test]
+fn a_restore_names_a_checkpoint_that_the_ledgers_key_has_signed() {
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    let pair = |seed| Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).expect("a seed");
+    let key = |pair: &Ed25519KeyPair| {
+        let octets = pair.public_key().as_ref().try_into().expect("32 octets");
+        VerifierKey::new("ledger.example.com", octets).expect("a name")
+    };
+    let sign = |pair: &Ed25519KeyPair, checkpoint: Checkpoint| {
+        let signature = pair.sign(checkpoint.body().as_bytes());
+        checkpoint.attach(&key(pair), signature.as_ref()).expect("just signed").to_string()
+    };
+    let (ours, theirs) = (pair(1), pair(2));
+    let honest = log(4);
+    let old = honest.checkpoint_at(7);
+    let findings = |note: Option<String>| {
+        let mut log = honest.clone();
+        log.add(Restored { note, ..log.restored(&old) });
+        let mut walker = Walker::default();
+        walker.signed_by(key(&ours));
+        log.walk(walker, &[]).findings
+    };
+    assert_eq!(findings(Some(sign(&ours, old.clone()))), []);
+    let others = [
+        None,
+        Some("no note".to_owned()),
+        Some(sign(&theirs, old.clone())),
+        Some(sign(&ours, honest.checkpoint_at(8))),
+    ];
+    for note in others {
+        let found = findings(note.clone());
+        assert!(matches!(&found[..], [Finding::RestoreUnsigned { size: 7, .. }]), "{note:?}: {found:?}");
+    }
+    // Where no checkpoint was known there is nothing to sign, and nothing that it could explain.
+    let mut log = honest.clone();
+    let nothing = OldCheckpoint { origin: String::new(), root: Hash::of_nothing().octets(), size: 0 };
+    log.add(Restored { checkpoint: nothing, consistency: vec![], ..log.restored(&old) });
+    let mut walker = Walker::default();
+    walker.signed_by(key(&ours));
+    assert_eq!(log.walk(walker, &[]).findings, []);
 }
 
 #[test]

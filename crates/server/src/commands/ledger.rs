@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use chancery_ledger::{Checkpoint, Leaf, SignedCheckpoint, VerifierKey, verify::Compared};
+use chancery_ledger::{
+    Leaf, SignedCheckpoint, VerifierKey,
+    verify::{Compared, Finding, Restore},
+};
 use chancery_pki::key::KeyParts;
 use chancery_signer::KeyFile;
-use chancery_store_sled::check;
+use chancery_store_sled::check::{self, Knowledge};
 use serde::Serialize;
 
 use super::serve::STORE;
@@ -19,7 +22,9 @@ use crate::{
 pub(crate) fn run(command: LedgerCommand, config: Option<&Path>, output: Format) -> Outcome {
     let config = config::load(config)?;
     match command {
-        LedgerCommand::Verify { checkpoint } => verify(&config, checkpoint.as_deref(), output),
+        LedgerCommand::Verify { checkpoint, accept_restore } => {
+            verify(&config, checkpoint.as_deref(), accept_restore, output)
+        }
         LedgerCommand::Show { index } => show(&config, index),
     }
 }
@@ -35,12 +40,12 @@ pub(crate) fn verifier(config: &Config) -> Result<VerifierKey, Failed> {
 }
 
 /// A checkpoint that was kept elsewhere, its signature verified.
-pub(crate) fn kept_checkpoint(file: &Path, key: &VerifierKey) -> Result<Checkpoint, Failed> {
+pub(crate) fn kept_checkpoint(file: &Path, key: &VerifierKey) -> Result<SignedCheckpoint, Failed> {
     let shown = file.display();
     let bytes = std::fs::read(file).map_err(|error| Failed::failed(format_args!("{shown}: {error}")))?;
     let signed = SignedCheckpoint::parse(&bytes).map_err(|error| Failed::refused(format_args!("{shown}: {error}")))?;
-    let checkpoint = signed.verify(key).map_err(|error| Failed::refused(format_args!("{shown}: {error}")))?;
-    Ok(checkpoint.clone())
+    signed.verify(key).map_err(|error| Failed::refused(format_args!("{shown}: {error}")))?;
+    Ok(signed)
 }
 
 /// What a verification found, for programs.
@@ -52,6 +57,7 @@ struct Shown {
     records: std::collections::BTreeMap<&'static str, u64>,
     sealed: u64,
     checkpoints: Vec<ShownCheckpoint>,
+    restores: Vec<ShownRestore>,
     findings: Vec<String>,
     findings_total: u64,
 }
@@ -63,14 +69,23 @@ struct ShownCheckpoint {
     outcome: String,
 }
 
-fn verify(config: &Config, checkpoint: Option<&Path>, output: Format) -> Outcome {
+/// A restore that the ledger speaks of.
+#[derive(Debug, Serialize)]
+struct ShownRestore {
+    record: u64,
+    lost: u64,
+    accepted: bool,
+}
+
+fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<u64>, output: Format) -> Outcome {
     let key = verifier(config)?;
     let kept = match checkpoint {
-        Some(file) => vec![(file.display().to_string(), kept_checkpoint(file, &key)?)],
+        Some(file) => vec![(file.display().to_string(), kept_checkpoint(file, &key)?.unverified().clone())],
         None => Vec::new(),
     };
     let store = config.data.join(STORE);
-    let verified = working("reading the whole ledger", || check::verify(&store, kept)).map_err(Failed::damaged)?;
+    let knowledge = Knowledge { kept, key: Some(key.clone()), accepted };
+    let verified = working("reading the whole ledger", || check::verify(&store, knowledge)).map_err(Failed::damaged)?;
     let report = &verified.report;
     // The store's own checkpoint: the walk compared its root, its signature is looked at here.
     let signature = match &verified.checkpoint {
@@ -111,6 +126,11 @@ fn verify(config: &Config, checkpoint: Option<&Path>, output: Format) -> Outcome
                 .iter()
                 .map(|(label, outcome)| ShownCheckpoint { label: label.clone(), outcome: compared(outcome) })
                 .collect(),
+            restores: report
+                .restores
+                .iter()
+                .map(|restore| ShownRestore { record: restore.index, lost: restore.lost(), accepted: restore.accepted })
+                .collect(),
             findings,
             findings_total: report.findings_total + u64::from(signature.is_err()),
         })?;
@@ -124,6 +144,13 @@ fn verify(config: &Config, checkpoint: Option<&Path>, output: Format) -> Outcome
             let mark = if matches!(outcome, Compared::Different) { Mark::Bad } else { mark };
             marked(mark, format!("checkpoint {label}: {}", compared(outcome)))?;
         }
+        for restore in &report.restores {
+            let lost = match restore.lost() {
+                0 => "no record was lost".to_owned(),
+                lost => format!("the last {lost} of {} records were lost", restore.checkpoint.size),
+            };
+            marked(Mark::Note, format!("record {}: a backup was restored; {lost}", restore.index))?;
+        }
         match &signature {
             Ok(text) => marked(Mark::Good, text)?,
             Err(text) => marked(Mark::Bad, text)?,
@@ -132,11 +159,24 @@ fn verify(config: &Config, checkpoint: Option<&Path>, output: Format) -> Outcome
             marked(Mark::Bad, finding.to_string())?;
         }
         if clean {
-            marked(Mark::Good, "nothing was changed, dropped or moved")?;
+            let text = match report.restores.iter().map(Restore::lost).sum::<u64>() {
+                0 => "nothing was changed, dropped or moved".to_owned(),
+                lost => format!(
+                    "nothing was changed or moved, and nothing dropped but the {lost} records of the restores that you accepted"
+                ),
+            };
+            marked(Mark::Good, text)?;
         }
     }
     if clean {
         return Ok(Exit::Ok);
+    }
+    let asks = report.findings.iter().all(Finding::asks);
+    if asks && signature.is_ok() {
+        return Err(Failed::refused(
+            "records of the past are gone, and only you can say whether a restore of yours lost them: if so, name its \
+             record by --accept-restore; if not, the ledger was truncated",
+        ));
     }
     let total = report.findings_total + u64::from(signature.is_err());
     Err(Failed::damaged(format_args!(

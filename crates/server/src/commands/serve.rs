@@ -18,7 +18,7 @@ use chancery_http::{
     metrics::Metrics,
 };
 use chancery_pki::Timestamp;
-use chancery_store_sled::{Options, SledStore};
+use chancery_store_sled::SledStore;
 use chancery_validation::{NetworkValidator, Pool, ValidationSettings};
 use tokio::{
     net::TcpListener,
@@ -80,8 +80,8 @@ async fn serve(config: Config, args: ServeArgs) -> Outcome {
         Some(address) => Some(bind(address).await.map_err(Failed::failed)?),
         None => None,
     };
-    let path = config.data.join(STORE);
-    let store = blocking(move || SledStore::open(&path, Options::default())).await?.map_err(Failed::failed)?;
+    let (path, options) = (config.data.join(STORE), super::store::options(&config));
+    let store = blocking(move || SledStore::open(&path, options)).await?.map_err(Failed::failed)?;
     let stopped = async {
         let running = start(config, args, &store, https, plain).await?;
         let why = running.until_stopped(&mut signals, &store).await;

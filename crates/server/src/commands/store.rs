@@ -1,15 +1,15 @@
 //! `chancery store`: what is done while the server is stopped.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use chancery_authority::ports::Clock as _;
 use chancery_store_sled::{
-    Options,
+    Options, Retained,
     backup::{self, Restore},
     check,
 };
 
-use super::{ledger, serve::STORE, wait_for};
+use super::{ledger, serve::STORE};
 use crate::{
     cli::StoreCommand,
     config::{self, Config},
@@ -19,8 +19,14 @@ use crate::{
     system::SystemClock,
 };
 
-/// How long to wait for a server that is just ending.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How the store of this configuration is opened now.
+pub(crate) fn options(config: &Config) -> Options {
+    let now = SystemClock.now();
+    let limits = &config.limits;
+    let retained =
+        Retained { full: now.before(limits.keep_expired_certificates), light: now.before(limits.keep_expired_light) };
+    Options { retained, ..Options::default() }
+}
 
 pub(crate) fn run(command: StoreCommand, config: Option<&Path>) -> Outcome {
     let config = config::load(config)?;
@@ -40,7 +46,8 @@ fn rebuild(config: &Config, yes: bool) -> Outcome {
     if !yes && !agreed(&question)? {
         return Err(Failed::refused("nothing was done; --yes answers the question"));
     }
-    let rebuilt = working("making the index anew", || check::rebuild(&store, LOCK_WAIT)).map_err(Failed::damaged)?;
+    let rebuilt =
+        working("making the index anew", || check::rebuild(&store, &options(config))).map_err(Failed::damaged)?;
     marked(
         Mark::Good,
         format!(
@@ -72,9 +79,7 @@ fn restore(
         return Err(Failed::refused("nothing was done; --yes answers the question"));
     }
     let what = Restore { backup, target: &target, with_bundles, kept, now: SystemClock.now() };
-    let report = working("restoring", || {
-        wait_for(async { backup::restore(what, Options::default()).await.map_err(Failed::failed) })
-    })?;
+    let report = working("restoring", || backup::restore(what, &options(config)).map_err(Failed::failed))?;
     marked(Mark::Good, format!("restored {} records; epoch {} begins", report.from_backup, report.epoch))?;
     if report.recovered > 0 {
         marked(Mark::Good, format!("{} newer records were recovered", report.recovered))?;
@@ -89,6 +94,15 @@ fn restore(
     if report.void_orders > 0 {
         marked(Mark::Note, format!("{} open orders are void", report.void_orders))?;
     }
-    line("\nnext: chancery ledger verify, then chancery serve")?;
+    if report.missing_policies > 0 {
+        let text = format!(
+            "the texts of {} policies that were in force are in neither place: the ledger has their hashes alone",
+            report.missing_policies
+        );
+        marked(Mark::Note, text)?;
+    }
+    // Records that are lost look like records that were cut off: whoever restored says that it was no cut.
+    let accept = if report.missing > 0 { format!(" --accept-restore {}", report.record) } else { String::new() };
+    line(format!("\nnext: chancery ledger verify{accept}, then chancery serve"))?;
     Ok(Exit::Ok)
 }

@@ -121,6 +121,14 @@ impl<'a> Staging<'a> {
             }
             Change::InForce(put) => self.put(key::in_force(), &put, "record of what is in force").map(drop),
             Change::SameAccount(id, version) => self.expect(&key::account(id), Some(version), "account").map(drop),
+            Change::CrlNumber { authority, shard, number } => {
+                let key = key::crl_number(&authority, shard);
+                let last = self.get(&key)?.as_deref().map(record::decode_number).transpose();
+                if last.map_err(unreadable("CRL number"))?.is_some_and(|last| last >= number) {
+                    return Err(CommitError::Conflict);
+                }
+                self.set(key, &record::encode_number(number))
+            }
             Change::RemoveAccount(id, version) => {
                 let key = key::account(id);
                 if let Some(old) = self.expect(&key, Some(version), "account")? {

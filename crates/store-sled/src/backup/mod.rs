@@ -20,11 +20,13 @@ use aws_lc_rs::digest::{Context, SHA256};
 use chancery_ledger::tile::{Layer, Tile};
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+pub(crate) use self::restore::restore_on;
 pub use self::{
     restore::{Restore, RestoreError, RestoreReport, restore},
     take::{BackedUp, BackupError},
 };
-use crate::disk::{self, Disk};
+use crate::disk::{self, Disk, Synced};
 
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "backup.json";
@@ -76,12 +78,19 @@ struct Copier<'a> {
     disk: &'a dyn Disk,
     to: &'a Path,
     sums: BTreeMap<String, Sum>,
+    synced: Synced,
+}
+
+impl<'a> Copier<'a> {
+    fn new(disk: &'a dyn Disk, to: &'a Path) -> Self {
+        Self { disk, to, sums: BTreeMap::new(), synced: Synced::new() }
+    }
 }
 
 impl Copier<'_> {
     fn copy(&mut self, from: &Path, relative: &str) -> io::Result<()> {
         let target = self.to.join(relative);
-        disk::make_folders(self.disk, self.to, disk::folder_of(&target))?;
+        disk::make_folders(self.disk, self.to, disk::folder_of(&target), &mut self.synced)?;
         let mut source = File::open(from)?;
         let file = self.disk.create(&target)?;
         let mut context = Context::new(&SHA256);

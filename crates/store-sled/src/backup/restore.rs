@@ -1,7 +1,7 @@
 //! What a restore makes of a backup.
 
 use std::{
-    collections::BTreeMap,
+    collections::HashSet,
     fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -10,13 +10,12 @@ use std::{
 
 use aws_lc_rs::digest::{Context, SHA256};
 use chancery_authority::{
-    changes::{Change, Changes},
-    ports::{CommitError, Store as _},
+    changes::Change,
     records::{Job, JobKind},
 };
 use chancery_ledger::{
-    Checkpoint, Frontier, Hash, SignedCheckpoint, Walker,
-    leaf::{Leaf, OldCheckpoint, Restored},
+    Frontier, Hash, SignedCheckpoint, Walker,
+    leaf::{Leaf, OldCheckpoint, PolicyActivated, Restored},
     tile::{Layer, Tiled},
     tree,
 };
@@ -25,16 +24,18 @@ use chancery_pki::Timestamp;
 use super::{Copier, EXPORT, FORMAT, MANIFEST, Manifest, PIECE, Sum, export::import, hex_sum, is_empty, sum_of, tiles};
 use crate::{
     bundles::{self, Bundles, State},
-    disk::{Disk, RealDisk},
+    disk::{self, Disk, RealDisk},
     folder::{self, Folder, FolderError},
     index::{Index, Position},
-    journal::{Active, Damage, Origin, Place, ReadError},
+    journal::{self, Active, Damage, Origin, Place, ReadError},
     opening::OpenError,
     options::Options,
     rebuild::{Rebuilder, Stopped},
-    store::SledStore,
     walk,
 };
+
+/// Longest signed note that goes into the leaf of a restore, in octets: the rest of the leaf must fit beside it.
+const NOTE_MAX: usize = 16 << 10;
 
 /// What a restore brought back, and what it could not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,10 @@ pub struct RestoreReport {
     pub checkpoint: Option<u64>,
     /// Orders that had no certificate on its way: they are void.
     pub void_orders: u64,
+    /// Policies whose texts neither the backup nor the other folder has.
+    pub missing_policies: u64,
+    /// The record that tells of this restore.
+    pub record: u64,
 }
 
 /// Why nothing was restored.
@@ -86,9 +91,6 @@ pub enum RestoreError {
     /// What was brought together cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The new epoch's first leaf was not committed.
-    #[error("the new epoch could not begin: {0}")]
-    Commit(CommitError),
 }
 
 impl From<ReadError> for RestoreError {
@@ -112,7 +114,7 @@ pub struct Restore<'a> {
     /// A folder with a store whose ledger may have newer leaves: what is left of the broken one.
     pub with_bundles: Option<&'a Path>,
     /// A checkpoint that was kept elsewhere, verified by the caller.
-    pub kept: Option<Checkpoint>,
+    pub kept: Option<SignedCheckpoint>,
     /// Now.
     pub now: Timestamp,
 }
@@ -120,12 +122,22 @@ pub struct Restore<'a> {
 /// Makes a store of a backup, in a new epoch. Orders without a certificate on its way are void, and
 /// so is every nonce. What is missing is reported.
 ///
+/// The target is a store from the moment on at which it is all there, the new epoch's first leaf
+/// included: its header is written last, and without it nothing opens.
+///
 /// # Errors
 ///
 /// [`RestoreError`]; the backup stays as it is.
-pub async fn restore(what: Restore<'_>, options: Options) -> Result<RestoreReport, RestoreError> {
+pub fn restore(what: Restore<'_>, options: &Options) -> Result<RestoreReport, RestoreError> {
+    restore_on(what, options, Arc::new(RealDisk))
+}
+
+pub(crate) fn restore_on(
+    what: Restore<'_>,
+    options: &Options,
+    disk: Arc<dyn Disk>,
+) -> Result<RestoreReport, RestoreError> {
     let Restore { backup, target, with_bundles, kept, now } = what;
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let io = |path: &Path| {
         let path = path.to_owned();
         move |error| RestoreError::Io { path, error }
@@ -135,8 +147,8 @@ pub async fn restore(what: Restore<'_>, options: Options) -> Result<RestoreRepor
         return Err(RestoreError::NotEmpty(target.to_owned()));
     }
     let folder = Folder::new(target);
-    folder.prepare()?;
-    let lock = folder.lock(options.lock_wait)?;
+    folder.prepare(&*disk)?;
+    let _lock = folder.lock(options.lock_wait)?;
     folder.make(&*disk)?;
     copy_back(&*disk, backup, target, &manifest)?;
 
@@ -159,79 +171,113 @@ pub async fn restore(what: Restore<'_>, options: Options) -> Result<RestoreRepor
         grown.append(Hash::of_leaf(leaf));
     }
     let size = grown.size();
-
-    // The last checkpoint known of the old epoch.
-    let own = folder::read_checkpoint(&folder)?.and_then(|kept| parse(&kept.note));
-    let last = [kept, own, found.checkpoint].into_iter().flatten().max_by_key(Checkpoint::size);
-
-    let next = Place { sequence: manifest.sequence + 1, leaf: size, previous: [0; 32] };
     let bundles = Bundles::new(&disk, &folder.ledger(), from_backup);
-    bundles.append(from_backup, &found.leaves, &State { origin, frontier: grown, next })?;
-    let nodes = Tiled::new(size, |tile| bundles::read_hashes(&folder.ledger(), tile));
-    if let Some(checkpoint) = &last
-        && checkpoint.size() <= size
-    {
-        let root = tree::root_at(&nodes, checkpoint.size()).map_err(|error| damaged(&folder, &error))?;
-        if root != checkpoint.root() {
-            return Err(RestoreError::OtherRoot(checkpoint.size()));
-        }
-    }
+    let recovered = Place { sequence: manifest.sequence + 1, leaf: size, previous: [0; 32] };
+    bundles.append(from_backup, &found.leaves, &State { origin, frontier: grown.clone(), next: recovered })?;
+    let missing_policies = match with_bundles {
+        Some(path) => copy_policies(&*disk, &Folder::new(path), &folder, &found.leaves)?,
+        None => 0,
+    };
+
+    // The new epoch begins with a leaf that names the old one's last checkpoint.
+    let own = folder::read_checkpoint(&folder)?.and_then(|kept| parse(&kept.note));
+    let last = [kept, own, found.checkpoint].into_iter().flatten().max_by_key(|last| last.unverified().size());
+    let first = first_leaf(&folder, size, last.as_ref(), now)?.encode();
+    let first: Arc<[u8]> = first.map_err(|error| damaged(&folder, &error))?.into();
+    grown.append(Hash::of_leaf(&first));
+    let next = Place { leaf: size + 1, ..recovered };
+    bundles.append(size, &[first], &State { origin, frontier: grown, next })?;
 
     // The index: what the backup has, without what is void, then what the newer leaves tell.
     let index = Index::open(&disk, &folder.index(), options.lock_wait).map_err(OpenError::from)?;
     let void_orders = import(&backup.join(EXPORT), &index).map_err(io(&backup.join(EXPORT)))?;
     let contents = walk::contents(&folder, false)?;
-    let mut rebuilder = Rebuilder::continuing(&index, from_backup);
-    walk::walk(&folder, &contents, &mut Walker::default(), &mut rebuilder).map_err(|stopped| match stopped {
+    let mut rebuilder = Rebuilder::continuing(&index, from_backup, options.retained);
+    let stopped = |stopped| match stopped {
         Stopped::Damage(damage) => damaged(&folder, &damage),
         Stopped::Refused(error) => damaged(&folder, &error),
-    })?;
+    };
+    walk::walk(&folder, &contents, &mut Walker::default(), &mut rebuilder).map_err(stopped)?;
+    // Pruning and checkpoints are owed at once: what the backup knew of them is old.
+    let owed = [JobKind::PruneCertificates, JobKind::Checkpoint];
+    let owed = owed.map(|kind| Change::Schedule(Job { kind, due: now, attempt: 0 }));
+    rebuilder.stage(owed.into()).map_err(stopped)?;
     let position = Position { origin, sequence: manifest.sequence };
     index.sweep(&rebuilder.batch, position).map_err(|damage| damaged(&folder, &damage))?;
     index.close();
-    Active::begin(&*disk, &folder.journal(), origin, next).map_err(io(&folder.journal()))?;
+    Active::begin(&*disk, &folder.journal(), origin, next).map_err(|error| io(&folder.journal())(error.into()))?;
     folder.write_origin(&*disk, origin)?;
-    drop(lock);
-
-    // The new epoch begins with a leaf that names the old one's last checkpoint.
-    let consistency = match &last {
-        Some(checkpoint) if checkpoint.size() < size => {
-            let proof =
-                tree::consistency_proof(&nodes, checkpoint.size(), size).map_err(|error| damaged(&folder, &error))?;
-            proof.iter().map(Hash::octets).collect()
-        }
-        _ => Vec::new(),
-    };
-    let old = last.as_ref().map_or_else(
-        || OldCheckpoint { origin: String::new(), root: Hash::of_nothing().octets(), size: 0 },
-        |last| OldCheckpoint { origin: last.origin().to_owned(), root: last.root().octets(), size: last.size() },
-    );
-    let leaf = Leaf::from(Restored { at: now, backup_size: size, checkpoint: old, consistency });
-    let opened = SledStore::open(target, options)?;
-    // Pruning and checkpoints are owed at once: what the backup knew of them is old.
-    let mut changes = Changes::new().leaf(leaf).urgently();
-    for kind in [JobKind::PruneCertificates, JobKind::Checkpoint] {
-        changes = changes.with(Change::Schedule(Job { kind, due: now, attempt: 0 }));
-    }
-    let committed = opened.commit(changes).await;
-    opened.stop();
-    committed.map_err(RestoreError::Commit)?;
+    let last = last.as_ref().map(|last| last.unverified().size());
     Ok(RestoreReport {
         epoch: origin.epoch,
         from_backup,
         recovered: size - from_backup,
-        missing: last.as_ref().map_or(0, |last| last.size().saturating_sub(size)),
-        checkpoint: last.as_ref().map(Checkpoint::size),
+        missing: last.map_or(0, |last| last.saturating_sub(size)),
+        checkpoint: last,
         void_orders,
+        missing_policies,
+        record: size,
     })
+}
+
+/// The first leaf of the new epoch. The leaves before it must be those of the last checkpoint known.
+fn first_leaf(
+    folder: &Folder,
+    size: u64,
+    last: Option<&SignedCheckpoint>,
+    now: Timestamp,
+) -> Result<Leaf, RestoreError> {
+    let Some(signed) = last else {
+        let checkpoint = OldCheckpoint { origin: String::new(), root: Hash::of_nothing().octets(), size: 0 };
+        return Ok(Restored { at: now, backup_size: size, checkpoint, consistency: Vec::new(), note: None }.into());
+    };
+    let last = signed.unverified();
+    let nodes = Tiled::new(size, |tile| bundles::read_hashes(&folder.ledger(), tile));
+    let mut consistency = Vec::new();
+    if last.size() <= size {
+        let root = tree::root_at(&nodes, last.size()).map_err(|error| damaged(folder, &error))?;
+        if root != last.root() {
+            return Err(RestoreError::OtherRoot(last.size()));
+        }
+        let proof = tree::consistency_proof(&nodes, last.size(), size).map_err(|error| damaged(folder, &error))?;
+        consistency = proof.iter().map(Hash::octets).collect();
+    }
+    let checkpoint = OldCheckpoint { origin: last.origin().to_owned(), root: last.root().octets(), size: last.size() };
+    let note = Some(signed.to_string()).filter(|note| note.len() <= NOTE_MAX);
+    Ok(Restored { at: now, backup_size: size, checkpoint, consistency, note }.into())
+}
+
+/// Copies the policies' texts that recovered leaves name; says how many are not there or are others.
+fn copy_policies(disk: &dyn Disk, from: &Folder, to: &Folder, leaves: &[Arc<[u8]>]) -> Result<u64, RestoreError> {
+    let named: HashSet<[u8; 32]> = leaves
+        .iter()
+        .filter_map(|leaf| match Leaf::decode(leaf) {
+            Ok(Leaf::PolicyActivated(PolicyActivated { policy, .. })) => Some(policy),
+            _ => None,
+        })
+        .collect();
+    let mut missing = 0;
+    for policy in named {
+        let target = to.blob(&policy);
+        if target.exists() {
+            continue;
+        }
+        match fs::read(from.blob(&policy)) {
+            Ok(text) if journal::sha256(&text) == policy => {
+                disk::write_durably(disk, &target, &text).map_err(|error| RestoreError::Io { path: target, error })?
+            }
+            _ => missing += 1,
+        }
+    }
+    Ok(missing)
 }
 
 fn damaged(folder: &Folder, why: &dyn std::fmt::Display) -> RestoreError {
     RestoreError::Open(OpenError::Damaged(Damage::new(&folder.ledger(), why.to_string())))
 }
 
-fn parse(note: &str) -> Option<Checkpoint> {
-    SignedCheckpoint::parse(note.as_bytes()).ok().map(|signed| signed.unverified().clone())
+fn parse(note: &str) -> Option<SignedCheckpoint> {
+    SignedCheckpoint::parse(note.as_bytes()).ok()
 }
 
 fn read_manifest(backup: &Path) -> Result<Manifest, RestoreError> {
@@ -247,7 +293,7 @@ fn read_manifest(backup: &Path) -> Result<Manifest, RestoreError> {
 
 /// Copies ledger, blobs and checkpoint into the new store; every file must have the hash it had.
 fn copy_back(disk: &dyn Disk, backup: &Path, target: &Path, manifest: &Manifest) -> Result<(), RestoreError> {
-    let mut copier = Copier { disk, to: target, sums: BTreeMap::new() };
+    let mut copier = Copier::new(disk, target);
     for (relative, sum) in &manifest.files {
         let from = backup.join(relative);
         let inside = Path::new(relative).components().all(|part| matches!(part, std::path::Component::Normal(_)));
@@ -299,7 +345,7 @@ fn frontier_of(folder: &Folder, size: u64) -> Result<Frontier, RestoreError> {
 #[derive(Default)]
 struct Found {
     leaves: Vec<Arc<[u8]>>,
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Option<SignedCheckpoint>,
 }
 
 /// Leaves after a tree, from a store that is its continuation. What does not read ends them.
@@ -338,7 +384,7 @@ fn leaves_after(path: &Path, tree: &Frontier) -> Result<Found, RestoreError> {
     // Its journal goes on where its bundles end, as far as it reads.
     let mut foreign = false;
     if complete {
-        let read = crate::journal::read(&folder.journal(), true, |frame| {
+        let read = journal::read(&folder.journal(), true, |frame| {
             let known = usize::try_from(swept.saturating_sub(frame.first_leaf)).unwrap_or(usize::MAX);
             for leaf in frame.leaves.into_iter().skip(known) {
                 foreign |= !take(leaf);

@@ -1,7 +1,6 @@
 //! Taking the backup of a running store.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::PoisonError,
@@ -102,11 +101,11 @@ impl SledStore {
             return Err(BackupError::NotEmpty(target.to_owned()));
         }
         let into = Folder::new(target);
-        into.prepare()?;
+        into.prepare(&RealDisk)?;
         // Read first, so that it cannot be ahead of the leaves.
         let checkpoint = folder::read_checkpoint(&shared.folder)?;
         let ledger = shared.folder.ledger();
-        let mut copier = Copier { disk: &RealDisk, to: target, sums: BTreeMap::new() };
+        let mut copier = Copier::new(&RealDisk, target);
         let (state, index_entries) = {
             let _no_sweep = shared.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
             // Twice: an overlay that an earlier sweep left frozen goes first.

@@ -2,18 +2,22 @@
 
 use std::{fs, path::Path, sync::Arc};
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use chancery_acme::order::OrderState;
 use chancery_authority::{
     changes::{Change, Changes, Claim, Counter, Put},
     ports::{CertificateQuery, CommitError, Store},
 };
-use chancery_ledger::{Checkpoint, Hash, verify::Compared};
+use chancery_ledger::{
+    Checkpoint, Hash, Leaf, SignedCheckpoint, VerifierKey,
+    verify::{Compared, Finding},
+};
 use chancery_testkit::sample;
 
 use super::{End, TestDisk, issue, issue_to, key, kill, open, options, order_id};
 use crate::{
-    backup::{BackupError, Restore, RestoreError, RestoreReport, restore},
-    check,
+    backup::{BackupError, Restore, RestoreError, RestoreReport, restore, restore_on},
+    check::{self, Knowledge},
     store::SledStore,
 };
 
@@ -39,9 +43,30 @@ fn what<'a>(backup: &'a Path, target: &'a Path) -> Restore<'a> {
     Restore { backup, target, with_bundles: None, kept: None, now: sample::now() }
 }
 
-async fn head(store: &SledStore) -> Checkpoint {
+/// The head of a store's tree, signed by the ledger's key.
+async fn head(store: &SledStore) -> SignedCheckpoint {
     let head = store.tree_head().await.expect("readable");
-    Checkpoint::new("ca.example/ledger", head.size, Hash::from_octets(head.root)).expect("an origin")
+    sign(Checkpoint::new("ca.example/ledger", head.size, Hash::from_octets(head.root)).expect("an origin"))
+}
+
+fn sign(checkpoint: Checkpoint) -> SignedCheckpoint {
+    let signature = pair().sign(checkpoint.body().as_bytes());
+    checkpoint.attach(&ledger_key(), signature.as_ref()).expect("just signed")
+}
+
+fn pair() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[1; 32]).expect("a seed")
+}
+
+fn ledger_key() -> VerifierKey {
+    let octets = pair().public_key().as_ref().try_into().expect("32 octets");
+    VerifierKey::new("ca.example/ledger", octets).expect("a name")
+}
+
+/// What whoever made the restore in record `accepted` knows.
+fn knowing(kept: &[(&str, &SignedCheckpoint)], accepted: Option<u64>) -> Knowledge {
+    let kept = kept.iter().map(|(label, signed)| ((*label).to_owned(), signed.unverified().clone())).collect();
+    Knowledge { kept, key: Some(ledger_key()), accepted: accepted.into_iter().collect() }
 }
 
 #[tokio::test]
@@ -62,14 +87,22 @@ async fn rule_11_what_was_backed_up_is_restored_and_pending_orders_are_void() {
     let before = store.certificates(&CertificateQuery::All, None, 10).await.expect("readable");
     let old = head(&store).await;
     let backed_up = store.backup(&places.at("backup")).expect("room");
-    assert_eq!(backed_up.leaves, old.size());
+    assert_eq!(backed_up.leaves, old.unverified().size());
     // It goes on; this is after the backup.
     issue(&*store, 9).await;
     kill(&store);
 
-    let report = restore(what(&places.at("backup"), &places.at("new")), options()).await.expect("sound");
-    let expected =
-        RestoreReport { epoch: 2, from_backup: 3, recovered: 0, missing: 0, checkpoint: None, void_orders: 1 };
+    let report = restore(what(&places.at("backup"), &places.at("new")), &options()).expect("sound");
+    let expected = RestoreReport {
+        epoch: 2,
+        from_backup: 3,
+        recovered: 0,
+        missing: 0,
+        checkpoint: None,
+        void_orders: 1,
+        missing_policies: 0,
+        record: 3,
+    };
     assert_eq!(report, expected);
     let store = places.open("new");
     assert_eq!(store.certificates(&CertificateQuery::All, None, 10).await.expect("readable"), before);
@@ -102,14 +135,101 @@ async fn rule_11_a_kept_checkpoint_does_not_cry_tampering_and_what_is_missing_is
     kill(&store);
     let (backup, target) = (places.at("backup"), places.at("new"));
     let with_late = Restore { kept: Some(late.clone()), ..what(&backup, &target) };
-    let report = restore(with_late, options()).await.expect("sound");
+    let report = restore(with_late, &options()).expect("sound");
     assert_eq!((report.from_backup, report.missing, report.checkpoint), (2, 2, Some(4)));
-    let kept = vec![("early".to_owned(), early), ("late".to_owned(), late)];
-    let report = check::verify(&places.at("new"), kept).expect("readable").report;
+    let kept = [("early", &early), ("late", &late)];
+    let verify = |accepted| check::verify(&places.at("new"), knowing(&kept, accepted)).expect("readable").report;
+    // Whoever did not make the restore cannot tell it from a ledger that was cut.
+    assert_eq!(verify(None).findings, [Finding::RestoreLost { index: 2, lost: 2, size: 4 }]);
+    let report = verify(Some(report.record));
     assert!(report.is_clean(), "{:?}", report.findings);
     assert_eq!(report.checkpoints[0].1, Compared::Same);
     assert_eq!(report.checkpoints[1].1, Compared::RestoredSince { restore: 2 });
     assert_eq!(report.restores[0].lost(), 2);
+    // The leaf carries the checkpoint as it was signed.
+    let store = places.open("new");
+    let leaf = store.leaf(2).await.expect("readable").expect("the new epoch's first");
+    let Ok(Leaf::Restored(restored)) = Leaf::decode(&leaf) else { panic!("not the leaf of a restore") };
+    assert_eq!(restored.note, Some(late.to_string()));
+    // A server's own scrub and a rebuild have nobody to ask, and go on.
+    assert!(store.scrub(sample::now()).is_clean());
+    kill(&store);
+    check::rebuild(&target, &options()).expect("what is left is sound");
+}
+
+#[tokio::test]
+async fn rule_11_policies_of_recovered_leaves_come_with_their_texts() {
+    let places = Places::new();
+    let store = places.open("store");
+    issue(&*store, 1).await;
+    store.backup(&places.at("backup")).expect("room");
+    for number in [1, 2] {
+        let text = sample::policy_text(number);
+        store.keep_blob(crate::journal::sha256(&text), text).await.expect("kept");
+        let held = store.in_force().await.expect("readable");
+        store.commit(sample::put_in_force(held.as_ref(), sample::in_force(number))).await.expect("kept");
+    }
+    kill(&store);
+    let (backup, old) = (places.at("backup"), places.at("store"));
+    let lost = old.join("blobs").join(hex::encode(crate::journal::sha256(&sample::policy_text(2))));
+    for missing in [0, 1] {
+        let target = places.at(&format!("new{missing}"));
+        let report = restore(Restore { with_bundles: Some(&old), ..what(&backup, &target) }, &options());
+        assert_eq!(report.expect("sound").missing_policies, missing);
+        let report = check::verify(&target, Knowledge::default()).expect("readable").report;
+        let found: Vec<&str> = report.findings.iter().map(Finding::code).collect();
+        assert_eq!(found, vec!["policy-text"; usize::try_from(missing).expect("small")]);
+        if missing == 0 {
+            fs::write(&lost, b"another").expect("ours");
+        }
+    }
+}
+
+#[tokio::test]
+async fn rule_11_a_kill_at_any_step_of_a_restore_leaves_no_store_or_a_whole_one() {
+    let places = Places::new();
+    let store = places.open("store");
+    issue(&*store, 1).await;
+    let text = sample::policy_text(1);
+    store.keep_blob(crate::journal::sha256(&text), text).await.expect("kept");
+    store.commit(sample::put_in_force(None, sample::in_force(1))).await.expect("kept");
+    store.backup(&places.at("backup")).expect("room");
+    issue(&*store, 2).await;
+    let late = head(&store).await;
+    kill(&store);
+    let (backup, old) = (places.at("backup"), places.at("store"));
+    let restore_to = |target: &Path, disk: &Arc<TestDisk>| {
+        let what = Restore { with_bundles: Some(&old), kept: Some(late.clone()), ..what(&backup, target) };
+        restore_on(what, &options(), Arc::clone(disk) as _)
+    };
+    let disk = Arc::new(TestDisk::new());
+    let whole = restore_to(&places.at("whole"), &disk).expect("sound");
+    let steps = disk.operations().len();
+    assert!(steps > 20, "{steps}");
+    let mut stores = 0;
+    for step in 0..steps {
+        let (target, disk) = (places.at(&format!("cut{step}")), Arc::new(TestDisk::new()));
+        disk.cut_after(u64::try_from(step).expect("small"));
+        drop(restore_to(&target, &disk));
+        // Everything written is there, synced or not, as after a kill.
+        let Ok(store) = open(&target, &Arc::new(TestDisk::new()), options()) else { continue };
+        if !target.join("store.json").exists() {
+            continue;
+        }
+        let size = store.tree_head().await.expect("readable").size;
+        if size == 0 {
+            // Killed before anything was there: what was opened just now is a new store.
+            assert!(step < 8, "step {step}");
+            continue;
+        }
+        stores += 1;
+        assert_eq!(size, whole.record + 1, "step {step}");
+        let leaf = store.leaf(whole.record).await.expect("readable").expect("the new epoch's first");
+        assert!(matches!(Leaf::decode(&leaf), Ok(Leaf::Restored(_))), "step {step}");
+        assert_eq!(store.in_force().await.expect("readable").map(|held| held.value), Some(sample::in_force(1)));
+        assert!(store.scrub(sample::now()).is_clean(), "step {step}");
+    }
+    assert!((1..4).contains(&stores), "its header comes last: {stores} of {steps}");
 }
 
 #[tokio::test]
@@ -130,14 +250,14 @@ async fn rule_11_newer_leaves_are_recovered_from_what_is_left_of_the_old_store()
     fs::remove_dir_all(places.at("store").join("index")).expect("ours");
     let (backup, target, old) = (places.at("backup"), places.at("new"), places.at("store"));
     let what = Restore { with_bundles: Some(&old), kept: Some(late.clone()), ..what(&backup, &target) };
-    let report = restore(what, options()).await.expect("sound");
+    let report = restore(what, &options()).expect("sound");
     assert_eq!((report.from_backup, report.recovered, report.missing), (3, 4, 0));
     let store = places.open("new");
     assert_eq!(store.certificates(&CertificateQuery::All, None, 10).await.expect("readable"), before);
     assert!(store.account(third.id).await.expect("readable").expect("from its leaf").value.proven);
     assert!(store.account(waiting.id).await.expect("readable").is_some());
     assert!(store.idempotency(&key(Some("3"))).await.expect("readable").is_some());
-    let report = check::verify(&target, vec![("late".to_owned(), late)]).expect("readable").report;
+    let report = check::verify(&target, knowing(&[("late", &late)], None)).expect("readable").report;
     assert!(report.is_clean(), "{:?}", report.findings);
     assert_eq!(report.checkpoints[0].1, Compared::Same);
     assert!(store.scrub(sample::now()).is_clean());
@@ -156,10 +276,10 @@ async fn a_backup_with_a_changed_file_or_of_another_ledger_is_refused() {
     }
     let (backup, target) = (places.at("one.backup"), places.at("new"));
     let foreign = places.at("two");
-    let outcome = restore(Restore { with_bundles: Some(&foreign), ..what(&backup, &target) }, options()).await;
+    let outcome = restore(Restore { with_bundles: Some(&foreign), ..what(&backup, &target) }, &options());
     assert!(matches!(outcome, Err(RestoreError::Foreign(_))), "{outcome:?}");
-    let other = Checkpoint::new("ca.example/ledger", 2, Hash::of_nothing()).expect("an origin");
-    let outcome = restore(Restore { kept: Some(other), ..what(&backup, &places.at("new2")) }, options()).await;
+    let other = sign(Checkpoint::new("ca.example/ledger", 2, Hash::of_nothing()).expect("an origin"));
+    let outcome = restore(Restore { kept: Some(other), ..what(&backup, &places.at("new2")) }, &options());
     assert!(matches!(outcome, Err(RestoreError::OtherRoot(2))), "{outcome:?}");
     for file in ["index.export", "ledger/tile/entries/000.p/2"] {
         let path = backup.join(file);
@@ -168,12 +288,12 @@ async fn a_backup_with_a_changed_file_or_of_another_ledger_is_refused() {
         changed[20] ^= 1;
         fs::write(&path, &changed).expect("ours");
         let target = places.at(&format!("new.{}", file.len()));
-        let outcome = restore(what(&backup, &target), options()).await.expect_err("changed").to_string();
+        let outcome = restore(what(&backup, &target), &options()).expect_err("changed").to_string();
         assert!(outcome.contains(file) && outcome.contains("hash"), "{outcome}");
         fs::write(&path, &sound).expect("ours");
     }
     fs::remove_file(backup.join("backup.json")).expect("ours");
-    let unfinished = restore(what(&backup, &places.at("new3")), options()).await;
+    let unfinished = restore(what(&backup, &places.at("new3")), &options());
     assert!(matches!(unfinished, Err(RestoreError::NotABackup { .. })));
     // A restore that failed leaves nothing that would open as a store.
     assert!(open(&places.at("new"), &Arc::new(TestDisk::new()), options()).is_err());
@@ -194,7 +314,7 @@ async fn rule_11_commits_go_on_while_a_backup_is_made() {
     let backed_up = copying.await.expect("runs").expect("room");
     assert!((40..=80).contains(&backed_up.leaves), "{backed_up:?}");
     kill(&store);
-    let report = restore(what(&places.at("backup"), &places.at("new")), options()).await.expect("consistent");
+    let report = restore(what(&places.at("backup"), &places.at("new")), &options()).expect("consistent");
     let store = places.open("new");
     assert_eq!(report.from_backup, backed_up.leaves);
     assert!(store.scrub(sample::now()).is_clean());

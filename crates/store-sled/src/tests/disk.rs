@@ -57,6 +57,8 @@ pub(crate) struct TestDisk {
 
 #[derive(Debug, Default)]
 struct Gate {
+    /// Syncs of files whose path contains this, where it is not empty; else of appended ones.
+    path: &'static str,
     shut: bool,
     waiting: usize,
 }
@@ -113,6 +115,12 @@ impl TestDisk {
         self.gate.0.lock().unwrap_or_else(PoisonError::into_inner).shut = true;
     }
 
+    /// Lets syncs of files whose path contains this wait.
+    pub(crate) fn shut_gate_at(&self, path: &'static str) {
+        let mut gate = self.gate.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (gate.path, gate.shut) = (path, true);
+    }
+
     pub(crate) fn open_gate(&self) {
         self.gate.0.lock().unwrap_or_else(PoisonError::into_inner).shut = false;
         self.gate.1.notify_all();
@@ -126,8 +134,12 @@ impl TestDisk {
         }
     }
 
-    fn pass_gate(&self) {
+    fn pass_gate(&self, path: &Path, appended: bool) {
         let mut gate = self.gate.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = if gate.path.is_empty() { appended } else { path.to_string_lossy().contains(gate.path) };
+        if !held {
+            return;
+        }
         gate.waiting += 1;
         self.gate.1.notify_all();
         while gate.shut {
@@ -147,6 +159,12 @@ impl TestDisk {
     /// Cuts the power before the operation after so many more.
     pub(crate) fn cut_after(&self, operations: u64) {
         self.state().left = Some(operations);
+    }
+
+    /// It was a kill after all: what was written is there, and durable is what was synced.
+    pub(crate) fn go_on(&self) {
+        let mut state = self.state();
+        (state.left, state.cut) = (None, false);
     }
 
     pub(crate) fn is_cut(&self) -> bool {
@@ -268,9 +286,7 @@ impl Disk for TestDisk {
 
     fn sync(&self, _: &File, path: &Path) -> io::Result<()> {
         let appended = self.state().appended.remove(path);
-        if appended {
-            self.pass_gate();
-        }
+        self.pass_gate(path, appended);
         self.checked(if appended { Operation::SyncAppended } else { Operation::Sync }, path)?;
         if self.honest {
             let mut state = self.state();

@@ -14,7 +14,7 @@ use chancery_authority::{
 };
 use chancery_testkit::sample;
 
-use super::{TestDisk, open, options};
+use super::{TestDisk, issue, kill, open, options};
 use crate::options::Options;
 
 /// Small limits, so that segments roll and sweeps run all the time.
@@ -56,7 +56,7 @@ async fn until_dark(path: &Path, disk: &Arc<TestDisk>) -> Acknowledged {
         }
         assert!(number < 10_000, "the power is never cut");
     }
-    super::kill(&store);
+    kill(&store);
     acknowledged
 }
 
@@ -121,4 +121,39 @@ async fn the_power_cut_is_one_a_disk_whose_syncs_lie_does_not_survive() {
         lost += u32::from(cut(TestDisk::lying(), after).await.is_err());
     }
     assert!(lost >= 15, "only {lost} of 16 cuts lost something: the model proves nothing");
+}
+
+#[tokio::test]
+async fn what_a_killed_sweep_left_unsynced_is_not_lost_to_a_power_cut_after_the_next_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut steps = 0;
+    for step in 0.. {
+        let (path, left) = (folder.path().join(format!("store{step}")), folder.path().join(format!("left{step}")));
+        let disk = Arc::new(TestDisk::new());
+        let store = open(&path, &disk, options()).expect("new");
+        let account = issue(&*store, 1).await;
+        disk.cut_after(step);
+        let whole = store.sweep().is_ok();
+        kill(&store);
+        disk.go_on();
+        // The next start sweeps again, and once more, so that nothing but bundles has the leaves.
+        let store = open(&path, &disk, options()).expect("sound");
+        for number in 2..4 {
+            store.sweep().expect("nothing stands against it");
+            issue(&*store, number).await;
+        }
+        kill(&store);
+        disk.leave(&path, &left);
+        let store = open(&left, &Arc::new(TestDisk::new()), options());
+        let store = store.unwrap_or_else(|error| panic!("killed at step {step}: {error}"));
+        assert!(store.account(account.id).await.expect("readable").is_some(), "step {step}");
+        let scrubbed = store.scrub(sample::now());
+        assert!(scrubbed.is_clean(), "killed at step {step}: {scrubbed:?}");
+        kill(&store);
+        steps = step;
+        if whole {
+            break;
+        }
+    }
+    assert!(steps > 10, "{steps}");
 }

@@ -2,7 +2,11 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use chancery_acme::{id::CertificateId, order::OrderState};
+use chancery_acme::{
+    account::{Account, AccountStatus},
+    id::CertificateId,
+    order::OrderState,
+};
 use chancery_authority::{
     changes::{Change, Changes, Claim, Put},
     ports::{CertificateQuery, CommitError, Store},
@@ -10,12 +14,15 @@ use chancery_authority::{
         CertificateRecord, CertificateState, IdempotencyOutcome, JobKind, Revocation, RevocationReason, Versioned,
     },
 };
+use chancery_ledger::leaf::AccountDeactivated;
 use chancery_pki::Timestamp;
 use chancery_testkit::sample;
 
 use super::{End, TestDisk, issue_to, key, kill, open, options, order_id};
 use crate::{
-    check,
+    check::{self, Knowledge},
+    key::class,
+    options::{Options, Retained},
     rebuild::{CLASSES, Source},
     store::SledStore,
 };
@@ -34,6 +41,14 @@ async fn swept(path: &std::path::Path) -> Arc<SledStore> {
         .with(Change::Certificate(Put::over(&held, CertificateRecord { revocation, ..held.value.clone() })))
         .leaf(sample::issuance(4, "host4.example.com", None, None, None).revocation(Some(1)));
     store.commit(changes).await.expect("kept");
+    // The account of the first has ended since.
+    let held = store.account(sample::account(1).id).await.expect("readable").expect("stored");
+    let ended = Account { status: AccountStatus::Deactivated { at: sample::now() }, ..held.value.clone() };
+    let leaf = AccountDeactivated { account: held.value.id.octets(), at: sample::now() };
+    store.commit(Changes::new().with(Change::Account(Put::over(&held, ended))).leaf(leaf.into())).await.expect("kept");
+    // A CRL got its number.
+    let number = Change::CrlNumber { authority: "issuing".parse().expect("a name"), shard: 0, number: 7 };
+    store.commit(Changes::new().with(number).leaf(sample::leaf(7)).urgently()).await.expect("kept");
     // A stranger with a pending order: no leaf speaks of it.
     let stranger = sample::account(5);
     let (order, authorization) = sample::order(5, stranger.id, "host5.example.com");
@@ -43,6 +58,10 @@ async fn swept(path: &std::path::Path) -> Arc<SledStore> {
         .with(Change::Authorization(Put::new(authorization)))
         .with(Change::Claim(Claim::EabUse { key_id: "k".to_owned(), account_key: chancery_pki::SpkiDigest([1; 32]) }));
     store.commit(changes).await.expect("kept");
+    for number in [1, 2] {
+        let text = sample::policy_text(number);
+        store.keep_blob(crate::journal::sha256(&text), text).await.expect("kept");
+    }
     store.commit(sample::put_in_force(None, sample::in_force(1))).await.expect("kept");
     let held = store.in_force().await.expect("readable");
     store.commit(sample::put_in_force(held.as_ref(), sample::in_force(2))).await.expect("kept");
@@ -74,7 +93,7 @@ async fn rule_9_a_rebuild_brings_back_everything_that_a_leaf_speaks_of() {
     };
     let outcomes_before = outcomes(&store).await;
     kill(&store);
-    let rebuilt = check::rebuild(&path, Duration::ZERO).expect("the ledger is sound");
+    let rebuilt = check::rebuild(&path, &options()).expect("the ledger is sound");
     assert_eq!((rebuilt.certificates, rebuilt.accounts, rebuilt.orders, rebuilt.revocations), (4, 4, 4, 1));
     let store = open(&path, &Arc::new(TestDisk::new()), options()).expect("sound");
     assert_eq!(certificates(&store).await, before);
@@ -96,8 +115,14 @@ async fn rule_9_a_rebuild_brings_back_everything_that_a_leaf_speaks_of() {
     let settle = JobKind::Settle { certificate: CertificateId::from_random(sample::octets(3)) };
     assert!(due.iter().any(|job| job.kind == settle), "{due:?}");
     assert_eq!(due.iter().filter(|job| matches!(job.kind, JobKind::Settle { .. })).count(), 1);
-    let account = sample::account(1);
-    assert!(store.account(account.id).await.expect("readable").expect("stored").value.proven);
+    let account = |number| store.account(sample::account(number).id);
+    let (first, second) = (account(1).await.expect("readable"), account(2).await.expect("readable"));
+    let (first, second) = (first.expect("stored").value, second.expect("stored").value);
+    assert!(first.proven && second.proven);
+    assert_eq!(first.status, AccountStatus::Deactivated { at: sample::now() }, "it is not revived");
+    assert_eq!(second.status, AccountStatus::Valid);
+    let issuing = "issuing".parse().expect("a name");
+    assert_eq!(store.crl_number(&issuing, 0).await.expect("readable"), Some(7));
     assert!(store.scrub(sample::now()).is_clean());
 }
 
@@ -111,10 +136,10 @@ async fn rule_9_what_is_forgotten_is_what_the_table_says() {
     // Every class of keys is in the table.
     let known: Vec<u8> = CLASSES.iter().map(|(_, class, _)| *class).collect();
     for (stored, _) in store.shared.view.scan(&[], None, 10_000).expect("readable") {
-        assert!(stored[0] == crate::key::class::META || known.contains(&stored[0]), "{stored:?}");
+        assert!(stored[0] == class::META || known.contains(&stored[0]), "{stored:?}");
     }
     kill(&store);
-    check::rebuild(&path, Duration::ZERO).expect("the ledger is sound");
+    check::rebuild(&path, &options()).expect("the ledger is sound");
     let store = open(&path, &Arc::new(TestDisk::new()), options()).expect("sound");
     for ((name, class, source), before) in CLASSES.iter().zip(before) {
         let after = count(&store, *class);
@@ -132,6 +157,57 @@ async fn rule_9_what_is_forgotten_is_what_the_table_says() {
 }
 
 #[tokio::test]
+async fn rule_9_what_pruning_has_dropped_does_not_return() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let store = swept(&path).await;
+    let all = certificates(&store).await;
+    let end = all.iter().map(|record| record.validity.not_after()).max().expect("four");
+    kill(&store);
+    // Nobody's retention is over.
+    let just = Retained { full: end, light: Timestamp::MAX };
+    let rebuilt = check::rebuild(&path, &Options { retained: just, ..options() }).expect("the ledger is sound");
+    assert_eq!((rebuilt.certificates, rebuilt.orders, rebuilt.accounts), (4, 4, 4));
+    // Everybody's is.
+    let over = Retained { full: end.after(Duration::from_secs(1)), light: Timestamp::from_unix_millis(0) };
+    let rebuilt = check::rebuild(&path, &Options { retained: over, ..options() }).expect("the ledger is sound");
+    let store = open(&path, &Arc::new(TestDisk::new()), options()).expect("sound");
+    // The one that is not settled yet stays until it is.
+    assert_eq!((rebuilt.certificates, rebuilt.orders, rebuilt.accounts), (1, 1, 4));
+    let left: Vec<_> = certificates(&store).await.into_iter().map(|record| record.id).collect();
+    assert_eq!(left, [CertificateId::from_random(sample::octets(3))]);
+    for number in [1, 2, 4] {
+        assert_eq!(store.order(order_id(number)).await.expect("readable"), None, "{number}");
+        let claim = Change::Claim(Claim::OrderCertificate(order_id(number)));
+        store.commit(Changes::new().with(claim)).await.expect("given back");
+    }
+    // Nothing that led to them is left.
+    for class in [class::CERTIFICATE_NAME, class::CERTIFICATE_KEY, class::CERTIFICATE_END] {
+        assert_eq!(store.shared.view.scan(&[class], None, 100).expect("readable").len(), 1);
+    }
+    assert!(store.scrub(over.full).is_clean());
+}
+
+#[tokio::test]
+async fn a_policy_that_was_ever_in_force_must_have_its_text() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let store = swept(&path).await;
+    let blob = |number| store.shared.folder.blob(&crate::journal::sha256(&sample::policy_text(number)));
+    let verify = || check::verify(&path, Knowledge::default()).expect("readable").report;
+    assert!(verify().is_clean());
+    fs::write(blob(1), b"version: v1 # another").expect("ours");
+    let [changed] = &verify().findings[..] else { panic!("one text was changed") };
+    assert!(changed.code() == "policy-text" && changed.to_string().contains("changed"), "{changed}");
+    assert!(!store.scrub(sample::now()).is_clean());
+    fs::write(blob(1), sample::policy_text(1)).expect("ours");
+    fs::remove_file(blob(2)).expect("ours");
+    let [missing] = &verify().findings[..] else { panic!("one text is missing") };
+    assert!(missing.to_string().contains(&blob(2).display().to_string()), "{missing}");
+    assert!(missing.index() > changed.index());
+}
+
+#[tokio::test]
 async fn rule_9_a_rebuild_over_a_damaged_ledger_is_refused_and_the_index_stays() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store");
@@ -143,7 +219,7 @@ async fn rule_9_a_rebuild_over_a_damaged_ledger_is_refused_and_the_index_stays()
     let at = bytes.len() / 2;
     bytes[at] ^= 1;
     fs::write(&file, &bytes).expect("ours");
-    check::rebuild(&path, Duration::ZERO).expect_err("a row might be missing");
+    check::rebuild(&path, &options()).expect_err("a row might be missing");
     bytes[at] ^= 1;
     fs::write(&file, &bytes).expect("ours");
     let store = open(&path, &Arc::new(TestDisk::new()), options()).expect("sound");
@@ -154,15 +230,14 @@ async fn rule_9_a_rebuild_over_a_damaged_ledger_is_refused_and_the_index_stays()
 async fn rule_9_a_verification_runs_beside_a_server_that_commits_and_sweeps() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store");
-    let store = open(&path, &Arc::new(TestDisk::new()), crate::options::Options { segment_bytes: 3000, ..options() })
-        .expect("new");
+    let store = open(&path, &Arc::new(TestDisk::new()), Options { segment_bytes: 3000, ..options() }).expect("new");
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let verifier = {
         let (path, stop) = (path.clone(), Arc::clone(&stop));
         std::thread::spawn(move || {
             let mut sizes = Vec::new();
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let verified = check::verify(&path, Vec::new()).expect("readable beside a server");
+                let verified = check::verify(&path, Knowledge::default()).expect("readable beside a server");
                 assert!(verified.report.is_clean(), "{:?}", verified.report.findings);
                 sizes.push(verified.report.size);
             }
@@ -179,7 +254,7 @@ async fn rule_9_a_verification_runs_beside_a_server_that_commits_and_sweeps() {
     let sizes = verifier.join().expect("it found nothing wrong");
     assert!(sizes.is_sorted());
     let head = store.tree_head().await.expect("readable");
-    let last = check::verify(&path, Vec::new()).expect("readable").report;
+    let last = check::verify(&path, Knowledge::default()).expect("readable").report;
     assert_eq!((last.size, last.root.map(|root| root.octets())), (head.size, Some(head.root)));
     assert_eq!(last.size, 120);
 }

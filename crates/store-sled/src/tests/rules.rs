@@ -2,7 +2,11 @@
 
 use std::{fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc};
 
-use chancery_acme::{account::Account, order::OrderState};
+use chancery_acme::{
+    account::Account,
+    authorization::{Authorization, AuthorizationState},
+    order::OrderState,
+};
 use chancery_authority::{
     changes::{Change, Changes, Put},
     ports::{CommitError, NotApplied, Store, StoreError},
@@ -12,7 +16,7 @@ use chancery_testkit::sample;
 use tempfile::TempDir;
 
 use super::{Fault, Operation, TestDisk, issue, kill, open, options};
-use crate::{FolderError, journal::segments, opening::OpenError, options::Options, store::SledStore};
+use crate::{FolderError, journal::segments, key::class, opening::OpenError, options::Options, store::SledStore};
 
 struct Place {
     _folder: TempDir,
@@ -32,6 +36,11 @@ impl Place {
 
     fn try_open(&self) -> Result<Arc<SledStore>, OpenError> {
         open(&self.path, &self.disk, options())
+    }
+
+    /// On a disk that is well again.
+    fn open_anew(&self) -> Arc<SledStore> {
+        open(&self.path, &Arc::new(TestDisk::new()), options()).expect("sound")
     }
 
     fn last_segment(&self) -> PathBuf {
@@ -223,6 +232,115 @@ async fn rule_4_after_a_failed_sync_nothing_is_acknowledged_and_the_process_is_t
 }
 
 #[tokio::test]
+async fn rule_4_a_failure_on_the_way_into_the_reserve_stops_the_store_and_the_next_start_is_sound() {
+    let full = || {
+        let place = Place::new();
+        place.disk.set_free(1 << 30);
+        let store = open(&place.path, &place.disk, Options { floor_bytes: 1 << 20, ..options() }).expect("new");
+        (place, store)
+    };
+    // Rename, header, its sync, its name.
+    let (place, store) = full();
+    store.commit(account_changes(1).1).await.expect("kept");
+    place.disk.set_free(1000);
+    place.disk.operations();
+    store.commit(account_changes(2).1.urgently()).await.expect("kept, in the reserve");
+    let steps: Vec<Operation> = place.disk.operations().into_iter().map(|(operation, _)| operation).collect();
+    use Operation::{Append, Rename, Sync, SyncAppended, SyncFolder, Write};
+    assert_eq!(steps, [Rename, Write, Sync, SyncFolder, Append, SyncAppended]);
+    for step in 0..4 {
+        let (place, store) = full();
+        store.commit(account_changes(1).1).await.expect("kept");
+        place.disk.set_free(1000);
+        place.disk.fail_at(step, io::ErrorKind::Other);
+        let refused = store.commit(account_changes(2).1.urgently()).await;
+        assert!(matches!(refused, Err(CommitError::NotApplied(NotApplied::Stopped(_)))), "step {step}: {refused:?}");
+        let said = store.failed().await;
+        assert!(said.contains("reserve"), "step {step}: {said}");
+        // Not even where there is room again: the segment before may not go on.
+        place.disk.set_free(1 << 30);
+        let after = store.commit(account_changes(3).1).await;
+        assert!(matches!(after, Err(CommitError::NotApplied(NotApplied::Stopped(_)))), "step {step}: {after:?}");
+        kill(&store);
+        let store = place.open();
+        store.commit(account_changes(4).1).await.expect("kept");
+        kill(&store);
+        let store = place.open();
+        for (number, kept) in [(1, true), (2, false), (3, false), (4, true)] {
+            let found = store.account(sample::account(number).id).await.expect("readable").is_some();
+            assert_eq!(found, kept, "step {step}: {number}");
+        }
+        assert!(store.scrub(sample::now()).is_clean(), "step {step}");
+    }
+}
+
+#[tokio::test]
+async fn rule_7_a_segment_that_cannot_be_begun_for_want_of_room_is_gone_for_good_or_the_store_stops() {
+    for (left_behind, path) in [(false, ".journal"), (true, "journal")] {
+        let place = Place::new();
+        let store = place.open();
+        store.commit(account_changes(1).1).await.expect("kept");
+        store.sweep().expect("nothing stands against it");
+        // The next commit begins a segment, and finds no room for its header, or none for its name.
+        let operation = if left_behind { Operation::SyncFolder } else { Operation::Write };
+        let fault = Fault::once(operation, path, io::ErrorKind::StorageFull);
+        place.disk.fail(Fault { always: left_behind, ..fault });
+        let refused = store.commit(account_changes(2).1).await.expect_err("no room");
+        let stopped = matches!(refused, CommitError::NotApplied(NotApplied::Stopped(_)));
+        assert_eq!(stopped, left_behind, "{refused:?}");
+        place.disk.heal();
+        if !stopped {
+            store.commit(account_changes(3).1).await.expect("there is room again");
+        }
+        kill(&store);
+        let store = place.open();
+        for (number, kept) in [(1, true), (2, false), (3, !stopped)] {
+            let found = store.account(sample::account(number).id).await.expect("readable").is_some();
+            assert_eq!(found, kept, "{number}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kill_at_any_step_of_the_very_first_start_leaves_a_new_store() {
+    let place = Place::new();
+    kill(&place.open());
+    let steps = place.disk.operations().len();
+    assert!(steps > 10, "{steps}");
+    for step in 0..steps {
+        let place = Place::new();
+        place.disk.cut_after(u64::try_from(step).expect("small"));
+        drop(place.try_open().map(|store| kill(&store)));
+        // What was written is there, synced or not: this was a kill, and no power cut.
+        let store = open(&place.path, &Arc::new(TestDisk::new()), options());
+        let store = store.unwrap_or_else(|error| panic!("killed at step {step}: {error}"));
+        let (account, changes) = account_changes(1);
+        store.commit(changes).await.expect("kept");
+        kill(&store);
+        assert!(place.open_anew().account(account.id).await.expect("readable").is_some(), "step {step}");
+    }
+}
+
+#[tokio::test]
+async fn a_first_segment_without_its_whole_header_is_a_new_store_unless_something_was_ever_swept_or_sealed() {
+    let place = Place::new();
+    kill(&place.open());
+    let header = fs::read(place.last_segment()).expect("ours");
+    for length in 0..header.len() {
+        fs::write(place.last_segment(), &header[..length]).expect("ours");
+        let store = place.try_open().unwrap_or_else(|error| panic!("{length} octets: {error}"));
+        kill(&store);
+        assert_eq!(fs::read(place.last_segment()).expect("ours").len(), header.len());
+    }
+    let store = place.open();
+    store.commit(account_changes(1).1).await.expect("kept");
+    store.keep_checkpoint(1, "note".to_owned()).await.expect("kept");
+    kill(&store);
+    fs::write(place.last_segment(), []).expect("ours");
+    assert!(matches!(place.try_open(), Err(OpenError::Damaged(_))));
+}
+
+#[tokio::test]
 async fn rule_5_a_missing_index_is_rebuilt() {
     let place = Place::new();
     let store = place.open();
@@ -355,6 +473,74 @@ async fn rule_6_an_index_whose_sync_failed_is_written_anew_before_it_is_believed
     assert!(place.open().scrub(sample::now()).is_clean());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_6_commits_go_on_while_a_sweep_waits_for_its_disk() {
+    for path in ["index/db", "ledger/tile"] {
+        let place = Place::new();
+        let store = place.open();
+        issue(&*store, 1).await;
+        place.disk.shut_gate_at(path);
+        let sweeping = {
+            let store = Arc::clone(&store);
+            std::thread::spawn(move || store.sweep())
+        };
+        place.disk.wait_for_a_sync();
+        let before = store.shared.view.bytes();
+        let (account, changes) = account_changes(2);
+        store.commit(changes).await.expect("kept while the sweep waits");
+        assert!(store.account(account.id).await.expect("readable").is_some());
+        assert!(store.shared.view.bytes() > before && !sweeping.is_finished(), "the sweep still waits at {path}");
+        place.disk.open_gate();
+        sweeping.join().expect("no panic").expect("nothing stands against it");
+    }
+}
+
+#[tokio::test]
+async fn rule_5_a_certificate_takes_five_keys_at_most_and_a_settled_order_is_one_of_them() {
+    let place = Place::new();
+    let store = place.open();
+    let count = 20;
+    for number in 1..=count {
+        let account = issue(&*store, number).await;
+        // As the use cases leave it: the authorization is valid, and the order goes with its certificate.
+        let order = super::order_id(number);
+        let authorization = order.authorization(0);
+        let held = store.authorization(authorization).await.expect("readable").expect("stored");
+        let valid = Authorization { state: AuthorizationState::Valid, ..held.value.clone() };
+        let changes = Changes::new().with(Change::Authorization(Put::over(&held, valid)));
+        store.commit(changes).await.expect("kept");
+        let held = store.order(order).await.expect("readable").expect("stored");
+        let changes = Changes::new()
+            .with(Change::Order(Put::over(&held, held.value.clone())))
+            .with(Change::Finish(JobKind::PruneOrder { order }))
+            .with(Change::Finish(JobKind::PruneAccount { account: account.id }));
+        store.commit(changes).await.expect("kept");
+    }
+    store.sweep().expect("nothing stands against it");
+    let keys = |class: Option<u8>| {
+        let mut found = 0;
+        store
+            .shared
+            .view
+            .index
+            .each(|key, _| {
+                found += u64::from(class.is_none_or(|class| key[0] == class));
+                Ok::<(), crate::Damage>(())
+            })
+            .expect("readable");
+        found
+    };
+    // An account of its own for each is no part of it: its record and its key.
+    let accounts = keys(Some(class::ACCOUNT)) + keys(Some(class::ACCOUNT_KEY));
+    assert_eq!(accounts, 2 * count);
+    let certificates = keys(None) - accounts;
+    assert!(certificates <= 5 * count, "{certificates} keys for {count} certificates");
+    assert_eq!(keys(Some(class::ORDER)), count);
+    for gone in [class::AUTHORIZATION, class::JOB, class::JOB_DUE, class::CLAIM, class::COUNTER] {
+        assert_eq!(keys(Some(gone)), 0, "class {}", char::from(gone));
+    }
+}
+
 #[tokio::test]
 async fn rule_6_swept_segments_are_dropped_and_the_journal_stays_small() {
     let place = Place::new();
@@ -474,6 +660,10 @@ async fn rule_8_larger_matter_is_synced_with_its_name_before_it_is_named() {
     let done: Vec<_> = place.disk.operations().into_iter().map(|(operation, _)| operation).collect();
     use Operation::{Create, Rename, Sync, SyncFolder, Write};
     assert_eq!(done, [Create, Write, Sync, Rename, SyncFolder]);
+    // A kill between rename and sync would have left it so: what is found is synced before it is named.
+    store.keep_blob(crate::journal::sha256(&content), content.clone()).await.expect("kept");
+    let done: Vec<_> = place.disk.operations().into_iter().map(|(operation, _)| operation).collect();
+    assert_eq!(done, [Sync, SyncFolder]);
     let wrong = store.keep_blob([0; 32], content).await;
     assert!(wrong.is_err(), "its hash is another one");
 }
@@ -618,8 +808,8 @@ async fn a_damaged_index_is_named_or_healed_and_never_served_wrong() {
                 let said = error.to_string();
                 assert!(said.contains("index/db") && said.contains("chancery store rebuild"), "{said}");
                 // A sled that did not open lets go of its lock a little later: waited for, as the command does.
-                crate::check::rebuild(&copy, Options::default().lock_wait).expect("the ledger is sound");
                 let patient = Options { lock_wait: Options::default().lock_wait, ..options() };
+                crate::check::rebuild(&copy, &patient).expect("the ledger is sound");
                 let store = open(&copy, &Arc::new(TestDisk::new()), patient).expect("healed");
                 assert!(store.scrub(sample::now()).is_clean());
                 refused += 1;
