@@ -126,7 +126,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() -> Result<()> {
     let responder = Responder::start().await?;
     let mut server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
     let mut client = server.client().await?;
-    let certificate = obtain(&mut client, &responder, "kept.test").await?;
+    let certificate = client.obtain(&responder, "kept.test").await?;
     let before = client.read(&certificate).await?.expect_status(200)?.body;
     assert!(server.stop().await?.success());
     server.serve().await?;
@@ -139,18 +139,6 @@ async fn what_was_acknowledged_is_there_after_a_restart() -> Result<()> {
     let verified = server.printed(&["ledger", "verify"]).await?;
     assert!(!verified.is_empty());
     Ok(())
-}
-
-/// The URL of a new certificate for `name`.
-async fn obtain(client: &mut chancery_harness::client::Client, responder: &Responder, name: &str) -> Result<String> {
-    let order = client.new_order(&[name]).await?.expect_status(201)?;
-    let authorization = client.read(&authorizations(&order.json())[0]).await?.expect_status(200)?.json();
-    let (url, token) = challenge(&authorization, "http-01")?;
-    responder.put(&token, client.key_authorization(&token));
-    client.post(&url, &json!({})).await?.expect_status(200)?;
-    let csr = csr_with(&rcgen::KeyPair::generate()?, &[name])?;
-    let valid = client.post(&order.text("finalize")?, &json!({ "csr": b64(csr) })).await?.expect_status(200)?;
-    valid.text("certificate")
 }
 
 struct Certbot {

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, process::Output};
 
 use chancery_harness::{
     Result,
-    client::{Client, authorizations, b64, challenge, csr},
+    client::{Client, Target, b64, trust},
     responder::Responder,
     server::{Server, Setup, free_port, succeeded},
 };
@@ -57,21 +57,12 @@ fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-async fn json_of(server: &Server, arguments: &[&str]) -> Result<Value> {
-    Ok(serde_json::from_str(&server.printed(&[arguments, &["--output", "json"]].concat()).await?)?)
-}
-
-/// A certificate for one name, over http-01.
-async fn obtain(client: &mut Client, responder: &Responder, name: &str) -> Result<()> {
-    let order = client.new_order(&[name]).await?.expect_status(201)?;
-    for url in authorizations(&order.json()) {
-        let authorization = client.read(&url).await?.expect_status(200)?;
-        let (url, token) = challenge(&authorization.json(), "http-01")?;
-        responder.put(&token, client.key_authorization(&token));
-        client.post(&url, &json!({})).await?.expect_status(200)?;
-    }
-    client.post(&order.text("finalize")?, &json!({ "csr": b64(csr(&[name])?) })).await?.expect_status(200)?;
-    Ok(())
+/// A client with an account that trusts the offline root too.
+async fn client_of(server: &Server, root: &OfflineRoot) -> Result<Client> {
+    let roots = [fs::read(server.root_pem()?)?, fs::read(root.path("root.pem"))?].concat();
+    let mut client = Client::connect(Target { tls: trust(&roots)?, ..server.target()? }).await?;
+    client.register().await?;
+    Ok(client)
 }
 
 #[tokio::test]
@@ -85,19 +76,15 @@ async fn an_issuer_that_ends_before_its_certificates_would_is_an_alarm_a_count_a
     fs::write(server.configuration(), config.replacen("[listen]\n", &format!("[listen]\nplain = \"{plain}\"\n"), 1))?;
     server.serve().await?;
     // The server's own certificate has a profile of 90 days, as the client's has.
-    let target = server.target()?;
-    let roots = [fs::read(server.root_pem()?)?, fs::read(root.path("root.pem"))?].concat();
-    let tls = chancery_harness::client::trust(&roots)?;
-    let mut client = Client::connect(chancery_harness::client::Target { tls, ..target }).await?;
-    client.register().await?;
-    obtain(&mut client, &responder, "cut.test").await?;
+    let mut client = client_of(&server, &root).await?;
+    client.obtain(&responder, "cut.test").await?;
 
-    let status = json_of(&server, &["status"]).await?;
+    let status = server.json(&["status"]).await?;
     let end = status["authorities"][0]["not_after"].as_str().unwrap_or_default().to_owned();
     let alarm = status["alarms"][0].as_str().unwrap_or_default().to_owned();
     assert!(alarm.contains(&format!("ends at {end}")) && alarm.contains("nothing is issued beyond it"), "{status}");
     assert_eq!(status["alarms"].as_array().map(Vec::len), Some(1), "{status}");
-    let issued = json_of(&server, &["certificate", "list", "--name", "cut.test"]).await?;
+    let issued = server.json(&["certificate", "list", "--name", "cut.test"]).await?;
     assert_eq!(issued[0]["not_after"], end, "{issued}");
     let metrics = get(&plain, "/metrics")?;
     assert!(metrics.contains("chancery_certificates_cut_by_issuer_total 2\n"), "{metrics}");
@@ -114,11 +101,7 @@ async fn names_that_the_issuer_or_policy_refuses_are_all_told_in_subproblems() -
     let constraints = "permitted;DNS:test,permitted;DNS:localhost,excluded;DNS:out.test";
     root.install(&server, 20, &format!("nameConstraints=critical,{constraints}\n")).await?;
     server.serve().await?;
-    let target = server.target()?;
-    let roots = [fs::read(server.root_pem()?)?, fs::read(root.path("root.pem"))?].concat();
-    let tls = chancery_harness::client::trust(&roots)?;
-    let mut client = Client::connect(chancery_harness::client::Target { tls, ..target }).await?;
-    client.register().await?;
+    let mut client = client_of(&server, &root).await?;
     client.new_order(&["in.test"]).await?.expect_status(201)?;
     let names = ["in.test", "a.out.test", "b.out.test", "secret.denied.test", "elsewhere.example"];
     let refused = client.new_order(&names).await?.expect_status(400)?;
@@ -178,8 +161,8 @@ async fn constraints_that_rustls_does_not_compare_are_named_at_install_check_and
             }
         }
         // As said: this client is built on rustls.
-        let tls = chancery_harness::client::trust(&fs::read(root.path("root.pem"))?)?;
-        let client = Client::connect(chancery_harness::client::Target { tls, ..server.target()? }).await;
+        let tls = trust(&fs::read(root.path("root.pem"))?)?;
+        let client = Client::connect(Target { tls, ..server.target()? }).await;
         assert_eq!(client.is_ok(), refuses != Some("every certificate below it"), "{constraint}: {:?}", client.err());
         server.stop().await?;
     }
@@ -199,13 +182,13 @@ async fn an_issuing_certificate_that_a_reload_brings_or_takes_away_is_in_the_led
     };
     let first = digest(&root)?;
     server.serve().await?;
-    let before = json_of(&server, &["ledger", "verify"]).await?["size"].as_u64().unwrap_or_default();
+    let before = server.json(&["ledger", "verify"]).await?["size"].as_u64().unwrap_or_default();
     root.install(&server, 25, "").await?;
     let second = digest(&root)?;
-    let reloaded = json_of(&server, &["reload"]).await?;
+    let reloaded = server.json(&["reload"]).await?;
     assert_eq!(reloaded["changed"], json!(["chain of authority issuing changed"]));
-    assert_eq!(json_of(&server, &["reload"]).await?["changed"], json!([]));
-    let after = json_of(&server, &["ledger", "verify"]).await?;
+    assert_eq!(server.json(&["reload"]).await?["changed"], json!([]));
+    let after = server.json(&["ledger", "verify"]).await?;
     assert_eq!((after["size"].as_u64(), &after["clean"]), (Some(before + 2), &json!(true)), "{after}");
     for (index, kind, certificate) in
         [(before, "authority-installed", second), (before + 1, "authority-retired", first)]
@@ -215,13 +198,13 @@ async fn an_issuing_certificate_that_a_reload_brings_or_takes_away_is_in_the_led
     }
     // A start says what changed since, and the next one, with nothing new, nothing.
     for (days, leaves) in [(30, vec!["authority-installed", "authority-retired"]), (0, vec![])] {
-        let from = json_of(&server, &["ledger", "verify"]).await?["size"].as_u64().unwrap_or_default();
+        let from = server.json(&["ledger", "verify"]).await?["size"].as_u64().unwrap_or_default();
         server.stop().await?;
         if days > 0 {
             root.install(&server, days, "").await?;
         }
         server.serve().await?;
-        let size = json_of(&server, &["ledger", "verify"]).await?["size"].as_u64().unwrap_or_default();
+        let size = server.json(&["ledger", "verify"]).await?["size"].as_u64().unwrap_or_default();
         let mut kinds = Vec::new();
         for index in from..size {
             let leaf: Value = serde_json::from_str(&server.printed(&["ledger", "show", &index.to_string()]).await?)?;

@@ -13,7 +13,7 @@ use std::{
 
 use chancery_harness::{
     Result,
-    client::{Client, authorizations, b64, challenge, csr},
+    client::{Client, authorizations, challenge},
     responder::Responder,
     server::{POLICY, Server, Setup, free_port},
 };
@@ -23,31 +23,15 @@ fn error_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-async fn json_of(server: &Server, arguments: &[&str]) -> Result<Value> {
-    let mut arguments = arguments.to_vec();
-    arguments.extend(["--output", "json"]);
-    Ok(serde_json::from_str(&server.printed(&arguments).await?)?)
-}
-
-/// A certificate for one name, over http-01.
-async fn obtain(client: &mut Client, responder: &Responder, name: &str) -> Result<String> {
-    let order = client.new_order(&[name]).await?.expect_status(201)?;
-    for url in authorizations(&order.json()) {
-        let authorization = client.read(&url).await?.expect_status(200)?;
-        let (url, token) = challenge(&authorization.json(), "http-01")?;
-        responder.put(&token, client.key_authorization(&token));
-        client.post(&url, &json!({})).await?.expect_status(200)?;
-    }
-    let finalized =
-        client.post(&order.text("finalize")?, &json!({ "csr": b64(csr(&[name])?) })).await?.expect_status(200)?;
-    let pem = client.read(&finalized.text("certificate")?).await?.expect_status(200)?;
+async fn pem_of(client: &mut Client, certificate: &str) -> Result<String> {
+    let pem = client.read(certificate).await?.expect_status(200)?;
     Ok(String::from_utf8(pem.body.to_vec())?)
 }
 
 #[tokio::test]
 async fn a_server_starts_says_where_it_is_answers_and_stops_in_order() -> Result<()> {
     let mut server = Server::start(&Setup::default()).await?;
-    let status = json_of(&server, &["status"]).await?;
+    let status = server.json(&["status"]).await?;
     assert_eq!(status["directories"][0]["url"], server.directory());
     assert_eq!(status["not_issuing"], json!([]));
     assert_eq!(status["tls"]["names"], json!(["localhost"]));
@@ -77,10 +61,10 @@ async fn its_own_certificate_outlives_a_restart_and_is_replaced_when_another_nam
     fs::write(server.path().join("policy.yaml"), policy)?;
     let config = fs::read_to_string(server.configuration())?;
     fs::write(server.configuration(), config + "\n[tls]\nnames = [\"localhost\", \"other.test\"]\n")?;
-    let reloaded = json_of(&server, &["reload"]).await?;
+    let reloaded = server.json(&["reload"]).await?;
     assert!(reloaded["changed"].to_string().contains("TLS certificate changed"), "{reloaded}");
     assert_ne!(fs::read(server.path().join("tls.pem"))?, kept);
-    let status = json_of(&server, &["status"]).await?;
+    let status = server.json(&["status"]).await?;
     assert_eq!(status["tls"]["names"], json!(["localhost", "other.test"]));
     server.client().await?;
     Ok(())
@@ -105,14 +89,14 @@ async fn its_own_certificate_is_renewed_by_its_stored_job_while_connections_go_o
     fs::write(server.configuration(), config + short)?;
     server.serve().await?;
     let mut client = server.client().await?;
-    let first = json_of(&server, &["status"]).await?["tls"]["not_after"].clone();
+    let first = server.json(&["status"]).await?["tls"]["not_after"].clone();
     // Two thirds of nine seconds; each look takes a process, so this is no busy loop.
     let renewed = async {
-        while json_of(&server, &["status"]).await?["tls"]["not_after"] == first {}
+        while server.json(&["status"]).await?["tls"]["not_after"] == first {}
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
     };
     tokio::time::timeout(Duration::from_secs(30), renewed).await.map_err(|_| "it was not renewed")??;
-    let listed = json_of(&server, &["certificate", "list", "--name", "localhost"]).await?;
+    let listed = server.json(&["certificate", "list", "--name", "localhost"]).await?;
     assert!(listed.as_array().is_some_and(|all| all.len() >= 2), "{listed}");
     client.new_order(&["old-connection.test"]).await?.expect_status(201)?;
     server.client().await?;
@@ -144,7 +128,7 @@ async fn a_brought_certificate_is_served_and_one_that_does_not_fit_is_refused() 
     assert!(String::from_utf8_lossy(&output.stdout).contains("do not belong together"));
     fs::write(server.configuration(), tls("localhost.pem", "localhost.key"))?;
     server.serve().await?;
-    assert_eq!(json_of(&server, &["status"]).await?["tls"]["own"], json!(false));
+    assert_eq!(server.json(&["status"]).await?["tls"]["own"], json!(false));
     fs::set_permissions(folder.join("localhost.key"), fs::Permissions::from_mode(0o644))?;
     let output = server.command(&["reload"]).await?;
     assert_eq!(output.status.code(), Some(3));
@@ -187,12 +171,12 @@ async fn a_request_under_way_is_answered_although_the_server_was_told_to_stop() 
 #[tokio::test]
 async fn a_hangup_takes_the_new_policy_as_reload_does() -> Result<()> {
     let server = Server::start(&Setup::default()).await?;
-    let before = json_of(&server, &["status"]).await?["policy_sha256"].clone();
+    let before = server.json(&["status"]).await?["policy_sha256"].clone();
     fs::write(server.path().join("policy.yaml"), POLICY.replace("TEST-1", "TEST-2"))?;
     let process = server.process().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
     rustix::process::kill_process(process.ok_or("it runs")?, rustix::process::Signal::HUP)?;
     let taken = async {
-        while json_of(&server, &["status"]).await?["policy_sha256"] == before {}
+        while server.json(&["status"]).await?["policy_sha256"] == before {}
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
     };
     tokio::time::timeout(Duration::from_secs(20), taken).await.map_err(|_| "it was not taken")??;
@@ -218,7 +202,7 @@ async fn a_second_server_on_the_same_folder_is_refused_in_one_sentence() -> Resu
     let error = error_of(&output);
     let last = error.lines().last().unwrap_or_default();
     assert!(last.starts_with("chancery:") && last.contains("in use by another process"), "{error}");
-    json_of(&server, &["status"]).await?;
+    server.json(&["status"]).await?;
     Ok(())
 }
 
@@ -338,10 +322,10 @@ async fn a_broken_policy_is_refused_with_its_place_and_the_old_one_stays_then_a_
         assert_eq!(output.status.code(), Some(3), "{broken}");
         assert!(!error_of(&output).is_empty());
     }
-    obtain(&mut client, &responder, "still.test").await?;
+    client.obtain(&responder, "still.test").await?;
 
     fs::write(&policy, POLICY.replace("secret.denied.test", "fresh.test"))?;
-    let reloaded = json_of(&server, &["reload"]).await?;
+    let reloaded = server.json(&["reload"]).await?;
     assert!(reloaded["changed"].to_string().contains("policy"), "{reloaded}");
     let refused = client.new_order(&["fresh.test"]).await?;
     assert_eq!(refused.problem(), "rejectedIdentifier");
@@ -354,7 +338,7 @@ async fn a_broken_policy_is_refused_with_its_place_and_the_old_one_stays_then_a_
     fs::write(server.configuration(), &config)?;
     let second = "[[directory]]\nname = \"second\"\nauthority = \"issuing\"\nprofiles = [\"server\"]\n\n[[profile]]";
     fs::write(server.configuration(), config.replacen("[[profile]]", second, 1))?;
-    let reloaded = json_of(&server, &["reload"]).await?;
+    let reloaded = server.json(&["reload"]).await?;
     assert_eq!(reloaded["changed"], json!(["directory second is new"]));
     let answer = client.get(&server.directory().replace("/default/", "/second/")).await?;
     assert_eq!(answer.status, 200);
@@ -366,11 +350,12 @@ async fn certificates_and_accounts_are_listed_shown_exported_and_revoked_on_the_
     let responder = Responder::start().await?;
     let server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
     let mut client = server.client().await?;
-    let pem = obtain(&mut client, &responder, "listed.test").await?;
-    let list = json_of(&server, &["certificate", "list", "--name", "listed.test"]).await?;
+    let url = client.obtain(&responder, "listed.test").await?;
+    let pem = pem_of(&mut client, &url).await?;
+    let list = server.json(&["certificate", "list", "--name", "listed.test"]).await?;
     assert_eq!(list.as_array().map(Vec::len), Some(1));
     let serial = list[0]["serial"].as_str().unwrap_or_default().to_owned();
-    let shown = json_of(&server, &["certificate", "show", &serial]).await?;
+    let shown = server.json(&["certificate", "show", &serial]).await?;
     assert!(pem.starts_with(shown["pem"].as_str().unwrap_or("?")), "what is shown is what the client got");
     let export = server.printed(&["certificate", "export"]).await?;
     assert_eq!(export.matches("BEGIN CERTIFICATE").count(), 2, "the client's and the server's own");
@@ -379,12 +364,12 @@ async fn certificates_and_accounts_are_listed_shown_exported_and_revoked_on_the_
     let index = shown["decision"]["ledger_index"].to_string();
     let record: Value = serde_json::from_str(&server.printed(&["ledger", "show", &index]).await?)?;
     assert_eq!((&record["kind"], &record["body"]["serial"]), (&json!("intent"), &json!(serial)));
-    assert_eq!(json_of(&server, &["account", "list"]).await?.as_array().map(Vec::len), Some(1));
+    assert_eq!(server.json(&["account", "list"]).await?.as_array().map(Vec::len), Some(1));
 
     let output = server.command(&["certificate", "revoke", &serial]).await?;
     assert_eq!(output.status.code(), Some(3), "without a terminal nobody agreed");
     server.printed(&["certificate", "revoke", &serial, "--reason", "superseded", "--yes"]).await?;
-    let shown = json_of(&server, &["certificate", "show", &serial]).await?;
+    let shown = server.json(&["certificate", "show", &serial]).await?;
     assert_eq!(shown["revoked"]["reason"], "superseded");
     let export = server.printed(&["certificate", "export"]).await?;
     assert!(export.contains(&format!("# serial {serial} was revoked at ")), "{export}");
@@ -400,7 +385,7 @@ async fn a_backup_is_restored_into_an_empty_folder_and_the_ledger_verifies_befor
     let responder = Responder::start().await?;
     let mut server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
     let mut client = server.client().await?;
-    obtain(&mut client, &responder, "kept.test").await?;
+    client.obtain(&responder, "kept.test").await?;
     let backup = server.scratch("backups")?.join("one");
     let backup = backup.display().to_string();
     server.printed(&["backup", &backup]).await?;
@@ -420,9 +405,9 @@ async fn a_backup_is_restored_into_an_empty_folder_and_the_ledger_verifies_befor
     server.printed(&["ledger", "verify", "--checkpoint", &kept.display().to_string()]).await?;
     server.printed(&["store", "rebuild", "--yes"]).await?;
     server.serve().await?;
-    let list = json_of(&server, &["certificate", "list", "--name", "kept.test"]).await?;
+    let list = server.json(&["certificate", "list", "--name", "kept.test"]).await?;
     assert_eq!(list.as_array().map(Vec::len), Some(1));
-    obtain(&mut server.client().await?, &responder, "after.test").await?;
+    server.client().await?.obtain(&responder, "after.test").await?;
     Ok(())
 }
 
@@ -430,7 +415,7 @@ async fn a_backup_is_restored_into_an_empty_folder_and_the_ledger_verifies_befor
 async fn a_flipped_bit_in_the_ledger_is_found_named_and_never_served() -> Result<()> {
     let responder = Responder::start().await?;
     let mut server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
-    obtain(&mut server.client().await?, &responder, "sealed.test").await?;
+    server.client().await?.obtain(&responder, "sealed.test").await?;
     server.stop().await?;
     let bundle = first_file_below(&server.path().join("store/ledger/tile/entries"))?;
     let mut content = fs::read(&bundle)?;
@@ -451,9 +436,10 @@ async fn damage_that_a_start_does_not_meet_is_found_behind_it_and_nothing_is_iss
     let mut server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
     let mut client = server.client().await?;
     // More records than a bundle holds: a start checks the last one.
-    let first = obtain(&mut client, &responder, "first.test").await?;
+    let url = client.obtain(&responder, "first.test").await?;
+    let first = pem_of(&mut client, &url).await?;
     for number in 0..130 {
-        obtain(&mut client, &responder, &format!("host{number}.test")).await?;
+        client.obtain(&responder, &format!("host{number}.test")).await?;
     }
     server.stop().await?;
     let bundle = server.path().join("store/ledger/tile/entries/000");
@@ -466,7 +452,7 @@ async fn damage_that_a_start_does_not_meet_is_found_behind_it_and_nothing_is_iss
     // Each look takes a process, so this is no busy loop.
     let found = tokio::time::timeout(Duration::from_secs(60), async {
         loop {
-            let status = json_of(&server, &["status"]).await?;
+            let status = server.json(&["status"]).await?;
             if status["not_issuing"] != json!([]) {
                 return Ok::<_, Box<dyn std::error::Error + Send + Sync>>(status);
             }
@@ -482,9 +468,9 @@ async fn damage_that_a_start_does_not_meet_is_found_behind_it_and_nothing_is_iss
     let log = fs::read_to_string(server.log())?;
     assert!(log.contains("the ledger is damaged") && log.contains("issuance is not possible now"), "{log}");
     // What was issued can be read and revoked.
-    let list = json_of(&server, &["certificate", "list", "--name", "first.test"]).await?;
+    let list = server.json(&["certificate", "list", "--name", "first.test"]).await?;
     let serial = list[0]["serial"].as_str().unwrap_or_default().to_owned();
-    let shown = json_of(&server, &["certificate", "show", &serial]).await?;
+    let shown = server.json(&["certificate", "show", &serial]).await?;
     assert!(first.starts_with(shown["pem"].as_str().unwrap_or("?")));
     server.printed(&["certificate", "revoke", &serial, "--yes"]).await?;
     Ok(())
@@ -537,7 +523,7 @@ async fn no_core_can_be_dumped_and_no_secret_is_in_a_log_a_metric_or_the_store()
         + "\n[log]\nlevel = \"trace\"\nformat = \"json\"\n";
     fs::write(server.configuration(), config)?;
     server.serve().await?;
-    obtain(&mut server.client().await?, &responder, "quiet.test").await?;
+    server.client().await?.obtain(&responder, "quiet.test").await?;
     let process = server.process().ok_or("it runs")?;
     let limits = fs::read_to_string(format!("/proc/{process}/limits"))?;
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or_default();

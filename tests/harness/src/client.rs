@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::Result;
+use crate::{Result, responder::Responder};
 
 /// base64url without padding.
 #[must_use]
@@ -391,6 +391,23 @@ impl Client {
         let identifiers: Vec<Value> = names.iter().map(|name| json!({"type": "dns", "value": name})).collect();
         let url = self.resource("newOrder");
         self.post(&url, &json!({"identifiers": identifiers})).await
+    }
+
+    /// The URL of a new certificate for one name, over http-01.
+    ///
+    /// # Errors
+    ///
+    /// The answer that was not the one expected.
+    pub async fn obtain(&mut self, responder: &Responder, name: &str) -> Result<String> {
+        let order = self.new_order(&[name]).await?.expect_status(201)?;
+        for url in authorizations(&order.json()) {
+            let authorization = self.read(&url).await?.expect_status(200)?;
+            let (url, token) = challenge(&authorization.json(), "http-01")?;
+            responder.put(&token, self.key_authorization(&token));
+            self.post(&url, &json!({})).await?.expect_status(200)?;
+        }
+        let asked = json!({ "csr": b64(csr(&[name])?) });
+        self.post(&order.text("finalize")?, &asked).await?.expect_status(200)?.text("certificate")
     }
 
     /// The key authorization of a token.

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     net::{TcpListener, UnixDatagram},
@@ -424,6 +425,15 @@ impl Server {
         let output = self.command(arguments).await?;
         succeeded(&output)?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The same as JSON (`--output json`).
+    ///
+    /// # Errors
+    ///
+    /// What it printed otherwise.
+    pub async fn json(&self, arguments: &[&str]) -> Result<Value> {
+        Ok(serde_json::from_str(&self.printed(&[arguments, &["--output", "json"]].concat()).await?)?)
     }
 
     /// Stops it as systemd would, and waits until it has ended.
