@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use chancery_ledger::verify::RestoreName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{config::v1::LogFormat, exit::EXIT_CODES, output::Format};
@@ -214,14 +215,14 @@ pub(crate) enum LedgerCommand {
     #[command(after_help = "Examples:
   chancery ledger verify
   chancery ledger verify --checkpoint /elsewhere/checkpoint-2026-11-01.txt
-  chancery ledger verify --accept-restore 20852163")]
+  chancery ledger verify --accept-restore 20852163:QJIlIh2Sm0hCTBnXbx8f2bhMK8J9GWNzs3qu/6Av0bA=")]
     Verify {
         /// A checkpoint that was kept elsewhere: the ledger must still hold everything it covers
         #[arg(long, value_name = "FILE")]
         checkpoint: Option<PathBuf>,
         /// The record of a restore that lost records and that you made; may be given several times
-        #[arg(long, value_name = "INDEX")]
-        accept_restore: Vec<u64>,
+        #[arg(long, value_name = "INDEX:HASH")]
+        accept_restore: Vec<RestoreName>,
     },
     /// Show one record
     #[command(after_help = "Example:

@@ -13,6 +13,7 @@ use chancery_api::{AuthorityView, BackedUp, CheckpointView, DirectoryView, Reloa
 use chancery_authority::{Authority, Office, Settings, office::Hold, ports::KeyId};
 use chancery_egress::{Dialer, ZoneTable};
 use chancery_http::api::{OperationError, Operator};
+use chancery_ledger::verify::Finding;
 use chancery_pki::{PublicKey, Timestamp, distinguished_name::show};
 use chancery_store_sled::SledStore;
 
@@ -189,14 +190,21 @@ impl Process {
             );
             return;
         }
-        let mut found = Vec::new();
+        let (mut found, mut texts) = (Vec::new(), Vec::new());
         match &scrubbed.ledger {
-            Ok(report) => found.extend(
-                report
-                    .findings
-                    .iter()
-                    .map(|finding| format!("the ledger is damaged: {finding}; restore it from a backup")),
-            ),
+            Ok(report) => {
+                for finding in &report.findings {
+                    match finding {
+                        // Nothing that is decided now depends on it.
+                        Finding::PolicyText { .. } => {
+                            texts.push(format!(
+                                "{finding}; put the text there again, from a backup or from your own records"
+                            ));
+                        }
+                        _ => found.push(format!("the ledger is damaged: {finding}; restore it from a backup")),
+                    }
+                }
+            }
             Err(damage) => found.push(format!("the ledger is damaged: {damage}; restore it from a backup")),
         }
         if let Err(damage) = &scrubbed.index {
@@ -208,7 +216,7 @@ impl Process {
                 "the index has lost {count} certificates that the ledger holds; make it anew: chancery store rebuild"
             ));
         }
-        for what in &found {
+        for what in found.iter().chain(&texts) {
             tracing::error!("{what}");
         }
         // What is damaged may be the record by which something must not be issued.
@@ -219,6 +227,7 @@ impl Process {
             };
             self.office.hold(Hold::Damaged, &format!("{first}{more}"));
         }
+        found.extend(texts);
         self.scrubbed.store(Arc::new(found));
     }
 

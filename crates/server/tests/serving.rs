@@ -408,6 +408,29 @@ async fn a_backup_is_restored_into_an_empty_folder_and_the_ledger_verifies_befor
     let list = server.json(&["certificate", "list", "--name", "kept.test"]).await?;
     assert_eq!(list.as_array().map(Vec::len), Some(1));
     server.client().await?.obtain(&responder, "after.test").await?;
+    server.stop().await?;
+
+    // The machine is lost, and with it what came after the backup; a checkpoint of that was kept elsewhere.
+    let checkpoint = fs::read_to_string(server.path().join("store/checkpoint"))?;
+    let note = checkpoint.split_once('\n').map(|(_, note)| note.to_owned()).unwrap_or_default();
+    fs::write(&kept, note)?;
+    fs::remove_dir_all(server.path().join("store"))?;
+    let kept = kept.display().to_string();
+    let restored = server.printed(&["store", "restore", &backup, "--yes", "--checkpoint", &kept]).await?;
+    assert!(restored.contains("are lost"), "{restored}");
+    let verify = ["ledger", "verify", "--checkpoint", &kept];
+    let refused = server.command(&verify).await?;
+    assert_eq!(refused.status.code(), Some(3), "a cut ledger looks the same: {}", error_of(&refused));
+    let named = restored.split_whitespace().skip_while(|word| *word != "--accept-restore").nth(1);
+    let named = named.ok_or("the restore does not say how to accept it")?.trim_end_matches(',');
+    let accepted = server.printed(&[&verify[..], &["--accept-restore", named]].concat()).await?;
+    assert!(accepted.contains("restores that you accepted"), "{accepted}");
+    let (index, _) = named.split_once(':').ok_or("INDEX:HASH")?;
+    let other = format!("{index}:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+    let refused = server.command(&[&verify[..], &["--accept-restore", &other]].concat()).await?;
+    assert_eq!(refused.status.code(), Some(3), "another record in its place is another restore");
+    server.serve().await?;
+    server.client().await?.obtain(&responder, "again.test").await?;
     Ok(())
 }
 

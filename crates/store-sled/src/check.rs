@@ -8,7 +8,7 @@ use chancery_authority::records::{CertificateRecord, IdempotencyRecord, InForce}
 use chancery_ledger::{
     Checkpoint, SignedCheckpoint, VerifierKey, Walker,
     leaf::{Intent, PolicyActivated},
-    verify::{Report, Visit},
+    verify::{Report, RestoreName, Visit},
 };
 use chancery_pki::Timestamp;
 
@@ -65,7 +65,7 @@ pub struct Knowledge {
     /// The key that signs this ledger's checkpoints.
     pub key: Option<VerifierKey>,
     /// Restores that lost records and that whoever asks has made: the records that tell of them.
-    pub accepted: Vec<u64>,
+    pub accepted: Vec<RestoreName>,
 }
 
 /// Walks the whole ledger of the store in `path`, up to the last synced frame, and compares it with
@@ -108,7 +108,7 @@ fn verify_folder<V: Visit<Error = Infallible>>(
     if let Some(own) = &own
         && let Ok(signed) = SignedCheckpoint::parse(own.note.as_bytes())
     {
-        walker.expect(folder.checkpoint().display().to_string(), signed.unverified().clone());
+        walker.expect_own(folder.checkpoint().display().to_string(), signed.unverified().clone());
     }
     match walk::walk(folder, &contents, &mut walker, visitor) {
         Ok(()) => {}
@@ -200,7 +200,7 @@ pub fn rebuild(path: &Path, options: &Options) -> Result<Rebuilt, OpenError> {
     let _lock = folder.lock(options.lock_wait)?;
     let origin = folder.origin()?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let journal = journal::read(&folder.journal(), false, |_| Ok(()))?;
+    let journal = journal::read(&folder.journal(), false, |_| Ok(()))?.begun()?;
     let first = journal.map_or(Place::START.sequence, |journal| journal.first.sequence);
     let (_, rebuilt) = rebuild::rebuild_index(&folder, &disk, origin, first - 1, options)?;
     Ok(rebuilt)

@@ -118,6 +118,11 @@ impl Folder {
         self.0.join("blobs")
     }
 
+    /// Whether matter was ever kept: a store that never began has none.
+    pub(crate) fn has_blobs(&self) -> bool {
+        fs::read_dir(self.blobs()).is_ok_and(|mut kept| kept.next().is_some())
+    }
+
     pub(crate) fn blob(&self, sha256: &[u8; 32]) -> PathBuf {
         self.blobs().join(hex::encode(sha256))
     }
@@ -276,16 +281,19 @@ pub(crate) fn write_checkpoint(disk: &dyn Disk, folder: &Folder, kept: &KeptChec
 }
 
 pub(crate) fn read_checkpoint(folder: &Folder) -> Result<Option<KeptCheckpoint>, FolderError> {
-    let path = folder.checkpoint();
-    let text = match fs::read_to_string(&path) {
+    read_checkpoint_at(&folder.checkpoint())
+}
+
+pub(crate) fn read_checkpoint_at(path: &Path) -> Result<Option<KeptCheckpoint>, FolderError> {
+    let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error(&path)(error)),
+        Err(error) => return Err(io_error(path)(error)),
     };
     let parsed = text.split_once('\n').and_then(|(first, note)| {
         let (size, crc) = first.split_once(' ')?;
         let sound = u32::from_str_radix(crc, 16).ok()? == crc32c::crc32c(note.as_bytes());
         sound.then_some(KeptCheckpoint { tree_size: size.parse().ok()?, note: note.to_owned() })
     });
-    parsed.map(Some).ok_or_else(|| Damage::new(&path, "the kept checkpoint does not read").into())
+    parsed.map(Some).ok_or_else(|| Damage::new(path, "the kept checkpoint does not read").into())
 }

@@ -313,9 +313,34 @@ pub(crate) struct Journal {
     pub(crate) bytes: u64,
 }
 
-/// Reads every segment in order and hands on every frame. `None` if there is no segment at all, or
-/// only the very first one of a store and that not even with its header: a kill during the first start
-/// leaves that.
+/// What stands in a journal's folder.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// No segment at all.
+    Nothing,
+    /// The very first segment of a store, and that without its whole header: a kill during the first
+    /// start leaves it, and so does damage.
+    Unbegun(PathBuf),
+    /// A journal.
+    Journal(Journal),
+}
+
+impl Found {
+    /// The journal, for whoever makes none where there is none: there a segment without a header is damage.
+    pub(crate) fn begun(self) -> Result<Option<Journal>, ReadError> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Unbegun(path) => Err(headless(&path)),
+            Self::Journal(journal) => Ok(Some(journal)),
+        }
+    }
+}
+
+fn headless(path: &Path) -> ReadError {
+    Damage::at(path, 0, "the segment's header does not read").into()
+}
+
+/// Reads every segment in order and hands on every frame.
 ///
 /// `live` is for reading beside a running store: then what does not read at the end of the last
 /// segment is being written, and whatever comes after it is of no interest.
@@ -323,7 +348,7 @@ pub(crate) fn read(
     folder: &Path,
     live: bool,
     mut visit: impl FnMut(Frame) -> Result<(), ReadError>,
-) -> Result<Option<Journal>, ReadError> {
+) -> Result<Found, ReadError> {
     let segments = segments(folder).map_err(ReadError::io(folder))?;
     let mut so_far: Option<(Origin, Place, Place)> = None;
     let mut tail = None;
@@ -334,7 +359,7 @@ pub(crate) fn read(
         total += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let Some((origin, place)) = decode_header(&bytes) else {
             if segments.len() == 1 && *named == Place::START.sequence && bytes.len() <= SEGMENT_HEADER {
-                return Ok(None);
+                return Ok(Found::Unbegun(path.clone()));
             }
             // A segment is made before its first frame: one without a sound header holds nothing
             // that was ever acknowledged, if it is the last and nothing valid stands in it.
@@ -343,7 +368,7 @@ pub(crate) fn read(
                 tail = Some(Tail { path: path.clone(), sound: 0, torn });
                 break;
             }
-            return Err(Damage::at(path, 0, "the segment's header does not read").into());
+            return Err(headless(path));
         };
         let (expected_origin, first, mut next) = so_far.unwrap_or((origin, place, place));
         if place.sequence != *named || origin != expected_origin || place != next {
@@ -385,14 +410,22 @@ pub(crate) fn read(
         so_far = Some((origin, first, next));
         tail = Some(Tail { path: path.clone(), sound: u64::try_from(at).unwrap_or(u64::MAX), torn });
     }
-    let (Some((origin, first, next)), Some(tail)) = (so_far, tail) else { return Ok(None) };
-    Ok(Some(Journal { origin, first, next, tail, segments, bytes: total }))
+    let (Some((origin, first, next)), Some(tail)) = (so_far, tail) else { return Ok(Found::Nothing) };
+    Ok(Found::Journal(Journal { origin, first, next, tail, segments, bytes: total }))
 }
 
 /// Where the next undamaged frame begins, from `from` on.
 fn next_whole_frame(bytes: &[u8], from: usize) -> Option<usize> {
     let candidates = bytes.windows(4).enumerate().skip(from).filter(|(_, window)| **window == FRAME_MAGIC);
     candidates.map(|(at, _)| at).find(|at| bytes.get(*at..).and_then(whole_frame).is_some())
+}
+
+/// Writes a segment's header, synced; says how long it is.
+fn write_header(disk: &dyn Disk, file: &File, path: &Path, origin: Origin, place: Place) -> io::Result<u64> {
+    let header = encode_header(origin, place);
+    disk.write_at(file, path, &header, 0)?;
+    disk.sync(file, path)?;
+    Ok(u64::try_from(header.len()).unwrap_or(u64::MAX))
 }
 
 /// The segment that frames are appended to.
@@ -441,7 +474,9 @@ impl Active {
     pub(crate) fn begin(disk: &dyn Disk, folder: &Path, origin: Origin, place: Place) -> Result<Self, BeginError> {
         let path = segment_path(folder, place.sequence);
         let file = disk.create(&path).map_err(BeginError::Untouched)?;
-        Self::with_header(disk, folder, path.clone(), file, origin, place, None).map_err(|error| {
+        let begun = write_header(disk, &file, &path, origin, place)
+            .and_then(|length| disk.sync_folder(folder).map(|()| length));
+        let length = begun.map_err(|error| {
             // Nothing was acknowledged in it, and its name is wanted for the next try: gone for good, or not at all.
             match disk.remove(&path).and_then(|()| disk.sync_folder(folder)) {
                 Ok(()) => BeginError::Untouched(error),
@@ -450,10 +485,13 @@ impl Active {
                     path.display()
                 )),
             }
-        })
+        })?;
+        Ok(Self { first_sequence: place.sequence, path, file, length, limit: None })
     }
 
-    /// Begins a segment in the preallocated reserve.
+    /// Begins a segment in the preallocated reserve. It has its header before it has a segment's name: one
+    /// that was named first would be a segment without a header, in the place of one that nothing was
+    /// appended to yet.
     pub(crate) fn begin_in_reserve(
         disk: &dyn Disk,
         folder: &Path,
@@ -465,30 +503,12 @@ impl Active {
         let opened = OpenOptions::new().read(true).write(true).open(&reserve);
         let file = opened.map_err(BeginError::Untouched)?;
         let limit = file.metadata().map_err(BeginError::Untouched)?.len();
+        let length = write_header(disk, &file, &reserve, origin, place).map_err(BeginError::Untouched)?;
         // From here on it stands, or may stand, under the name of a segment.
-        let entered = disk.rename(&reserve, &path);
-        entered.and_then(|()| Self::with_header(disk, folder, path, file, origin, place, Some(limit))).map_err(
-            |error| {
-                BeginError::Failed(format!("the journal's reserve {} could not be entered: {error}", reserve.display()))
-            },
-        )
-    }
-
-    fn with_header(
-        disk: &dyn Disk,
-        folder: &Path,
-        path: PathBuf,
-        file: File,
-        origin: Origin,
-        place: Place,
-        limit: Option<u64>,
-    ) -> io::Result<Self> {
-        let header = encode_header(origin, place);
-        disk.write_at(&file, &path, &header, 0)?;
-        disk.sync(&file, &path)?;
-        disk.sync_folder(folder)?;
-        let length = u64::try_from(header.len()).unwrap_or(u64::MAX);
-        Ok(Self { first_sequence: place.sequence, path, file, length, limit })
+        disk.rename(&reserve, &path).and_then(|()| disk.sync_folder(folder)).map_err(|error| {
+            BeginError::Failed(format!("the journal's reserve {} could not be entered: {error}", reserve.display()))
+        })?;
+        Ok(Self { first_sequence: place.sequence, path, file, length, limit: Some(limit) })
     }
 
     /// Begins the journal of a new store. What a kill during its first start left behind goes first.
@@ -598,7 +618,7 @@ mod tests {
             frames.push(frame);
             Ok(())
         })?;
-        Ok((frames, journal.expect("a segment")))
+        Ok((frames, journal.begun()?.expect("a segment")))
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     disk::Disk,
     folder::{self, Folder, FolderError},
     index::{Index, IndexError},
-    journal::{self, Active, Damage, Journal, Origin, Place, ReadError},
+    journal::{self, Active, Damage, Found, Journal, Origin, Place, ReadError},
     metrics::number,
     options::Options,
     rebuild,
@@ -127,7 +127,7 @@ pub(crate) fn open_files(
         Ok(())
     })?;
     let (journal, active) = match read {
-        Some(journal) => {
+        Found::Journal(journal) => {
             if journal.origin != origin {
                 return Err(OpenError::Damaged(Damage::new(&path, "the journal belongs to another store")));
             }
@@ -145,13 +145,15 @@ pub(crate) fn open_files(
             let active = Active::take_over(&**disk, &path, &journal).map_err(at(&journal.tail.path))?;
             (journal, active)
         }
-        None if state.is_some()
-            || checkpoint.is_some()
-            || folder.index().join("db").exists() && index_has_position(folder, disk, lock_wait)? =>
+        Found::Nothing | Found::Unbegun(_)
+            if state.is_some()
+                || checkpoint.is_some()
+                || folder.has_blobs()
+                || folder.index().join("db").exists() && index_has_position(folder, disk, lock_wait)? =>
         {
             return Err(OpenError::Damaged(Damage::new(&path, "the journal is missing, or its header is")));
         }
-        None => {
+        Found::Nothing | Found::Unbegun(_) => {
             let active = Active::begin_first(&**disk, &path, origin).map_err(at(&path))?;
             let tail = journal::Tail { path: active.path.clone(), sound: active.length(), torn: 0 };
             let segments = vec![(Place::START.sequence, active.path.clone())];

@@ -60,7 +60,7 @@ fn contents_once(folder: &Folder, live: bool) -> Result<Option<Contents>, ReadEr
         rest.extend(frame.leaves.into_iter().skip(known));
         Ok(())
     })?;
-    let first = journal.map_or(swept, |journal| journal.first.leaf);
+    let first = journal.begun()?.map_or(swept, |journal| journal.first.leaf);
     Ok((first <= swept).then_some(Contents { state, rest }))
 }
 

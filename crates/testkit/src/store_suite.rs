@@ -590,7 +590,11 @@ pub async fn a_crl_number_never_goes_back(fixture: Any<'_>) {
         assert!(is_conflict(&store.commit(uses(&one, 0, number)).await), "{number}");
     }
     // Nor within one commit.
-    let twice = uses(&one, 0, 1_795_600_002).with(Change::CrlNumber { authority: one.clone(), shard: 0, number: 1 });
+    let twice = uses(&one, 0, 1_795_600_002).with(Change::CrlNumber {
+        authority: one.clone(),
+        shard: 0,
+        number: 1_795_600_001,
+    });
     assert!(is_conflict(&store.commit(twice).await));
     commit(fixture, uses(&one, 0, 1_795_600_001)).await;
     drop(store);

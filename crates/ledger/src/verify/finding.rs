@@ -2,6 +2,7 @@
 
 use chancery_pki::tbs::NotATbs;
 
+use super::RestoreName;
 use crate::{leaf::LeafError, tree::Hash};
 
 /// One thing that is wrong. Records are counted from 0.
@@ -193,12 +194,13 @@ pub enum Finding {
     /// A restore that lost records, and that nobody vouches for: whoever cut the ledger's end off could
     /// have written it.
     #[error(
-        "record {index} says that a backup was restored and that the last {lost} of {size} records were lost with it; \
-         a truncated ledger looks the same, so accept this restore if you made it (--accept-restore {index})"
+        "record {} says that a backup was restored and that the last {lost} of {size} records were lost with it; \
+         a truncated ledger looks the same, so accept this restore if you made it (--accept-restore {name})",
+        name.index
     )]
     RestoreLost {
         /// The restore.
-        index: u64,
+        name: RestoreName,
         /// How many records it lost.
         lost: u64,
         /// How many the last checkpoint before it covers.
@@ -206,11 +208,13 @@ pub enum Finding {
     },
     /// A restore whose checkpoint the ledger's key has not signed.
     #[error(
-        "the restore in record {index} names a checkpoint of {size} records that the ledger's key has not signed: {reason}"
+        "the restore in record {} names a checkpoint of {size} records that the ledger's key has not signed: {reason}; \
+         accept this restore if you made it (--accept-restore {name})",
+        name.index
     )]
     RestoreUnsigned {
         /// The restore.
-        index: u64,
+        name: RestoreName,
         /// The checkpoint's size.
         size: u64,
         /// What is wrong with its signature.
@@ -219,7 +223,7 @@ pub enum Finding {
     /// A checkpoint that covers records which a restore lost, and which that restore does not name.
     #[error(
         "checkpoint {label} of {size} records can no longer be compared: the restore in record {restore} lost records \
-         that it covers, and names a later checkpoint"
+         that it covers, and names a later checkpoint; compare one that was kept since"
     )]
     Superseded {
         /// What the checkpoint is called.
@@ -337,8 +341,8 @@ impl Finding {
             | Self::CrlNumberWentBack { index, .. }
             | Self::RestoreMisplaced { index, .. }
             | Self::RestoreUnproven { index, .. }
-            | Self::RestoreLost { index, .. }
-            | Self::RestoreUnsigned { index, .. }
+            | Self::RestoreLost { name: RestoreName { index, .. }, .. }
+            | Self::RestoreUnsigned { name: RestoreName { index, .. }, .. }
             | Self::Superseded { restore: index, .. }
             | Self::PolicyText { index, .. }
             | Self::Forked { unchanged: index, .. }

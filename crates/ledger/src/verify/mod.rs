@@ -18,9 +18,13 @@ mod finding;
 mod visit;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
     ops::Range,
+    str::FromStr,
 };
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use chancery_pki::{SerialNumber, tbs};
 pub use finding::Finding;
@@ -65,12 +69,12 @@ pub struct Walker {
 #[derive(Debug)]
 enum Accepted {
     Every,
-    These(BTreeSet<u64>),
+    These(Vec<RestoreName>),
 }
 
 impl Default for Accepted {
     fn default() -> Self {
-        Self::These(BTreeSet::new())
+        Self::These(Vec::new())
     }
 }
 
@@ -89,6 +93,8 @@ struct Expected {
     label: String,
     checkpoint: Checkpoint,
     reached: Option<Hash>,
+    /// A restore may say why it does not fit.
+    may_be_explained: bool,
 }
 
 #[derive(Debug)]
@@ -114,11 +120,42 @@ enum State {
     Abandoned,
 }
 
+/// A restore as whoever made it names it: its record and that record's leaf hash, `INDEX:HASH`. The
+/// index alone would name whatever stands there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestoreName {
+    /// The record.
+    pub index: u64,
+    /// Its leaf hash (RFC 6962 §2.1).
+    pub hash: Hash,
+}
+
+impl fmt::Display for RestoreName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.index, self.hash)
+    }
+}
+
+/// A restore's name that does not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a restore is named INDEX:HASH, as the command that made it and the finding that asks for it print it")]
+pub struct NotARestoreName;
+
+impl FromStr for RestoreName {
+    type Err = NotARestoreName;
+
+    fn from_str(text: &str) -> Result<Self, NotARestoreName> {
+        let (index, hash) = text.split_once(':').ok_or(NotARestoreName)?;
+        let hash = STANDARD.decode(hash).ok().and_then(|octets| octets.try_into().ok()).ok_or(NotARestoreName)?;
+        Ok(Self { index: index.parse().map_err(|_| NotARestoreName)?, hash: Hash::from_octets(hash) })
+    }
+}
+
 /// A restore that the ledger speaks of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restore {
-    /// The record that says so; as many records were brought back.
-    pub index: u64,
+    /// The record that says so; as many records were brought back as stand before it.
+    pub name: RestoreName,
     /// The last checkpoint known of the epoch before.
     pub checkpoint: OldCheckpoint,
     /// Whether somebody vouched for it; without that a loss is a finding.
@@ -129,7 +166,7 @@ impl Restore {
     /// How many records of that checkpoint were not brought back.
     #[must_use]
     pub const fn lost(&self) -> u64 {
-        self.checkpoint.size.saturating_sub(self.index)
+        self.checkpoint.size.saturating_sub(self.name.index)
     }
 }
 
@@ -144,7 +181,7 @@ pub enum Compared {
         restore: u64,
     },
     /// A backup was restored since, and the record of that names a later checkpoint, so that this one
-    /// can no longer be proved or disproved.
+    /// can no longer be proved or disproved: a finding, whoever vouches for the restore.
     Superseded {
         /// The record that says so.
         restore: u64,
@@ -190,7 +227,16 @@ impl Walker {
     /// Compares the records with a (verified!) checkpoint on the way. `label` says which one it is,
     /// for people: a path, mostly.
     pub fn expect(&mut self, label: impl Into<String>, checkpoint: Checkpoint) {
-        let mut expected = Expected { label: label.into(), checkpoint, reached: None };
+        self.compare_with(Expected { label: label.into(), checkpoint, reached: None, may_be_explained: true });
+    }
+
+    /// The same for the last checkpoint that the ledger's own store keeps: a restore begins with one that its
+    /// records have, so that no restore explains one that they have not.
+    pub fn expect_own(&mut self, label: impl Into<String>, checkpoint: Checkpoint) {
+        self.compare_with(Expected { label: label.into(), checkpoint, reached: None, may_be_explained: false });
+    }
+
+    fn compare_with(&mut self, mut expected: Expected) {
         if let Some(frontier) = &self.tree.0
             && frontier.size() == expected.checkpoint.size()
         {
@@ -199,12 +245,12 @@ impl Walker {
         self.expected.push(expected);
     }
 
-    /// Believes the restore that stands in this record although records were lost with it: whoever says
-    /// so made it. A restore that nobody accepts and that lost records is a finding, since one forged
-    /// record would else excuse any truncated past.
-    pub fn accept_restore(&mut self, index: u64) {
+    /// Believes this restore although records were lost with it: whoever says so made it. A restore that
+    /// nobody accepts and that lost records is a finding, since one forged record would else excuse any
+    /// truncated past.
+    pub fn accept_restore(&mut self, name: RestoreName) {
         if let Accepted::These(these) = &mut self.accepted {
-            these.insert(index);
+            these.push(name);
         }
     }
 
@@ -263,7 +309,7 @@ impl Walker {
             self.mismatch(Mismatch { index, found: hash, kept });
         }
         let sound = match Leaf::decode(entry) {
-            Ok(leaf) => self.judge(index, leaf),
+            Ok(leaf) => self.judge(index, hash, leaf),
             Err(error) => {
                 self.hole(index..index.saturating_add(1));
                 self.found(Finding::NotALeaf { index, error });
@@ -379,14 +425,16 @@ impl Walker {
         let unchanged: Vec<u64> = self.fitting().collect();
         let expected = std::mem::take(&mut self.expected);
         let mut compared = Vec::with_capacity(expected.len());
-        for Expected { label, checkpoint, reached } in expected {
+        for Expected { label, checkpoint, reached, may_be_explained } in expected {
             let (size, root) = (checkpoint.size(), checkpoint.root());
             let outcome = if reached == Some(root) {
                 Compared::Same
             } else if !whole && reached.is_none() {
                 Compared::Unknown
-            } else {
+            } else if may_be_explained {
                 self.explained(size, root).unwrap_or(Compared::Different)
+            } else {
+                Compared::Different
             };
             if outcome == Compared::Different {
                 let label = label.clone();
@@ -397,9 +445,7 @@ impl Walker {
                     Finding::Forked { label, size, expected: root, found: reached, unchanged }
                 });
             }
-            if let Compared::Superseded { restore } = outcome
-                && !self.accepts(restore)
-            {
+            if let Compared::Superseded { restore } = outcome {
                 self.found(Finding::Superseded { label: label.clone(), size, restore });
             }
             compared.push((label, outcome));
@@ -408,25 +454,20 @@ impl Walker {
     }
 
     /// Whether a restore says why a checkpoint of the epoch before no longer fits: it covers records
-    /// that were not brought back. It explains, and excuses only where it is accepted.
+    /// that were not brought back. It excuses only what it names, and only where it is accepted: one that
+    /// nobody accepts is a finding itself.
     fn explained(&self, size: u64, root: Hash) -> Option<Compared> {
-        let explain = |restore: &Restore| {
-            let index = restore.index;
-            if restore.checkpoint.size == size {
-                (restore.checkpoint.root == root.octets()).then_some(Compared::RestoredSince { restore: index })
-            } else {
-                (restore.checkpoint.size > size).then_some(Compared::Superseded { restore: index })
-            }
-        };
-        let covers = |restore: &&Restore| restore.index < size;
-        let accepted = self.restores.iter().filter(covers).filter(|restore| restore.accepted).find_map(explain);
-        accepted.or_else(|| self.restores.iter().filter(covers).find_map(explain))
+        let since = || self.restores.iter().filter(|restore| restore.name.index < size);
+        let named = since().find(|restore| restore.checkpoint.size == size && restore.checkpoint.root == root.octets());
+        let named = named.map(|restore| Compared::RestoredSince { restore: restore.name.index });
+        let later = || since().find(|restore| restore.checkpoint.size > size);
+        named.or_else(|| later().map(|restore| Compared::Superseded { restore: restore.name.index }))
     }
 
-    fn accepts(&self, restore: u64) -> bool {
+    fn accepts(&self, name: RestoreName) -> bool {
         match &self.accepted {
             Accepted::Every => true,
-            Accepted::These(these) => these.contains(&restore),
+            Accepted::These(these) => these.contains(&name),
         }
     }
 
@@ -444,7 +485,7 @@ impl Walker {
     }
 
     /// The leaf, if it breaks no rule.
-    fn judge(&mut self, index: u64, leaf: Leaf) -> Option<Sound> {
+    fn judge(&mut self, index: u64, hash: Hash, leaf: Leaf) -> Option<Sound> {
         *self.counts.entry(leaf.kind()).or_default() += 1;
         let mut certificate = Vec::new();
         let verdict = match &leaf {
@@ -453,7 +494,7 @@ impl Walker {
             Leaf::Abandoned(abandoned) => self.judge_abandoned(index, abandoned),
             Leaf::Revocation(revocation) => self.judge_revocation(index, revocation),
             Leaf::CrlPublished(crl) => self.judge_crl(index, crl),
-            Leaf::Restored(restored) => self.judge_restored(index, restored),
+            Leaf::Restored(restored) => self.judge_restored(RestoreName { index, hash }, restored),
             Leaf::Refusal(_)
             | Leaf::EabKey(_)
             | Leaf::AccountDeactivated(_)
@@ -551,16 +592,17 @@ impl Walker {
         Ok(())
     }
 
-    fn judge_restored(&mut self, index: u64, restored: &Restored) -> Result<(), Broken> {
-        let accepted = self.accepts(index);
-        let restore = Restore { index, checkpoint: restored.checkpoint.clone(), accepted };
+    fn judge_restored(&mut self, name: RestoreName, restored: &Restored) -> Result<(), Broken> {
+        let index = name.index;
+        let accepted = self.accepts(name);
+        let restore = Restore { name, checkpoint: restored.checkpoint.clone(), accepted };
         let (lost, size) = (restore.lost(), restore.checkpoint.size);
         self.restores.push(restore);
         if lost > 0 && !accepted {
-            self.found(Finding::RestoreLost { index, lost, size });
+            self.found(Finding::RestoreLost { name, lost, size });
         }
-        if let Some(reason) = self.signed_by.as_ref().and_then(|key| unsigned(restored, key)) {
-            self.found(Finding::RestoreUnsigned { index, size, reason });
+        if !accepted && let Some(reason) = self.signed_by.as_ref().and_then(|key| unsigned(restored, key)) {
+            self.found(Finding::RestoreUnsigned { name, size, reason });
         }
         if restored.backup_size != index {
             return Err(Finding::RestoreMisplaced { index, says: restored.backup_size }.into());

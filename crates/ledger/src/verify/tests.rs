@@ -103,6 +103,10 @@ impl Log {
         number
     }
 
+    fn name(&self, index: u64) -> RestoreName {
+        RestoreName { index, hash: self.hash(index) }
+    }
+
     fn hash(&self, index: u64) -> Hash {
         Hash::of_leaf(&self.entries[usize::try_from(index).expect("small")])
     }
@@ -142,7 +146,7 @@ impl Log {
     }
 
     /// With a restore that somebody vouches for.
-    fn verify_accepting(&self, restore: u64, checkpoints: &[&Checkpoint]) -> Report {
+    fn verify_accepting(&self, restore: RestoreName, checkpoints: &[&Checkpoint]) -> Report {
         let mut walker = Walker::default();
         walker.accept_restore(restore);
         self.walk(walker, checkpoints)
@@ -462,21 +466,70 @@ fn an_accepted_restore_explains_an_old_checkpoint_and_nothing_newer() {
         restored.issue();
     }
     let now = restored.checkpoint();
-    let report = restored.verify_accepting(at, &[&in_backup, &not_in_backup, &last_known, &now]);
+    let name = restored.name(at);
+    let report = restored.verify_accepting(name, &[&in_backup, &last_known, &now]);
     assert!(report.is_clean(), "{:?}", report.findings);
+    let report = restored.verify_accepting(name, &[&in_backup, &not_in_backup, &last_known, &now]);
     let compared: Vec<Compared> = report.checkpoints.iter().map(|(_, compared)| *compared).collect();
     assert_eq!(
         compared,
         [Compared::Same, Compared::Superseded { restore: at }, Compared::RestoredSince { restore: at }, Compared::Same]
     );
     assert_eq!((report.restores[0].lost(), report.restores[0].accepted), (last_known.size() - 9, true));
+    let [Finding::Superseded { size: 12, restore, .. }] = report.findings[..] else { panic!("{:?}", report.findings) };
+    assert_eq!(restore, at, "what can no longer be compared is no proof");
 
-    let report = restored.verify_accepting(at, &[&unknown_to_the_restore]);
+    let report = restored.verify_accepting(name, &[&unknown_to_the_restore]);
     assert_eq!(report.findings.len(), 1, "a checkpoint newer than the restore knew is not explained away");
-    for size in [last_known.size(), 9, 3] {
+    for (size, code) in [(last_known.size(), "forked"), (11, "superseded"), (9, "forked"), (3, "forked")] {
         let forged = Checkpoint::new("ledger.example.com", size, Hash::of_nothing()).expect("an origin");
-        let report = restored.verify_accepting(at, &[&forged]);
-        assert_eq!(report.findings[0].code(), "forked", "of {size}");
+        let report = restored.verify_accepting(name, &[&forged]);
+        assert_eq!(report.findings[0].code(), code, "of {size}");
+    }
+}
+
+#[test]
+fn an_accepted_restore_excuses_no_cut_of_what_came_after_it() {
+    let old = log(20);
+    let mut honest = old.clone();
+    honest.entries.truncate(9);
+    let at = honest.add(honest.restored(&old.checkpoint()));
+    honest.certificates = 50;
+    for _ in 0..5 {
+        honest.issue();
+    }
+    // Fewer records than the restore lost: what a later cut leaves lies below the checkpoint that it names.
+    let kept = honest.checkpoint();
+    assert!(kept.size() < old.checkpoint().size());
+    let mut cut = honest.clone();
+    cut.entries.truncate(12);
+    cut.certificates = 90;
+    for _ in 0..6 {
+        cut.issue();
+    }
+    let name = honest.name(at);
+    assert!(honest.verify_accepting(name, &[&kept]).is_clean());
+    assert!(!cut.verify_accepting(name, &[&kept]).is_clean());
+    // The store's own last checkpoint is one that its records have.
+    let mut walker = Walker::default();
+    walker.accept_every_restore();
+    walker.expect_own("own", kept.clone());
+    assert_eq!(cut.walk(walker, &[]).findings[0].code(), "forked");
+    // Another record in the same place is another restore.
+    let mut again = honest.clone();
+    again.entries.truncate(9);
+    again.add(again.restored(&kept));
+    let report = again.verify_accepting(name, &[&kept]);
+    assert_eq!(report.findings[0].code(), "restore-lost", "{:?}", report.findings);
+}
+
+#[test]
+fn a_restore_is_named_by_its_record_and_its_hash() {
+    let name = RestoreName { index: 9, hash: Hash::of_nothing() };
+    assert_eq!(name.to_string(), "9:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+    assert_eq!(name.to_string().parse(), Ok(name));
+    for wrong in ["", "9", "9:", ":47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "9:47DE", "x:47DE", "9:9:9"] {
+        assert_eq!(wrong.parse::<RestoreName>(), Err(NotARestoreName), "{wrong}");
     }
 }
 
@@ -487,10 +540,12 @@ fn a_restore_that_lost_records_is_a_finding_until_somebody_vouches_for_it() {
     restored.entries.truncate(9);
     let at = restored.add(restored.restored(&old.checkpoint()));
     let (size, lost) = (old.checkpoint().size(), old.checkpoint().size() - 9);
-    assert_eq!(restored.findings(), [Finding::RestoreLost { index: at, lost, size }]);
-    assert!(restored.findings()[0].to_string().contains("--accept-restore 9"));
-    assert!(restored.verify_accepting(at, &[]).is_clean());
-    assert!(!restored.verify_accepting(at + 1, &[]).is_clean(), "another one was meant");
+    let name = restored.name(at);
+    assert_eq!(restored.findings(), [Finding::RestoreLost { name, lost, size }]);
+    assert!(restored.findings()[0].to_string().contains(&format!("--accept-restore {name}")));
+    assert!(restored.verify_accepting(name, &[]).is_clean());
+    let another = RestoreName { index: at + 1, ..name };
+    assert!(!restored.verify_accepting(another, &[]).is_clean(), "another one was meant");
 
     let mut whole = old.clone();
     whole.add(whole.restored(&old.checkpoint_at(5)));
@@ -516,7 +571,7 @@ fn a_forged_record_of_a_restore_excuses_no_truncated_past() {
         assert_eq!(found, codes, "{:?}", report.findings);
         assert!(report.findings.iter().all(|finding| finding.asks() && finding.index() == at));
         // Somebody who made another restore does not vouch for this one.
-        assert!(!cut.verify_accepting(3, &[&kept]).is_clean());
+        assert!(!cut.verify_accepting(cut.name(3), &[&kept]).is_clean());
     }
 }
 
@@ -551,7 +606,13 @@ fn a_restore_names_a_checkpoint_that_the_ledgers_key_has_signed() {
     ];
     for note in others {
         let found = findings(note.clone());
-        assert!(matches!(&found[..], [Finding::RestoreUnsigned { size: 7, .. }]), "{note:?}: {found:?}");
+        let [Finding::RestoreUnsigned { size: 7, name, .. }] = found[..] else { panic!("{note:?}: {found:?}") };
+        let mut log = honest.clone();
+        log.add(Restored { note, ..log.restored(&old) });
+        let mut walker = Walker::default();
+        walker.signed_by(key(&ours));
+        walker.accept_restore(name);
+        assert!(log.walk(walker, &[]).is_clean(), "whoever made it may have had another key");
     }
     // Where no checkpoint was known there is nothing to sign, and nothing that it could explain.
     let mut log = honest.clone();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use chancery_ledger::{
     Leaf, SignedCheckpoint, VerifierKey,
-    verify::{Compared, Finding, Restore},
+    verify::{Compared, Finding, Restore, RestoreName},
 };
 use chancery_pki::key::KeyParts;
 use chancery_signer::KeyFile;
@@ -73,11 +73,12 @@ struct ShownCheckpoint {
 #[derive(Debug, Serialize)]
 struct ShownRestore {
     record: u64,
+    name: String,
     lost: u64,
     accepted: bool,
 }
 
-fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<u64>, output: Format) -> Outcome {
+fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<RestoreName>, output: Format) -> Outcome {
     let key = verifier(config)?;
     let kept = match checkpoint {
         Some(file) => vec![(file.display().to_string(), kept_checkpoint(file, &key)?.unverified().clone())],
@@ -129,7 +130,12 @@ fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<u64>, output
             restores: report
                 .restores
                 .iter()
-                .map(|restore| ShownRestore { record: restore.index, lost: restore.lost(), accepted: restore.accepted })
+                .map(|restore| ShownRestore {
+                    record: restore.name.index,
+                    name: restore.name.to_string(),
+                    lost: restore.lost(),
+                    accepted: restore.accepted,
+                })
                 .collect(),
             findings,
             findings_total: report.findings_total + u64::from(signature.is_err()),
@@ -146,10 +152,11 @@ fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<u64>, output
         }
         for restore in &report.restores {
             let lost = match restore.lost() {
-                0 => "no record was lost".to_owned(),
+                // What came after the last checkpoint nobody can count.
+                0 => "no record is missing that a checkpoint known then covers".to_owned(),
                 lost => format!("the last {lost} of {} records were lost", restore.checkpoint.size),
             };
-            marked(Mark::Note, format!("record {}: a backup was restored; {lost}", restore.index))?;
+            marked(Mark::Note, format!("record {}: a backup was restored; {lost}", restore.name.index))?;
         }
         match &signature {
             Ok(text) => marked(Mark::Good, text)?,
@@ -159,10 +166,13 @@ fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<u64>, output
             marked(Mark::Bad, finding.to_string())?;
         }
         if clean {
-            let text = match report.restores.iter().map(Restore::lost).sum::<u64>() {
-                0 => "nothing was changed, dropped or moved".to_owned(),
-                lost => format!(
-                    "nothing was changed or moved, and nothing dropped but the {lost} records of the restores that you accepted"
+            let lost = report.restores.iter().map(Restore::lost).sum::<u64>();
+            let text = match (report.restores.is_empty(), lost) {
+                (true, _) => "nothing was changed, dropped or moved".to_owned(),
+                (false, 0) => "nothing was changed or moved, and nothing dropped that a checkpoint covers".to_owned(),
+                (false, lost) => format!(
+                    "nothing was changed or moved, and nothing dropped that a checkpoint covers but the {lost} records \
+                     of the restores that you accepted"
                 ),
             };
             marked(Mark::Good, text)?;

@@ -66,10 +66,8 @@ fn restore(
     yes: bool,
 ) -> Outcome {
     let target = config.data.join(STORE);
-    let kept = match checkpoint {
-        Some(file) => Some(ledger::kept_checkpoint(file, &ledger::verifier(config)?)?),
-        None => None,
-    };
+    let key = ledger::verifier(config)?;
+    let kept = checkpoint.map(|file| ledger::kept_checkpoint(file, &key)).transpose()?;
     let question = format!(
         "Restore {} into {}? Nonces, open orders and single-use EAB keys become void.",
         backup.display(),
@@ -78,7 +76,7 @@ fn restore(
     if !yes && !agreed(&question)? {
         return Err(Failed::refused("nothing was done; --yes answers the question"));
     }
-    let what = Restore { backup, target: &target, with_bundles, kept, now: SystemClock.now() };
+    let what = Restore { backup, target: &target, with_bundles, kept, key: Some(key), now: SystemClock.now() };
     let report = working("restoring", || backup::restore(what, &options(config)).map_err(Failed::failed))?;
     marked(Mark::Good, format!("restored {} records; epoch {} begins", report.from_backup, report.epoch))?;
     if report.recovered > 0 {
@@ -94,15 +92,15 @@ fn restore(
     if report.void_orders > 0 {
         marked(Mark::Note, format!("{} open orders are void", report.void_orders))?;
     }
-    if report.missing_policies > 0 {
-        let text = format!(
-            "the texts of {} policies that were in force are in neither place: the ledger has their hashes alone",
-            report.missing_policies
-        );
-        marked(Mark::Note, text)?;
+    for path in &report.disbelieved {
+        marked(Mark::Note, format!("{}: not signed by the ledger's key, or too long; not believed", path.display()))?;
+    }
+    for path in &report.missing_policies {
+        let text = "the text of a policy that was in force is in neither place; put it here if you have it";
+        marked(Mark::Note, format!("{}: {text}", path.display()))?;
     }
     // Records that are lost look like records that were cut off: whoever restored says that it was no cut.
-    let accept = if report.missing > 0 { format!(" --accept-restore {}", report.record) } else { String::new() };
+    let accept: String = report.lossy.iter().map(|name| format!(" --accept-restore {name}")).collect();
     line(format!("\nnext: chancery ledger verify{accept}, then chancery serve"))?;
     Ok(Exit::Ok)
 }

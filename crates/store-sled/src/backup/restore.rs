@@ -14,10 +14,11 @@ use chancery_authority::{
     records::{Job, JobKind},
 };
 use chancery_ledger::{
-    Frontier, Hash, SignedCheckpoint, Walker,
+    Frontier, Hash, SignedCheckpoint, VerifierKey, Walker,
     leaf::{Leaf, OldCheckpoint, PolicyActivated, Restored},
     tile::{Layer, Tiled},
     tree,
+    verify::RestoreName,
 };
 use chancery_pki::Timestamp;
 
@@ -25,7 +26,7 @@ use super::{Copier, EXPORT, FORMAT, MANIFEST, Manifest, PIECE, Sum, export::impo
 use crate::{
     bundles::{self, Bundles, State},
     disk::{self, Disk, RealDisk},
-    folder::{self, Folder, FolderError},
+    folder::{self, Folder, FolderError, KeptCheckpoint},
     index::{Index, Position},
     journal::{self, Active, Damage, Origin, Place, ReadError},
     opening::OpenError,
@@ -52,10 +53,14 @@ pub struct RestoreReport {
     pub checkpoint: Option<u64>,
     /// Orders that had no certificate on its way: they are void.
     pub void_orders: u64,
-    /// Policies whose texts neither the backup nor the other folder has.
-    pub missing_policies: u64,
+    /// Where the texts of policies belong that neither the backup nor the other folder has.
+    pub missing_policies: Vec<PathBuf>,
+    /// Checkpoints that were found and not believed: the ledger's key has not signed them, or they are too long.
+    pub disbelieved: Vec<PathBuf>,
     /// The record that tells of this restore.
-    pub record: u64,
+    pub record: RestoreName,
+    /// Every restore of this ledger that lost records, this one too: what whoever verifies it must accept.
+    pub lossy: Vec<RestoreName>,
 }
 
 /// Why nothing was restored.
@@ -80,6 +85,11 @@ pub enum RestoreError {
         "the leaves do not have the root of the checkpoint of {0} leaves: they were tampered with, or it is another ledger's"
     )]
     OtherRoot(u64),
+    /// The checkpoint that was kept elsewhere does not fit into the record of the restore.
+    #[error(
+        "the checkpoint has a note of {0} octets; at most {NOTE_MAX} fit into the record of a restore: drop signatures of others from it"
+    )]
+    NoteTooLong(usize),
     /// Something cannot be read or written.
     #[error("{path}: {error}", path = path.display())]
     Io {
@@ -115,6 +125,8 @@ pub struct Restore<'a> {
     pub with_bundles: Option<&'a Path>,
     /// A checkpoint that was kept elsewhere, verified by the caller.
     pub kept: Option<SignedCheckpoint>,
+    /// The key that signs this ledger's checkpoints: others that lie about are believed only with its signature.
+    pub key: Option<VerifierKey>,
     /// Now.
     pub now: Timestamp,
 }
@@ -129,28 +141,31 @@ pub struct Restore<'a> {
 ///
 /// [`RestoreError`]; the backup stays as it is.
 pub fn restore(what: Restore<'_>, options: &Options) -> Result<RestoreReport, RestoreError> {
-    restore_on(what, options, Arc::new(RealDisk))
+    restore_on(what, options, &(Arc::new(RealDisk) as Arc<dyn Disk>))
 }
 
 pub(crate) fn restore_on(
     what: Restore<'_>,
     options: &Options,
-    disk: Arc<dyn Disk>,
+    disk: &Arc<dyn Disk>,
 ) -> Result<RestoreReport, RestoreError> {
-    let Restore { backup, target, with_bundles, kept, now } = what;
+    let Restore { backup, target, with_bundles, kept, key, now } = what;
     let io = |path: &Path| {
         let path = path.to_owned();
         move |error| RestoreError::Io { path, error }
     };
+    if let Some(length) = kept.as_ref().map(|kept| kept.to_string().len()).filter(|length| *length > NOTE_MAX) {
+        return Err(RestoreError::NoteTooLong(length));
+    }
     let manifest = read_manifest(backup)?;
     if !is_empty(target) {
         return Err(RestoreError::NotEmpty(target.to_owned()));
     }
     let folder = Folder::new(target);
-    folder.prepare(&*disk)?;
+    folder.prepare(&**disk)?;
     let _lock = folder.lock(options.lock_wait)?;
-    folder.make(&*disk)?;
-    copy_back(&*disk, backup, target, &manifest)?;
+    folder.make(&**disk)?;
+    copy_back(&**disk, backup, target, &manifest)?;
 
     // The ledger: what the backup has, then what was found elsewhere.
     let not_a_backup = |why: &str| RestoreError::NotABackup { path: backup.to_owned(), why: why.to_owned() };
@@ -164,32 +179,49 @@ pub(crate) fn restore_on(
     }
     let found = match with_bundles {
         Some(path) => leaves_after(path, &frontier)?,
-        None => Found::default(),
+        None => Vec::new(),
     };
     let mut grown = frontier;
-    for leaf in &found.leaves {
+    for leaf in &found {
         grown.append(Hash::of_leaf(leaf));
     }
     let size = grown.size();
-    let bundles = Bundles::new(&disk, &folder.ledger(), from_backup);
+    let bundles = Bundles::new(disk, &folder.ledger(), from_backup);
     let recovered = Place { sequence: manifest.sequence + 1, leaf: size, previous: [0; 32] };
-    bundles.append(from_backup, &found.leaves, &State { origin, frontier: grown.clone(), next: recovered })?;
+    bundles.append(from_backup, &found, &State { origin, frontier: grown.clone(), next: recovered })?;
     let missing_policies = match with_bundles {
-        Some(path) => copy_policies(&*disk, &Folder::new(path), &folder, &found.leaves)?,
-        None => 0,
+        Some(path) => copy_policies(&**disk, &Folder::new(path), &folder, &found)?,
+        None => Vec::new(),
     };
 
     // The new epoch begins with a leaf that names the old one's last checkpoint.
-    let own = folder::read_checkpoint(&folder)?.and_then(|kept| parse(&kept.note));
-    let last = [kept, own, found.checkpoint].into_iter().flatten().max_by_key(|last| last.unverified().size());
+    let (elsewhere, own) = (with_bundles.map(|path| Folder::new(path).checkpoint()), folder.checkpoint());
+    let mut disbelieved = Vec::new();
+    let mut known = Vec::new();
+    for path in elsewhere.iter().chain([&own]) {
+        match folder::read_checkpoint_at(path) {
+            Ok(None) => {}
+            Ok(Some(kept)) if let Some(signed) = believed(&kept, key.as_ref()) => known.push(signed),
+            _ => disbelieved.push(path.clone()),
+        }
+    }
+    if disbelieved.last() == Some(&own) {
+        // The store signs one of its own as soon as it runs.
+        disk.remove(&own).map_err(io(&own))?;
+        disbelieved.pop();
+        disbelieved.push(Folder::new(backup).checkpoint());
+    }
+    // Of two that cover as much the caller's.
+    let last = known.into_iter().chain(kept).max_by_key(|last| last.unverified().size());
     let first = first_leaf(&folder, size, last.as_ref(), now)?.encode();
     let first: Arc<[u8]> = first.map_err(|error| damaged(&folder, &error))?.into();
-    grown.append(Hash::of_leaf(&first));
+    let record = RestoreName { index: size, hash: Hash::of_leaf(&first) };
+    grown.append(record.hash);
     let next = Place { leaf: size + 1, ..recovered };
     bundles.append(size, &[first], &State { origin, frontier: grown, next })?;
 
     // The index: what the backup has, without what is void, then what the newer leaves tell.
-    let index = Index::open(&disk, &folder.index(), options.lock_wait).map_err(OpenError::from)?;
+    let index = Index::open(disk, &folder.index(), options.lock_wait).map_err(OpenError::from)?;
     let void_orders = import(&backup.join(EXPORT), &index).map_err(io(&backup.join(EXPORT)))?;
     let contents = walk::contents(&folder, false)?;
     let mut rebuilder = Rebuilder::continuing(&index, from_backup, options.retained);
@@ -197,7 +229,8 @@ pub(crate) fn restore_on(
         Stopped::Damage(damage) => damaged(&folder, &damage),
         Stopped::Refused(error) => damaged(&folder, &error),
     };
-    walk::walk(&folder, &contents, &mut Walker::default(), &mut rebuilder).map_err(stopped)?;
+    let mut walker = Walker::default();
+    walk::walk(&folder, &contents, &mut walker, &mut rebuilder).map_err(stopped)?;
     // Pruning and checkpoints are owed at once: what the backup knew of them is old.
     let owed = [JobKind::PruneCertificates, JobKind::Checkpoint];
     let owed = owed.map(|kind| Change::Schedule(Job { kind, due: now, attempt: 0 }));
@@ -205,9 +238,10 @@ pub(crate) fn restore_on(
     let position = Position { origin, sequence: manifest.sequence };
     index.sweep(&rebuilder.batch, position).map_err(|damage| damaged(&folder, &damage))?;
     index.close();
-    Active::begin(&*disk, &folder.journal(), origin, next).map_err(|error| io(&folder.journal())(error.into()))?;
-    folder.write_origin(&*disk, origin)?;
+    Active::begin(&**disk, &folder.journal(), origin, next).map_err(|error| io(&folder.journal())(error.into()))?;
+    folder.write_origin(&**disk, origin)?;
     let last = last.as_ref().map(|last| last.unverified().size());
+    let restores = walker.finish().restores;
     Ok(RestoreReport {
         epoch: origin.epoch,
         from_backup,
@@ -216,7 +250,9 @@ pub(crate) fn restore_on(
         checkpoint: last,
         void_orders,
         missing_policies,
-        record: size,
+        disbelieved,
+        record,
+        lossy: restores.iter().filter(|restore| restore.lost() > 0).map(|restore| restore.name).collect(),
     })
 }
 
@@ -243,12 +279,23 @@ fn first_leaf(
         consistency = proof.iter().map(Hash::octets).collect();
     }
     let checkpoint = OldCheckpoint { origin: last.origin().to_owned(), root: last.root().octets(), size: last.size() };
-    let note = Some(signed.to_string()).filter(|note| note.len() <= NOTE_MAX);
-    Ok(Restored { at: now, backup_size: size, checkpoint, consistency, note }.into())
+    Ok(Restored { at: now, backup_size: size, checkpoint, consistency, note: Some(signed.to_string()) }.into())
 }
 
-/// Copies the policies' texts that recovered leaves name; says how many are not there or are others.
-fn copy_policies(disk: &dyn Disk, from: &Folder, to: &Folder, leaves: &[Arc<[u8]>]) -> Result<u64, RestoreError> {
+/// A checkpoint that lies about, if it is evidence.
+fn believed(kept: &KeptCheckpoint, key: Option<&VerifierKey>) -> Option<SignedCheckpoint> {
+    SignedCheckpoint::parse(kept.note.as_bytes())
+        .ok()
+        .filter(|signed| kept.note.len() <= NOTE_MAX && key.is_none_or(|key| signed.verify(key).is_ok()))
+}
+
+/// Copies the policies' texts that recovered leaves name; says where those belong that are not there or are others.
+fn copy_policies(
+    disk: &dyn Disk,
+    from: &Folder,
+    to: &Folder,
+    leaves: &[Arc<[u8]>],
+) -> Result<Vec<PathBuf>, RestoreError> {
     let named: HashSet<[u8; 32]> = leaves
         .iter()
         .filter_map(|leaf| match Leaf::decode(leaf) {
@@ -256,7 +303,7 @@ fn copy_policies(disk: &dyn Disk, from: &Folder, to: &Folder, leaves: &[Arc<[u8]
             _ => None,
         })
         .collect();
-    let mut missing = 0;
+    let mut missing = Vec::new();
     for policy in named {
         let target = to.blob(&policy);
         if target.exists() {
@@ -264,9 +311,9 @@ fn copy_policies(disk: &dyn Disk, from: &Folder, to: &Folder, leaves: &[Arc<[u8]
         }
         match fs::read(from.blob(&policy)) {
             Ok(text) if journal::sha256(&text) == policy => {
-                disk::write_durably(disk, &target, &text).map_err(|error| RestoreError::Io { path: target, error })?
+                disk::write_durably(disk, &target, &text).map_err(|error| RestoreError::Io { path: target, error })?;
             }
-            _ => missing += 1,
+            _ => missing.push(target),
         }
     }
     Ok(missing)
@@ -274,10 +321,6 @@ fn copy_policies(disk: &dyn Disk, from: &Folder, to: &Folder, leaves: &[Arc<[u8]
 
 fn damaged(folder: &Folder, why: &dyn std::fmt::Display) -> RestoreError {
     RestoreError::Open(OpenError::Damaged(Damage::new(&folder.ledger(), why.to_string())))
-}
-
-fn parse(note: &str) -> Option<SignedCheckpoint> {
-    SignedCheckpoint::parse(note.as_bytes()).ok()
 }
 
 fn read_manifest(backup: &Path) -> Result<Manifest, RestoreError> {
@@ -341,27 +384,20 @@ fn frontier_of(folder: &Folder, size: u64) -> Result<Frontier, RestoreError> {
     Ok(frontier)
 }
 
-/// What another folder has beyond the backup.
-#[derive(Default)]
-struct Found {
-    leaves: Vec<Arc<[u8]>>,
-    checkpoint: Option<SignedCheckpoint>,
-}
-
 /// Leaves after a tree, from a store that is its continuation. What does not read ends them.
-fn leaves_after(path: &Path, tree: &Frontier) -> Result<Found, RestoreError> {
+fn leaves_after(path: &Path, tree: &Frontier) -> Result<Vec<Arc<[u8]>>, RestoreError> {
     let folder = Folder::new(path);
     let (size, state) = (tree.size(), bundles::read_state(&folder.ledger())?);
     let swept = state.map_or(0, |state| state.frontier.size());
     let mut mine = Frontier::default();
-    let mut found = Found::default();
+    let mut found = Vec::new();
     let mut take = |leaf: Arc<[u8]>| {
         if mine.size() < size {
             mine.append(Hash::of_leaf(&leaf));
             // Up to the backup's end it must be the same tree.
             mine.size() < size || mine == *tree
         } else {
-            found.leaves.push(leaf);
+            found.push(leaf);
             true
         }
     };
@@ -398,6 +434,5 @@ fn leaves_after(path: &Path, tree: &Frontier) -> Result<Found, RestoreError> {
     if foreign || mine != *tree {
         return Err(RestoreError::Foreign(path.to_owned()));
     }
-    found.checkpoint = folder::read_checkpoint(&folder).ok().flatten().and_then(|kept| parse(&kept.note));
     Ok(found)
 }

@@ -10,7 +10,7 @@ use chancery_authority::{
 };
 use chancery_ledger::{
     Checkpoint, Hash, Leaf, SignedCheckpoint, VerifierKey,
-    verify::{Compared, Finding},
+    verify::{Compared, Finding, RestoreName},
 };
 use chancery_testkit::sample;
 
@@ -40,7 +40,7 @@ impl Places {
 }
 
 fn what<'a>(backup: &'a Path, target: &'a Path) -> Restore<'a> {
-    Restore { backup, target, with_bundles: None, kept: None, now: sample::now() }
+    Restore { backup, target, with_bundles: None, kept: None, key: Some(ledger_key()), now: sample::now() }
 }
 
 /// The head of a store's tree, signed by the ledger's key.
@@ -63,8 +63,8 @@ fn ledger_key() -> VerifierKey {
     VerifierKey::new("ca.example/ledger", octets).expect("a name")
 }
 
-/// What whoever made the restore in record `accepted` knows.
-fn knowing(kept: &[(&str, &SignedCheckpoint)], accepted: Option<u64>) -> Knowledge {
+/// What whoever made the restore `accepted` knows.
+fn knowing(kept: &[(&str, &SignedCheckpoint)], accepted: Option<RestoreName>) -> Knowledge {
     let kept = kept.iter().map(|(label, signed)| ((*label).to_owned(), signed.unverified().clone())).collect();
     Knowledge { kept, key: Some(ledger_key()), accepted: accepted.into_iter().collect() }
 }
@@ -93,6 +93,8 @@ async fn rule_11_what_was_backed_up_is_restored_and_pending_orders_are_void() {
     kill(&store);
 
     let report = restore(what(&places.at("backup"), &places.at("new")), &options()).expect("sound");
+    let record = report.record;
+    assert_eq!(record.index, 3);
     let expected = RestoreReport {
         epoch: 2,
         from_backup: 3,
@@ -100,8 +102,10 @@ async fn rule_11_what_was_backed_up_is_restored_and_pending_orders_are_void() {
         missing: 0,
         checkpoint: None,
         void_orders: 1,
-        missing_policies: 0,
-        record: 3,
+        missing_policies: Vec::new(),
+        disbelieved: Vec::new(),
+        record,
+        lossy: Vec::new(),
     };
     assert_eq!(report, expected);
     let store = places.open("new");
@@ -140,7 +144,8 @@ async fn rule_11_a_kept_checkpoint_does_not_cry_tampering_and_what_is_missing_is
     let kept = [("early", &early), ("late", &late)];
     let verify = |accepted| check::verify(&places.at("new"), knowing(&kept, accepted)).expect("readable").report;
     // Whoever did not make the restore cannot tell it from a ledger that was cut.
-    assert_eq!(verify(None).findings, [Finding::RestoreLost { index: 2, lost: 2, size: 4 }]);
+    assert_eq!(report.lossy, [report.record], "what the command prints is what is to be accepted");
+    assert_eq!(verify(None).findings, [Finding::RestoreLost { name: report.record, lost: 2, size: 4 }]);
     let report = verify(Some(report.record));
     assert!(report.is_clean(), "{:?}", report.findings);
     assert_eq!(report.checkpoints[0].1, Compared::Same);
@@ -175,10 +180,10 @@ async fn rule_11_policies_of_recovered_leaves_come_with_their_texts() {
     for missing in [0, 1] {
         let target = places.at(&format!("new{missing}"));
         let report = restore(Restore { with_bundles: Some(&old), ..what(&backup, &target) }, &options());
-        assert_eq!(report.expect("sound").missing_policies, missing);
+        assert_eq!(report.expect("sound").missing_policies.len(), missing);
         let report = check::verify(&target, Knowledge::default()).expect("readable").report;
         let found: Vec<&str> = report.findings.iter().map(Finding::code).collect();
-        assert_eq!(found, vec!["policy-text"; usize::try_from(missing).expect("small")]);
+        assert_eq!(found, vec!["policy-text"; missing]);
         if missing == 0 {
             fs::write(&lost, b"another").expect("ours");
         }
@@ -200,7 +205,7 @@ async fn rule_11_a_kill_at_any_step_of_a_restore_leaves_no_store_or_a_whole_one(
     let (backup, old) = (places.at("backup"), places.at("store"));
     let restore_to = |target: &Path, disk: &Arc<TestDisk>| {
         let what = Restore { with_bundles: Some(&old), kept: Some(late.clone()), ..what(&backup, target) };
-        restore_on(what, &options(), Arc::clone(disk) as _)
+        restore_on(what, &options(), &(Arc::clone(disk) as Arc<dyn crate::disk::Disk>))
     };
     let disk = Arc::new(TestDisk::new());
     let whole = restore_to(&places.at("whole"), &disk).expect("sound");
@@ -212,10 +217,12 @@ async fn rule_11_a_kill_at_any_step_of_a_restore_leaves_no_store_or_a_whole_one(
         disk.cut_after(u64::try_from(step).expect("small"));
         drop(restore_to(&target, &disk));
         // Everything written is there, synced or not, as after a kill.
-        let Ok(store) = open(&target, &Arc::new(TestDisk::new()), options()) else { continue };
-        if !target.join("store.json").exists() {
+        let has_header = target.join("store.json").exists();
+        let opened = open(&target, &Arc::new(TestDisk::new()), options());
+        let Ok(store) = opened else {
+            assert!(!has_header, "step {step}: a header without the store that it promises: {opened:?}");
             continue;
-        }
+        };
         let size = store.tree_head().await.expect("readable").size;
         if size == 0 {
             // Killed before anything was there: what was opened just now is a new store.
@@ -223,13 +230,68 @@ async fn rule_11_a_kill_at_any_step_of_a_restore_leaves_no_store_or_a_whole_one(
             continue;
         }
         stores += 1;
-        assert_eq!(size, whole.record + 1, "step {step}");
-        let leaf = store.leaf(whole.record).await.expect("readable").expect("the new epoch's first");
+        assert!(has_header);
+        assert_eq!(size, whole.record.index + 1, "step {step}");
+        let leaf = store.leaf(whole.record.index).await.expect("readable").expect("the new epoch's first");
         assert!(matches!(Leaf::decode(&leaf), Ok(Leaf::Restored(_))), "step {step}");
         assert_eq!(store.in_force().await.expect("readable").map(|held| held.value), Some(sample::in_force(1)));
         assert!(store.scrub(sample::now()).is_clean(), "step {step}");
     }
     assert!((1..4).contains(&stores), "its header comes last: {stores} of {steps}");
+}
+
+#[tokio::test]
+async fn rule_11_a_checkpoint_that_lies_about_is_believed_only_with_the_ledgers_signature() {
+    let places = Places::new();
+    let store = places.open("store");
+    issue(&*store, 1).await;
+    let early = head(&store).await;
+    store.keep_checkpoint(2, early.to_string()).await.expect("kept");
+    store.backup(&places.at("backup")).expect("room");
+    issue(&*store, 2).await;
+    let late = head(&store).await;
+    kill(&store);
+    // Whoever broke in planted one that covers more than there ever was.
+    let planted = Checkpoint::new("ca.example/ledger", u64::MAX, Hash::of_nothing()).expect("an origin");
+    let theirs = Ed25519KeyPair::from_seed_unchecked(&[2; 32]).expect("a seed");
+    let octets = theirs.public_key().as_ref().try_into().expect("32 octets");
+    let signature = theirs.sign(planted.body().as_bytes());
+    let key = VerifierKey::new("ca.example/ledger", octets).expect("a name");
+    let planted = planted.attach(&key, signature.as_ref()).expect("just signed");
+    let (backup, old) = (places.at("backup"), places.at("store"));
+    let kept = crate::folder::KeptCheckpoint { tree_size: u64::MAX, note: planted.to_string() };
+    let into = crate::folder::Folder::new(&old);
+    crate::folder::write_checkpoint(&crate::disk::RealDisk, &into, &kept).expect("ours");
+    let target = places.at("new");
+    let asked = Restore { with_bundles: Some(&old), kept: Some(late.clone()), ..what(&backup, &target) };
+    let report = restore(asked, &options()).expect("sound");
+    assert_eq!(report.disbelieved, [old.join("checkpoint")]);
+    assert_eq!((report.checkpoint, report.missing), (Some(4), 0));
+    let found = check::verify(&target, knowing(&[("late", &late)], None)).expect("readable").report;
+    assert!(found.is_clean(), "{:?}", found.findings);
+
+    // Not even the backup's own; the store goes on without it.
+    let target = places.at("new2");
+    let asked = Restore { key: Some(key), ..what(&backup, &target) };
+    let report = restore(asked, &options()).expect("sound");
+    assert_eq!((report.disbelieved, report.checkpoint), (vec![backup.join("checkpoint")], None));
+    assert!(check::verify(&target, knowing(&[], None)).expect("readable").report.is_clean());
+
+    // One that the record has no room for is refused before anything is written.
+    let mut note = late.to_string();
+    for seed in 3..63 {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).expect("a seed");
+        let octets = pair.public_key().as_ref().try_into().expect("32 octets");
+        let key = VerifierKey::new(format!("{seed}{}", "x".repeat(300)), octets).expect("a name");
+        let signature = pair.sign(late.unverified().body().as_bytes());
+        let other = late.unverified().clone().attach(&key, signature.as_ref()).expect("just signed").to_string();
+        note += &format!("{}\n", other.lines().last().expect("its signature"));
+    }
+    let long = SignedCheckpoint::parse(note.as_bytes()).expect("a note with many signatures");
+    let target = places.at("new3");
+    let refused = restore(Restore { kept: Some(long), ..what(&backup, &target) }, &options());
+    assert!(matches!(refused, Err(RestoreError::NoteTooLong(_))), "{refused:?}");
+    assert!(!target.exists());
 }
 
 #[tokio::test]

@@ -16,7 +16,15 @@ use chancery_testkit::sample;
 use tempfile::TempDir;
 
 use super::{Fault, Operation, TestDisk, issue, kill, open, options};
-use crate::{FolderError, journal::segments, key::class, opening::OpenError, options::Options, store::SledStore};
+use crate::{
+    FolderError,
+    check::{self, Knowledge},
+    journal::segments,
+    key::class,
+    opening::OpenError,
+    options::Options,
+    store::SledStore,
+};
 
 struct Place {
     _folder: TempDir,
@@ -231,25 +239,72 @@ async fn rule_4_after_a_failed_sync_nothing_is_acknowledged_and_the_process_is_t
     assert!(place.open().account(before.id).await.expect("readable").is_some());
 }
 
+/// A store whose disk will be full as soon as it is told so.
+fn nearly_full() -> (Place, Arc<SledStore>) {
+    let place = Place::new();
+    place.disk.set_free(1 << 30);
+    let store = open(&place.path, &place.disk, Options { floor_bytes: 1 << 20, ..options() }).expect("new");
+    (place, store)
+}
+
 #[tokio::test]
-async fn rule_4_a_failure_on_the_way_into_the_reserve_stops_the_store_and_the_next_start_is_sound() {
-    let full = || {
-        let place = Place::new();
+async fn rule_4_a_kill_while_the_reserve_takes_the_place_of_an_empty_segment_loses_nothing() {
+    for step in 0..=6 {
+        let (place, store) = nearly_full();
+        place.disk.set_free(1000);
+        place.disk.cut_after(step);
+        let kept = store.commit(account_changes(1).1.urgently()).await.is_ok();
+        assert_eq!(kept, step == 6, "step {step}");
+        kill(&store);
+        place.disk.go_on();
         place.disk.set_free(1 << 30);
-        let store = open(&place.path, &place.disk, Options { floor_bytes: 1 << 20, ..options() }).expect("new");
-        (place, store)
-    };
-    // Rename, header, its sync, its name.
-    let (place, store) = full();
+        let store = place.try_open().unwrap_or_else(|error| panic!("killed at step {step}: {error}"));
+        let found = store.account(sample::account(1).id).await.expect("readable").is_some();
+        assert!(found || !kept, "step {step}");
+        // The segment that is written to goes on, swept or not.
+        for number in 2..5 {
+            store.commit(account_changes(number).1).await.expect("kept");
+            store.sweep().expect("nothing stands against it");
+        }
+        store.commit(account_changes(5).1).await.expect("kept");
+        kill(&store);
+        let store = place.open();
+        for number in 2..=5 {
+            let found = store.account(sample::account(number).id).await.expect("readable").is_some();
+            assert!(found, "step {step}: {number}");
+        }
+        assert!(store.scrub(sample::now()).is_clean(), "step {step}");
+    }
+}
+
+#[tokio::test]
+async fn rule_4_a_failure_on_the_way_into_the_reserve_leaves_it_aside_or_stops_the_store() {
+    let (place, store) = nearly_full();
     store.commit(account_changes(1).1).await.expect("kept");
     place.disk.set_free(1000);
     place.disk.operations();
     store.commit(account_changes(2).1.urgently()).await.expect("kept, in the reserve");
     let steps: Vec<Operation> = place.disk.operations().into_iter().map(|(operation, _)| operation).collect();
     use Operation::{Append, Rename, Sync, SyncAppended, SyncFolder, Write};
-    assert_eq!(steps, [Rename, Write, Sync, SyncFolder, Append, SyncAppended]);
-    for step in 0..4 {
-        let (place, store) = full();
+    assert_eq!(steps, [Write, Sync, Rename, SyncFolder, Append, SyncAppended]);
+    for step in 0..2 {
+        // Nothing has the name of a segment yet: it is as if there was no reserve, and the next try may find it.
+        let (place, store) = nearly_full();
+        store.commit(account_changes(1).1).await.expect("kept");
+        place.disk.set_free(1000);
+        place.disk.fail_at(step, io::ErrorKind::Other);
+        let refused = store.commit(account_changes(2).1.urgently()).await;
+        assert!(matches!(refused, Err(CommitError::NotApplied(NotApplied::NoSpace(_)))), "step {step}: {refused:?}");
+        store.commit(account_changes(3).1.urgently()).await.expect("kept, in the reserve");
+        kill(&store);
+        let store = place.open();
+        for (number, kept) in [(1, true), (2, false), (3, true)] {
+            let found = store.account(sample::account(number).id).await.expect("readable").is_some();
+            assert_eq!(found, kept, "step {step}: {number}");
+        }
+    }
+    for step in 2..4 {
+        let (place, store) = nearly_full();
         store.commit(account_changes(1).1).await.expect("kept");
         place.disk.set_free(1000);
         place.disk.fail_at(step, io::ErrorKind::Other);
@@ -332,12 +387,22 @@ async fn a_first_segment_without_its_whole_header_is_a_new_store_unless_somethin
         kill(&store);
         assert_eq!(fs::read(place.last_segment()).expect("ours").len(), header.len());
     }
-    let store = place.open();
-    store.commit(account_changes(1).1).await.expect("kept");
-    store.keep_checkpoint(1, "note".to_owned()).await.expect("kept");
-    kill(&store);
+    // Nobody but a start takes it for that.
     fs::write(place.last_segment(), []).expect("ours");
-    assert!(matches!(place.try_open(), Err(OpenError::Damaged(_))));
+    assert!(check::verify(&place.path, Knowledge::default()).is_err(), "the journal's header is gone");
+    for sign in ["swept", "sealed", "kept"] {
+        let place = Place::new();
+        let store = place.open();
+        store.commit(account_changes(1).1).await.expect("kept");
+        match sign {
+            "swept" => store.sweep().expect("nothing stands against it"),
+            "sealed" => store.keep_checkpoint(1, "note".to_owned()).await.expect("kept"),
+            _ => store.keep_blob(crate::journal::sha256(b"text"), b"text".to_vec()).await.expect("kept"),
+        }
+        kill(&store);
+        fs::write(place.last_segment(), []).expect("ours");
+        assert!(matches!(place.try_open(), Err(OpenError::Damaged(_))), "{sign}");
+    }
 }
 
 #[tokio::test]
@@ -809,7 +874,7 @@ async fn a_damaged_index_is_named_or_healed_and_never_served_wrong() {
                 assert!(said.contains("index/db") && said.contains("chancery store rebuild"), "{said}");
                 // A sled that did not open lets go of its lock a little later: waited for, as the command does.
                 let patient = Options { lock_wait: Options::default().lock_wait, ..options() };
-                crate::check::rebuild(&copy, &patient).expect("the ledger is sound");
+                check::rebuild(&copy, &patient).expect("the ledger is sound");
                 let store = open(&copy, &Arc::new(TestDisk::new()), patient).expect("healed");
                 assert!(store.scrub(sample::now()).is_clean());
                 refused += 1;
