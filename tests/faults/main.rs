@@ -20,7 +20,8 @@ use std::{io::Write as _, path::PathBuf};
 
 /// A line that is seen whether or not the test passes: what the test macros print is kept from everybody.
 fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    // Whatever the harness has printed before on this line, it begins one of its own.
+    let _ = writeln!(std::io::stderr(), "\n{line}");
 }
 
 /// A program of the machine; without it the test that wants it is skipped, loudly.

@@ -34,7 +34,7 @@ fn program(variable: &str, name: &str) -> Option<PathBuf> {
         // Straight to the stream: what a passing test prints through the macro is kept from everybody.
         let _ = writeln!(
             std::io::stderr(),
-            "SKIPPED: there is no {name} on this machine (tests/run provides it; {variable} names another)"
+            "\nSKIPPED: there is no {name} on this machine (tests/run provides it; {variable} names another)"
         );
     }
     found

@@ -83,7 +83,8 @@ struct Arguments {
 #[derive(Clone, Copy)]
 struct Usage {
     cpu_ms: f64,
-    written: u64,
+    /// `None` where only root may know.
+    written: Option<u64>,
 }
 
 fn usage(pid: u32) -> Result<Usage> {
@@ -93,12 +94,13 @@ fn usage(pid: u32) -> Result<Usage> {
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
     // utime and stime are fields 14 and 15 of proc_pid_stat(5); two stand before the closing parenthesis.
     let per_second = rustix::param::clock_ticks_per_second();
-    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
-    let written =
-        io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).and_then(|text| text.trim().parse().ok());
+    // The server hides its memory from other processes of its user, and with it what it has written.
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).ok();
+    let line = io.as_deref().and_then(|io| io.lines().find_map(|line| line.strip_prefix("write_bytes: ")));
+    let written = line.and_then(|text| text.trim().parse().ok());
     #[expect(clippy::cast_precision_loss, reason = "a hundred ticks a second")]
     let cpu_ms = (ticks(11) + ticks(12)) * 1000.0 / per_second as f64;
-    Ok(Usage { cpu_ms, written: written.unwrap_or_default() })
+    Ok(Usage { cpu_ms, written })
 }
 
 /// A line of proc_pid_status(5): `VmRSS` is what is resident now, `VmHWM` the most that ever was.
@@ -290,6 +292,7 @@ async fn main() -> Result<()> {
         }
     };
     let syncs = per_certificate("chancery_store_syncs_total")?;
+    let written = after.written.zip(before.written).map(|(after, before)| after - before);
     let journal_bytes = per_certificate("chancery_store_written_bytes_total")?;
     #[expect(clippy::cast_precision_loss, reason = "counts of certificates and bytes")]
     let report = json!({
@@ -304,7 +307,7 @@ async fn main() -> Result<()> {
         "polls_per_certificate": round(seen.polls as f64 / done as f64),
         "syncs_per_certificate": syncs.map(round),
         "journal_kib_per_certificate": journal_bytes.map(|bytes| round(bytes / 1024.0)),
-        "written_kib_per_certificate": round((after.written - before.written) as f64 / 1024.0 / done as f64),
+        "written_kib_per_certificate": written.map(|written| round(written as f64 / 1024.0 / done as f64)),
         "disk_kib_per_certificate": round(folder_bytes(&arguments.data).saturating_sub(bytes_before) as f64 / 1024.0 / done as f64),
         "memory_mib": round(memory_mib(arguments.server_pid, "VmRSS")?),
         "peak_memory_mib": round(memory_mib(arguments.server_pid, "VmHWM")?),
