@@ -1,7 +1,8 @@
 //! The one writer: takes what waits, checks it, writes one frame for the group, syncs once, answers.
 //!
-//! How long it lets a group grow adapts to what it sees: while commits keep arriving until the very
-//! end of the wait, waiting longer pays; where they dry up, it is cut. A lone client never waits.
+//! How long it lets a group grow follows how many came together of late: where many are at work, waiting
+//! saves syncs and costs nobody time, since the processor is busy meanwhile; where few are, they would
+//! all wait for nothing. A lone client does not wait.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -31,6 +32,12 @@ const GROUP_COMMITS: usize = 1000;
 const GROUP_BYTES: usize = 1 << 20;
 /// A group that large is not waited for any longer.
 const GROUP_ENOUGH: usize = 48;
+/// The wait for each commit but the first that a group usually has. Measured on two cores with whole ACME flows,
+/// 2, 8 and 32 at once: 0.3 ms does not get the groups of 32 to grow (0.9 syncs a certificate, 0.33 from 0.4 ms on);
+/// from 0.5 ms on 8 at once wait for each other (a quarter fewer certificates a second; none fewer at 0.4 ms).
+const LINGER_PER_COMMIT: Duration = Duration::from_micros(400);
+/// Over how many groups their usual size is taken.
+const LINGER_MEMORY: u32 = 8;
 /// The shortest wait that is worth a timer.
 const LINGER_STEP: Duration = Duration::from_micros(100);
 /// How much room must have come back above the floor before issuance goes on, as a divisor of the floor.
@@ -202,30 +209,16 @@ impl Committer {
 
     fn serve_all(mut self) {
         while let Some((requests, roll)) = self.shared.queue.next_group(self.linger) {
-            self.adapt(&requests);
+            self.adapt(requests.len());
             if let Err(why) = self.serve(requests, roll) {
                 return stop(&self.shared, &why);
             }
         }
     }
 
-    /// Lets the wait grow while commits keep arriving until its end, and shrink where they dry up.
-    fn adapt(&mut self, requests: &[Request]) {
-        let most = self.shared.options.linger_max;
-        if requests.len() < 2 {
-            self.linger /= 2;
-        } else {
-            let quiet = requests.last().map_or(Duration::ZERO, |last| last.arrived.elapsed());
-            if self.linger.is_zero() || quiet < self.linger.mul_f32(0.3) {
-                self.linger += LINGER_STEP + self.linger / 4;
-            } else {
-                self.linger = self.linger.mul_f32(0.8);
-            }
-        }
-        if self.linger < LINGER_STEP {
-            self.linger = Duration::ZERO;
-        }
-        self.linger = self.linger.min(most);
+    /// Lets the wait follow the size of the groups.
+    fn adapt(&mut self, group: usize) {
+        self.linger = next_linger(self.linger, group, self.shared.options.linger_max);
         set(&self.shared.metrics.linger_us, u64::try_from(self.linger.as_micros()).unwrap_or(u64::MAX));
     }
 
@@ -448,6 +441,13 @@ impl Committer {
     }
 }
 
+/// The wait after a group of this size.
+fn next_linger(linger: Duration, group: usize, most: Duration) -> Duration {
+    let others = u32::try_from(group.saturating_sub(1)).unwrap_or(u32::MAX);
+    let wanted = LINGER_PER_COMMIT.saturating_mul(others).min(most);
+    (linger * (LINGER_MEMORY - 1) + wanted) / LINGER_MEMORY
+}
+
 /// Ends the store: what waits was not touched and is told so.
 fn stop(shared: &Shared, why: &str) {
     let why: Arc<str> = why.into();
@@ -471,4 +471,24 @@ fn stopped(requests: Vec<Request>, why: &str) {
 fn answer(sender: oneshot::Sender<Answer>, with: Answer) {
     // Whoever asked may have gone; the commit stands all the same.
     drop(sender.send(with));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The wait after so many groups of a size.
+    fn after(groups: usize, size: usize, from: Duration) -> Duration {
+        (0..groups).fold(from, |linger, _| next_linger(linger, size, Duration::from_millis(4)))
+    }
+
+    #[test]
+    fn the_wait_for_more_follows_the_size_of_the_groups() {
+        let most = Duration::from_millis(4);
+        assert_eq!(after(100, 1, Duration::ZERO), Duration::ZERO, "a lone client never waits");
+        assert!(after(40, 2, Duration::ZERO) <= LINGER_PER_COMMIT);
+        assert!(after(40, 12, Duration::ZERO) > most * 9 / 10);
+        assert!(after(40, 1000, most) <= most);
+        assert!(after(32, 1, most) < LINGER_STEP, "who is alone again waits no more");
+    }
 }
