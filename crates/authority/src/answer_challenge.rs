@@ -153,10 +153,13 @@ impl Office {
         let id = authorization.id;
         for _ in 0..ATTEMPTS {
             let Some(loaded) = self.store().authorization(id).await? else { break };
-            if loaded.value.status(self.now()) != AuthorizationStatus::Pending {
+            let now = self.now();
+            if loaded.value.status(now) != AuthorizationStatus::Pending {
+                // Nothing is left to look for.
+                self.finish(JobKind::Validate { authorization: id }).await?;
                 return Ok(loaded.value);
             }
-            let due = self.now().after(std::time::Duration::from_secs(BUSY_PAUSE_S));
+            let due = now.after(std::time::Duration::from_secs(BUSY_PAUSE_S));
             let job = Job { kind: JobKind::Validate { authorization: id }, due, attempt };
             let changes = Changes::new()
                 .with(Change::Authorization(Put::over(&loaded, authorization.clone())))
@@ -183,6 +186,8 @@ impl Office {
             };
             let now = self.now();
             let Some(order) = self.store().order(loaded.value.order).await? else {
+                // Nobody asks any more.
+                self.finish(JobKind::Validate { authorization: id }).await?;
                 return Ok(loaded.value);
             };
             let lifetime = self

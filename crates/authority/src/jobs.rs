@@ -47,11 +47,20 @@ impl Office {
         Ok(self.commit(Changes::new().schedule(kind, due)).await.map(drop)?)
     }
 
-    /// Puts a job that failed off, the longer the more often it did.
+    /// Owes a job no longer.
     ///
     /// # Errors
     ///
     /// [`Failure`].
+    pub async fn finish(&self, kind: JobKind) -> Result<(), Failure> {
+        Ok(self.commit(Changes::new().with(Change::Finish(kind))).await.map(drop)?)
+    }
+
+    /// Puts a job that failed off, the longer the more often it did.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], while the clock is in doubt too: the job stays where it is.
     pub async fn put_off(&self, job: &Job) -> Result<(), Failure> {
         let pause = Duration::from_secs(1 << job.attempt.min(10)).min(RETRY_MAX);
         let again = Job { due: self.now().after(pause), attempt: job.attempt.saturating_add(1), ..job.clone() };

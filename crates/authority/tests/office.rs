@@ -628,6 +628,23 @@ async fn however_many_end_at_once_one_run_drops_all_whose_time_is_over_and_no_ot
 }
 
 #[tokio::test]
+async fn a_look_for_which_we_were_too_busy_until_its_authorization_expired_owes_nothing_more() {
+    let ca = TestOffice::new(POLICY, Limits { answer_wait: Duration::ZERO, ..Limits::default() });
+    let account = ca.account().await;
+    let order = ca.order(&account, &["a.test"]).await;
+    let authorization = ca.authorizations(&order).await.remove(0);
+    ca.validator.hold();
+    ca.validator.busy_next();
+    ca.office.answer_challenge(&account, authorization.id, ChallengeKind::Http01).await.unwrap();
+    let owed = || ca.store.jobs().iter().any(|job| matches!(job.kind, JobKind::Validate { .. }));
+    assert!(owed());
+    ca.clock.set(order.expires.after(Duration::from_secs(1)));
+    ca.validator.release(1);
+    ca.office.finished().await;
+    assert!(!owed());
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_while_its_order_is_finalized_leaves_it_valid() {
     let ca = TestOffice::default();
     let account = ca.account().await;

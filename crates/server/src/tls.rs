@@ -11,7 +11,7 @@ use aws_lc_rs::{
     encoding::AsDer as _,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
-use chancery_authority::{Office, Refusal, records::JobKind};
+use chancery_authority::{Failure, Office, Refusal, records::JobKind};
 use chancery_pki::{
     NameSet, PublicKey, Timestamp,
     certificate::{self, Certificate},
@@ -79,6 +79,9 @@ pub(crate) enum TlsError {
     /// Our own authority cannot issue now.
     #[error("the server's own certificate could not be issued: {0}")]
     Failed(String),
+    /// The job of a renewal that nobody needs any more cannot be finished.
+    #[error("nothing is left to renew, but that could not be stored: {0}")]
+    Owed(Failure),
     /// The file that keeps it cannot be written.
     #[error("{}: {source}", path.display())]
     Keep {
@@ -205,6 +208,19 @@ impl Keeper {
         })
     }
 
+    /// One that keeps its file in `folder`.
+    #[cfg(test)]
+    pub(crate) fn of(office: Office, folder: &Path, wanted: Tls) -> Self {
+        Self {
+            served: Served::nothing(),
+            signing: SigningKeys(Vec::new()),
+            office,
+            kept: folder.join(KEPT),
+            wanted: ArcSwap::from_pointee(wanted),
+            renewing: tokio::sync::Mutex::new(()),
+        }
+    }
+
     /// Looks whether these files could be served with, or these names asked for; changes nothing.
     pub(crate) fn check(config: &Config) -> Result<(), TlsError> {
         match &config.tls {
@@ -233,10 +249,12 @@ impl Keeper {
         self.issue(&names).await
     }
 
-    /// Does the renewal that is owed, if it still is.
+    /// Does the renewal that is owed, if it still is; who brings a certificate renews it himself.
     pub(crate) async fn renew(&self) -> Result<(), TlsError> {
         let wanted = self.wanted.load_full();
-        let Tls::Own { names, .. } = &*wanted else { return Ok(()) };
+        let Tls::Own { names, .. } = &*wanted else {
+            return self.office.finish(JobKind::RenewOwnTls).await.map_err(TlsError::Owed);
+        };
         if let Some((_, due)) = self.kept(names)
             && due > self.office.now()
         {
@@ -357,18 +375,58 @@ fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use chancery_authority::{Limits, records::Job};
+    use chancery_testkit::office::{TestOffice, names_of};
+
     use super::*;
 
-    #[test]
-    fn a_brought_key_that_signs_certificates_or_checkpoints_is_refused_in_words() {
-        let folder = tempfile::tempdir().unwrap();
-        let (certificate, key) = (folder.path().join("tls.pem"), folder.path().join("tls.key"));
+    const POLICY: &str =
+        "version: v1\nrules:\n  - name: own\n    allow: { names: [\"**.test\"] }\n    for: { door: own-tls }\n";
+
+    /// An office whose policy lets the server have names below `test`, and a keeper with a folder.
+    fn keeper() -> (TestOffice, Keeper, tempfile::TempDir) {
+        let (ca, folder) = (TestOffice::new(POLICY, Limits::default()), tempfile::tempdir().unwrap());
+        let keeper = Keeper::of(ca.office.clone(), folder.path(), own());
+        (ca, keeper, folder)
+    }
+
+    fn own() -> Tls {
+        Tls::Own { names: names_of(&["ca.test"]), authority: "issuing".parse().unwrap(), profile: "server".to_owned() }
+    }
+
+    /// A certificate of somebody else's, in files.
+    fn foreign(folder: &Path) -> Tls {
+        let (certificate, key) = (folder.join("brought.pem"), folder.join("brought.key"));
         let pair = rcgen::KeyPair::generate().unwrap();
         let made = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&pair).unwrap();
         fs::write(&certificate, made.pem()).unwrap();
         fs::write(&key, pair.serialize_pem()).unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        let own = PublicKey::from_spki(Certificate::from_der(made.der()).unwrap().spki()).unwrap();
+        Tls::Brought { certificate, key }
+    }
+
+    fn renewals(jobs: &[Job]) -> Vec<Timestamp> {
+        jobs.iter().filter(|job| job.kind == JobKind::RenewOwnTls).map(|job| job.due).collect()
+    }
+
+    #[tokio::test]
+    async fn a_renewal_that_is_owed_ends_once_a_certificate_is_brought() {
+        let (ca, keeper, folder) = keeper();
+        keeper.take(own()).await.unwrap();
+        let [due] = *renewals(&ca.store.jobs()) else { panic!("a renewal is owed") };
+        keeper.take(foreign(folder.path())).await.unwrap();
+        ca.clock.set(due);
+        keeper.renew().await.unwrap();
+        assert_eq!(renewals(&ca.store.jobs()), []);
+        assert!(!keeper.served.shown().unwrap().own);
+    }
+
+    #[test]
+    fn a_brought_key_that_signs_certificates_or_checkpoints_is_refused_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let Tls::Brought { certificate, key } = foreign(folder.path()) else { panic!("it is brought") };
+        let made = CertificateDer::from_pem_slice(&fs::read(&certificate).unwrap()).unwrap();
+        let own = PublicKey::from_spki(Certificate::from_der(&made).unwrap().spki()).unwrap();
         let other = rcgen::KeyPair::generate().unwrap();
         let other = rcgen::CertificateParams::new(vec!["other".to_owned()]).unwrap().self_signed(&other).unwrap();
         let other = PublicKey::from_spki(Certificate::from_der(other.der()).unwrap().spki()).unwrap();
