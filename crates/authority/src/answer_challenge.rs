@@ -56,8 +56,9 @@ impl Office {
             .own_authorization(account.id, id)
             .await?
             .ok_or(Refusal::Rejected(AnswerChallengeRejection::NotFound))?;
+        let now = self.trusted_time()?;
         let answered =
-            loaded.value.clone().answer(kind, self.now()).map_err(|rejection| Refusal::Rejected(rejection.into()))?;
+            loaded.value.clone().answer(kind, now).map_err(|rejection| Refusal::Rejected(rejection.into()))?;
         let processing = match answered {
             Answered::Unchanged(authorization) => return Ok(authorization),
             Answered::Validate(processing) => processing,
@@ -90,7 +91,7 @@ impl Office {
     ) -> Result<Authorization, Failure> {
         let id = processing.id;
         // The look that is under way has this long; the job takes over only if it was lost with the process.
-        let due = self.now().after(self.settings().limits.validation_time * 2);
+        let due = self.trusted_time()?.after(self.settings().limits.validation_time * 2);
         let changes = Changes::new()
             .with(Change::Authorization(Put::over(loaded, processing.clone())))
             .schedule(JobKind::Validate { authorization: id }, due);
@@ -153,7 +154,7 @@ impl Office {
         let id = authorization.id;
         for _ in 0..ATTEMPTS {
             let Some(loaded) = self.store().authorization(id).await? else { break };
-            let now = self.now();
+            let now = self.trusted_time()?;
             if loaded.value.status(now) != AuthorizationStatus::Pending {
                 // Nothing is left to look for.
                 self.finish(JobKind::Validate { authorization: id }).await?;
@@ -184,7 +185,7 @@ impl Office {
             let Some(loaded) = self.store().authorization(id).await? else {
                 return Err(Failure::Internal(format!("authorization {id} is gone")));
             };
-            let now = self.now();
+            let now = self.trusted_time()?;
             let Some(order) = self.store().order(loaded.value.order).await? else {
                 // Nobody asks any more.
                 self.finish(JobKind::Validate { authorization: id }).await?;

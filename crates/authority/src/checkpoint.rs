@@ -35,7 +35,7 @@ impl Office {
             return Ok(self.commit(Changes::new().with(Change::Finish(JobKind::Checkpoint))).await.map(drop)?);
         };
         self.checkpoint_now(ledger).await?;
-        self.schedule(JobKind::Checkpoint, self.now().after(ledger.every)).await
+        self.schedule(JobKind::Checkpoint, self.trusted_time()?.after(ledger.every)).await
     }
 
     /// Signs a checkpoint unless the last one is of the same tree.

@@ -1,5 +1,7 @@
 //! What is owed and when: settlement, lost validations, pruning, checkpoints. Stored, so that a
 //! kill loses none; the loop that runs them lives in the server.
+//!
+//! Nothing is ended, dropped or put off by a clock that is in doubt (threat model TM15).
 
 use std::{ops::Range, time::Duration};
 
@@ -31,11 +33,36 @@ const PRUNE_BATCH: usize = 200;
 impl Office {
     /// Jobs that are due, the longest due first.
     ///
+    /// While the clock is in doubt these are only jobs that something done made due, not the time: the open orders of an
+    /// account that was given up are cancelled. All else waits, settlement too: by a clock that ran ahead it would give
+    /// up what is being signed at this moment, and stamp the ledger with a time by which the right clock is behind; what
+    /// waits for it can be revoked as it is. Once the doubt is over, the jobs that return for ever are owed at once, be
+    /// it that a wrong time had put them off for years.
+    ///
     /// # Errors
     ///
     /// [`Failure`].
     pub async fn due_jobs(&self, limit: usize) -> Result<Vec<Job>, Failure> {
-        Ok(self.store().due_jobs(self.now(), limit).await?)
+        let (doubted, in_doubt) = self.doubt_then_and_now();
+        if doubted && !in_doubt {
+            let now = self.now();
+            let again = standing_jobs(now).schedule(JobKind::RenewOwnTls, now);
+            self.commit(again).await.inspect_err(|_| self.doubt_again())?;
+        }
+        let mut due = self.store().due_jobs(self.now(), limit).await?;
+        if in_doubt {
+            due.retain(|job| match job.kind {
+                JobKind::CancelOrders { .. } => true,
+                JobKind::Validate { .. }
+                | JobKind::Settle { .. }
+                | JobKind::PruneOrder { .. }
+                | JobKind::PruneAccount { .. }
+                | JobKind::PruneCertificates
+                | JobKind::Checkpoint
+                | JobKind::RenewOwnTls => false,
+            });
+        }
+        Ok(due)
     }
 
     /// Owes a job from `due` on; one of the same kind is moved.
@@ -63,7 +90,8 @@ impl Office {
     /// [`Failure`], while the clock is in doubt too: the job stays where it is.
     pub async fn put_off(&self, job: &Job) -> Result<(), Failure> {
         let pause = Duration::from_secs(1 << job.attempt.min(10)).min(RETRY_MAX);
-        let again = Job { due: self.now().after(pause), attempt: job.attempt.saturating_add(1), ..job.clone() };
+        let due = self.trusted_time()?.after(pause);
+        let again = Job { due, attempt: job.attempt.saturating_add(1), ..job.clone() };
         Ok(self.commit(Changes::new().with(Change::Schedule(again))).await.map(drop)?)
     }
 
@@ -90,6 +118,7 @@ impl Office {
     async fn settle(&self, id: CertificateId) -> Result<(), Failure> {
         let done = Change::Finish(JobKind::Settle { certificate: id });
         for _ in 0..ATTEMPTS {
+            let now = self.trusted_time()?;
             let Some(loaded) = self.store().certificate(id).await? else {
                 return self.commit(Changes::new().with(done).urgently()).await.map(drop).map_err(Into::into);
             };
@@ -115,7 +144,7 @@ impl Office {
                 CertificateRecord { state: CertificateState::PossiblyIssued { intent }, ..loaded.value.clone() };
             let changes = changes
                 .with(Change::Certificate(Put::over(&loaded, settled)))
-                .leaf(leaves::abandoned(&loaded.value, self.now())?)
+                .leaf(leaves::abandoned(&loaded.value, now)?)
                 .with(done.clone())
                 .urgently();
             match self.commit(changes).await {
@@ -142,7 +171,7 @@ impl Office {
                 return self.commit(Changes::new().with(Change::Finish(kind))).await.map(drop).map_err(Into::into);
             };
             let done = Changes::new().with(Change::Finish(kind.clone()));
-            let now = self.now();
+            let now = self.trusted_time()?;
             let unreadable = loaded.value.expires.after(limits.keep_ended_orders);
             let changes = match &loaded.value.state {
                 OrderState::Valid { certificate } if self.store().certificate(*certificate).await?.is_some() => done,
@@ -189,6 +218,7 @@ impl Office {
             let Some(loaded) = self.store().account(id).await? else {
                 return self.commit(Changes::new().with(Change::Finish(kind))).await.map(drop).map_err(Into::into);
             };
+            let now = self.trusted_time()?;
             let changes = if loaded.value.proven {
                 Changes::new().with(Change::Finish(kind.clone()))
             } else if self.store().orders_of(id, None, 1).await?.is_empty() {
@@ -197,8 +227,7 @@ impl Office {
                     .with(Change::Count { counter: Counter::UnprovenAccounts, by: -1, limit: None })
                     .with(Change::Finish(kind.clone()))
             } else {
-                Changes::new()
-                    .schedule(kind.clone(), self.now().after(self.settings().limits.unproven_account_lifetime))
+                Changes::new().schedule(kind.clone(), now.after(self.settings().limits.unproven_account_lifetime))
             };
             match self.commit(changes).await {
                 Ok(_) => return Ok(()),
@@ -212,7 +241,7 @@ impl Office {
     /// Drops records of certificates whose retention is over, and their orders; their leaves stay in the ledger.
     async fn prune_certificates(&self) -> Result<(), Failure> {
         let limits = self.settings().limits.clone();
-        let now = self.now();
+        let now = self.trusted_time()?;
         let light_until = now.before(limits.keep_expired_light);
         let full_until = now.before(limits.keep_expired_certificates);
         let both = light_until.min(full_until);
@@ -266,16 +295,20 @@ impl Office {
         }
     }
 
-    /// Makes sure that the jobs which return for ever are owed. Called once at every start.
+    /// Owes the jobs which return for ever now, wherever they were. Called once at every start, where the server looks
+    /// after its own TLS certificate by itself.
     ///
     /// # Errors
     ///
     /// [`Failure`].
     pub async fn owe_standing_jobs(&self) -> Result<(), Failure> {
-        let now = self.now();
-        let changes = Changes::new().schedule(JobKind::PruneCertificates, now).schedule(JobKind::Checkpoint, now);
-        Ok(self.commit(changes).await.map(drop)?)
+        Ok(self.commit(standing_jobs(self.now())).await.map(drop)?)
     }
+}
+
+/// Owes what is to be looked at now and then; each moves itself to its next time.
+fn standing_jobs(now: Timestamp) -> Changes {
+    Changes::new().schedule(JobKind::PruneCertificates, now).schedule(JobKind::Checkpoint, now)
 }
 
 /// What an order says that was not finalized in time.

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -65,6 +65,8 @@ pub(crate) struct Inner {
     jobs_changed: Notify,
     /// Until when the worker believes that nothing is due, in Unix milliseconds.
     quiet_until: AtomicI64,
+    /// The clock was in doubt when jobs were last looked up.
+    doubted: AtomicBool,
     /// The authorizations whose challenges are being looked at by this process.
     validations: Mutex<HashSet<AuthorizationId>>,
     waits: Waits,
@@ -120,6 +122,7 @@ impl Office {
                 settings: ArcSwap::from_pointee(settings),
                 jobs_changed: Notify::new(),
                 quiet_until: AtomicI64::new(i64::MAX),
+                doubted: AtomicBool::new(false),
                 validations: Mutex::default(),
                 waits: Waits::default(),
                 refusals: Mutex::new(RememberedRefusals::default()),
@@ -148,13 +151,29 @@ impl Office {
         self.inner.ports.clock.now()
     }
 
-    /// Now, for what is issued: not by a clock that is in doubt.
+    /// Now, for what is issued: not by a clock that is in doubt, and not while issuance is held.
     pub(crate) fn issuing_time(&self) -> Result<Timestamp, Failure> {
-        let held = self.held().into_iter().next();
-        match self.inner.ports.clock.doubt().or(held) {
+        let now = self.trusted_time()?;
+        self.held().into_iter().next().map_or(Ok(now), |why| Err(Failure::Unavailable(why)))
+    }
+
+    /// Now, for what is decided, dropped or put off by it: not by a clock that is in doubt.
+    pub(crate) fn trusted_time(&self) -> Result<Timestamp, Failure> {
+        match self.inner.ports.clock.doubt() {
             None => Ok(self.now()),
             Some(why) => Err(Failure::Unavailable(why)),
         }
+    }
+
+    /// Whether the clock was in doubt when this was last asked, and whether it is now.
+    pub(crate) fn doubt_then_and_now(&self) -> (bool, bool) {
+        let now = self.inner.ports.clock.doubt().is_some();
+        (self.inner.doubted.swap(now, Ordering::SeqCst), now)
+    }
+
+    /// What followed from the end of a doubt could not be done: as if it had not ended.
+    pub(crate) fn doubt_again(&self) {
+        self.inner.doubted.store(true, Ordering::SeqCst);
     }
 
     /// The source of chance.
@@ -361,7 +380,8 @@ impl Office {
         Ok(committed)
     }
 
-    /// When the next job is due. Until then [`Self::jobs_changed`] tells only of jobs due earlier.
+    /// When the next job is due. Until then [`Self::jobs_changed`] tells only of jobs due earlier. None while the
+    /// clock is in doubt: then no job becomes due by it.
     ///
     /// # Errors
     ///
@@ -369,6 +389,9 @@ impl Office {
     pub async fn next_due(&self) -> Result<Option<Timestamp>, Failure> {
         // Whoever schedules while we read tells, whatever the time: no job falls between.
         self.inner.quiet_until.store(i64::MAX, Ordering::SeqCst);
+        if self.trusted_time().is_err() {
+            return Ok(None);
+        }
         let due = self.store().next_due().await?;
         self.inner.quiet_until.store(due.map_or(i64::MAX, Timestamp::unix_millis), Ordering::SeqCst);
         Ok(due)

@@ -22,7 +22,7 @@ use crate::{
 pub trait Clock: Send + Sync {
     /// Now, by the wall clock.
     fn now(&self) -> Timestamp;
-    /// Why the clock is not to be trusted, in words; then nothing is issued by it (threat model TM15).
+    /// Why the clock is not to be trusted, in words; then nothing is issued, ended or dropped by it (threat model TM15).
     fn doubt(&self) -> Option<String> {
         None
     }

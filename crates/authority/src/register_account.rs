@@ -147,7 +147,7 @@ impl Office {
             if let (Some(url), false) = (&directory.terms_of_service, request.terms_agreed) {
                 return Err(Refusal::Rejected(R::TermsNotAgreed { url: url.clone() }));
             }
-            let now = self.now();
+            let now = self.trusted_time()?;
             let account = Account {
                 id: AccountId::from_random(self.entropy().octets16()),
                 directory: request.directory.clone(),

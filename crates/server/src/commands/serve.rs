@@ -9,7 +9,6 @@ use chancery_api::SOCKET_NAME;
 use chancery_authority::{
     Failure, Office, Ports,
     ports::{Clock as _, Store, StoreError},
-    records::JobKind,
 };
 use chancery_egress::{DialSettings, Dialer, ZoneTable};
 use chancery_http::{
@@ -299,8 +298,7 @@ async fn last_recorded(store: &dyn Store) -> Result<Option<Timestamp>, StoreErro
 async fn record_start(office: &Office) -> Result<(), Failed> {
     async fn record(office: &Office) -> Result<(), Failure> {
         office.record_start().await?;
-        office.schedule(JobKind::Checkpoint, office.now()).await?;
-        office.schedule(JobKind::PruneCertificates, office.now()).await
+        office.owe_standing_jobs().await
     }
     match record(office).await {
         Ok(()) => Ok(()),
