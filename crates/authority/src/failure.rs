@@ -45,6 +45,7 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::Stopped(why) => Self::Unavailable(why.to_string()),
             StoreError::Damaged(why) => Self::Internal(why.to_string()),
+            StoreError::NoSpace(why) => Self::NoSpace(why.to_string()),
         }
     }
 }

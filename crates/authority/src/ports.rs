@@ -125,7 +125,7 @@ pub struct TreeHead {
     pub root: [u8; 32],
 }
 
-/// A read failed.
+/// A read failed, or a file of its own could not be kept.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The store has stopped.
@@ -134,6 +134,9 @@ pub enum StoreError {
     /// Something stored is damaged; it is named and not served.
     #[error("the store is damaged: {0}")]
     Damaged(Arc<str>),
+    /// There is no room for what was to be kept.
+    #[error("{0}")]
+    NoSpace(Arc<str>),
 }
 
 /// A commit failed.

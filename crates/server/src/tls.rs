@@ -230,7 +230,8 @@ impl Keeper {
     }
 
     /// Serves with what is wanted from now on: brought files are read again, an own certificate
-    /// that is kept and still good is taken, else a new one is issued.
+    /// that is kept and still good is taken, else a new one is issued. One whose renewal is due is taken all the same
+    /// where none can be issued now: what is stored can be read and revoked then.
     pub(crate) async fn take(&self, wanted: Tls) -> Result<(), TlsError> {
         let taken = match &wanted {
             Tls::Brought { certificate, key } => {
@@ -241,12 +242,18 @@ impl Keeper {
         };
         self.wanted.store(Arc::new(wanted));
         let Some(names) = taken else { return Ok(()) };
-        if let Some((current, due)) = self.kept(&names) {
-            self.served.put(current);
+        let Some((current, due)) = self.kept(&names) else { return self.issue(&names).await };
+        let (now, end) = (self.office.now(), current.shown.not_after);
+        self.served.put(current);
+        if due > now {
             self.owe(due).await;
-            return Ok(());
+        } else if let Err(error) = self.issue(&names).await {
+            let end = end.map(|end| end.to_string()).unwrap_or_default();
+            tracing::error!(%error, certificate.not_after = end, "the server goes on with its own certificate as long as \
+                it lasts; its renewal is due and is tried again");
+            self.owe(now).await;
         }
-        self.issue(&names).await
+        Ok(())
     }
 
     /// Does the renewal that is owed, if it still is; who brings a certificate renews it himself.
@@ -290,7 +297,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// The certificate that is kept, with the time of its renewal, if it fits and is not yet due.
+    /// The certificate that is kept, with the time of its renewal, if it fits and has not ended.
     fn kept(&self, names: &NameSet) -> Option<(Current, Timestamp)> {
         let kept = Zeroizing::new(fs::read(&self.kept).ok()?);
         let (current, due) = match read_own(&kept) {
@@ -308,7 +315,8 @@ impl Keeper {
                 .iter()
                 .any(|chain| leaf.issuer() == chain.issuing().subject() && leaf.is_signed_by(chain.issuing().key()))
         });
-        (same_names && ours && due > self.office.now()).then_some((current, due))
+        let lasts = self.office.now().whole_seconds() <= leaf.validity().not_after();
+        (same_names && ours && lasts).then_some((current, due))
     }
 
     /// Owes the renewal. Where that cannot be stored now, the next start finds it out by itself.
@@ -373,13 +381,14 @@ fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
-    use chancery_authority::{Limits, records::Job};
+    use chancery_authority::{Limits, office::Hold, records::Job};
     use chancery_testkit::office::{TestOffice, names_of};
 
     use super::*;
 
+    const DAY: Duration = Duration::from_secs(86_400);
     const POLICY: &str =
         "version: v1\nrules:\n  - name: own\n    allow: { names: [\"**.test\"] }\n    for: { door: own-tls }\n";
 
@@ -419,6 +428,42 @@ mod tests {
         keeper.renew().await.unwrap();
         assert_eq!(renewals(&ca.store.jobs()), []);
         assert!(!keeper.served.shown().unwrap().own);
+    }
+
+    #[tokio::test]
+    async fn a_kept_certificate_is_served_to_its_end_where_no_new_one_can_be_issued_and_its_renewal_is_owed() {
+        let (ca, keeper, folder) = keeper();
+        keeper.take(own()).await.unwrap();
+        let first = keeper.served.shown().unwrap();
+        // As a start on a full disk finds it, in its last third.
+        let now = first.not_after.unwrap().before(DAY);
+        ca.clock.set(now);
+        ca.office.hold(Hold::Unrecorded, "the disk is full");
+        let started = Keeper::of(ca.office.clone(), folder.path(), own());
+        started.take(own()).await.unwrap();
+        assert_eq!(started.served.shown().unwrap(), first);
+        assert_eq!(renewals(&ca.store.jobs()), [now]);
+        started.renew().await.unwrap_err();
+        ca.office.lift(Hold::Unrecorded);
+        started.renew().await.unwrap();
+        assert!(started.served.shown().unwrap().not_after > first.not_after);
+        assert!(renewals(&ca.store.jobs())[0] > now);
+        // What has ended serves nobody.
+        ca.clock.advance(DAY * 365);
+        ca.office.hold(Hold::Unrecorded, "the disk is full");
+        let late = Keeper::of(ca.office.clone(), folder.path(), own());
+        assert!(late.take(own()).await.unwrap_err().to_string().contains("the disk is full"));
+    }
+
+    #[tokio::test]
+    async fn a_kept_certificate_in_its_last_third_is_renewed_by_a_start_that_can() {
+        let (ca, keeper, folder) = keeper();
+        keeper.take(own()).await.unwrap();
+        let end = keeper.served.shown().unwrap().not_after.unwrap();
+        ca.clock.set(end.before(DAY));
+        let started = Keeper::of(ca.office.clone(), folder.path(), own());
+        started.take(own()).await.unwrap();
+        assert!(started.served.shown().unwrap().not_after.unwrap() > end);
     }
 
     #[test]

@@ -457,7 +457,8 @@ fn stop(shared: &Shared, why: &str) {
     }
 }
 
-fn is_no_space(error: &std::io::Error) -> bool {
+/// Whether there is no room left on the disk, or none for us.
+pub(crate) fn is_no_space(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 

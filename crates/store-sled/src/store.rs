@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
+    io,
     ops::Range,
     path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering},
@@ -28,7 +29,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     bundles::Bundles,
-    committer::{Committer, Queue, Request},
+    committer::{Committer, Queue, Request, is_no_space},
     disk::{self, Disk, RealDisk},
     folder::{self, Folder, KeptCheckpoint, Lock},
     journal, key,
@@ -183,6 +184,11 @@ impl SledStore {
     pub fn sweep(&self) -> Result<(), StoreError> {
         sweep::sweep(&self.shared).map_err(|error| damaged(&error))
     }
+}
+
+/// Why a file of its own was not kept.
+fn not_kept(error: &io::Error, why: String) -> StoreError {
+    if is_no_space(error) { StoreError::NoSpace(why.into()) } else { StoreError::Stopped(why.into()) }
 }
 
 impl Drop for SledStore {
@@ -380,7 +386,7 @@ impl Store for SledStore {
             return Err(damaged(&"a checkpoint of a tree larger than what is synced was to be kept"));
         }
         folder::write_checkpoint(&*shared.disk, &shared.folder, &KeptCheckpoint { tree_size, note })
-            .map_err(|error| StoreError::Stopped(format!("the checkpoint cannot be written: {error}").into()))
+            .map_err(|error| not_kept(&error, format!("the checkpoint cannot be written: {error}")))
     }
 
     async fn keep_blob(&self, sha256: [u8; 32], content: Vec<u8>) -> Result<(), StoreError> {
@@ -397,7 +403,7 @@ impl Store for SledStore {
         } else {
             disk::write_durably(&*shared.disk, &path, &content)
         };
-        kept.map_err(|error| StoreError::Stopped(format!("{}: {error}", path.display()).into()))
+        kept.map_err(|error| not_kept(&error, format!("{}: {error}", path.display())))
     }
 
     async fn commit(&self, changes: Changes) -> Result<Committed, CommitError> {

@@ -734,6 +734,27 @@ async fn rule_8_larger_matter_is_synced_with_its_name_before_it_is_named() {
 }
 
 #[tokio::test]
+async fn rule_7_a_file_for_which_there_is_no_room_is_told_so_and_the_store_goes_on() {
+    let place = Place::new();
+    let store = place.open();
+    let content = b"version: v1".to_vec();
+    let hash = crate::journal::sha256(&content);
+    for error in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+        place.disk.fail(Fault::once(Operation::Write, "blobs", error));
+        let refused = store.keep_blob(hash, content.clone()).await.expect_err("no room");
+        assert!(matches!(refused, StoreError::NoSpace(_)), "{refused:?}");
+        place.disk.fail(Fault::once(Operation::Write, "checkpoint", error));
+        let refused = store.keep_checkpoint(0, "note".to_owned()).await.expect_err("no room");
+        assert!(matches!(refused, StoreError::NoSpace(_)), "{refused:?}");
+    }
+    place.disk.fail(Fault::once(Operation::Write, "blobs", io::ErrorKind::Other));
+    let refused = store.keep_blob(hash, content.clone()).await.expect_err("a fault");
+    assert!(matches!(refused, StoreError::Stopped(_)), "{refused:?}");
+    store.keep_blob(hash, content).await.expect("there is room again");
+    store.commit(account_changes(1).1).await.expect("kept");
+}
+
+#[tokio::test]
 async fn rule_10_a_damaged_bundle_is_named_and_its_certificate_can_still_be_revoked() {
     let place = Place::new();
     let store = place.open();
