@@ -30,6 +30,9 @@ use crate::{
 
 /// How long before its end the alarm about the server's own certificate is raised.
 const TLS_ALARM: Duration = Duration::from_secs(7 * 86_400);
+/// How often what is stored is read where not all of it can be read, and the pauses between: each twice the one before.
+const SCRUBS: u32 = 10;
+const SCRUB_PAUSE: Duration = Duration::from_secs(5);
 
 /// The running process.
 pub(crate) struct Process {
@@ -177,18 +180,49 @@ impl Process {
         alarms
     }
 
+    /// Reads everything that is stored; where not all of it can be read now, again after a pause, with an alarm
+    /// meanwhile and at the end. What is not read is not known to be damaged, so issuance goes on.
+    pub(crate) async fn scrub_patiently(self: Arc<Self>) {
+        let mut pause = SCRUB_PAUSE;
+        for left in (0..SCRUBS).rev() {
+            let process = Arc::clone(&self);
+            let scrubbed = tokio::task::spawn_blocking(move || process.scrub()).await;
+            let Err(why) = scrubbed.unwrap_or_else(|error| Err(error.to_string())) else { return };
+            let then = if left == 0 { "look with: chancery ledger verify" } else { "it is tried again" };
+            let alarm =
+                format!("not all of what is stored could be read, so damage would not be noticed: {why}; {then}");
+            tracing::warn!("{alarm}");
+            self.scrubbed.store(Arc::new(vec![alarm]));
+            if left > 0 {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+        }
+    }
+
     /// Reads everything that is stored and remembers what does not read or does not fit. For a
     /// thread of its own: it takes as long as it takes.
-    pub(crate) fn scrub(&self) {
+    ///
+    /// # Errors
+    ///
+    /// What could not be read for now, where nothing else is wrong.
+    fn scrub(&self) -> Result<(), String> {
         let scrubbed = self.store.scrub(self.office.now());
+        if let Some(why) = &scrubbed.unread
+            && scrubbed.index.is_ok()
+            && scrubbed.missing.is_empty()
+        {
+            return Err(why.clone());
+        }
         if scrubbed.is_clean() {
+            self.scrubbed.store(Arc::default());
             let leaves = scrubbed.ledger.as_ref().map_or(0, |report| report.size);
             tracing::info!(
                 ledger.size = leaves,
                 index.entries = scrubbed.index_entries,
                 "everything that is stored reads well"
             );
-            return;
+            return Ok(());
         }
         let (mut found, mut texts) = (Vec::new(), Vec::new());
         match &scrubbed.ledger {
@@ -229,6 +263,7 @@ impl Process {
         }
         found.extend(texts);
         self.scrubbed.store(Arc::new(found));
+        Ok(())
     }
 
     /// Reads everything first and puts it in force only if all of it is sound.

@@ -184,6 +184,39 @@ async fn a_hangup_takes_the_new_policy_as_reload_does() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_behind_a_start_is_an_alarm_until_it_reads_and_issuance_goes_on() -> Result<()> {
+    let mut server = Server::start(&Setup::default()).await?;
+    let first = json_of(&server, &["status"]).await?["policy_sha256"].as_str().unwrap_or_default().to_owned();
+    fs::write(server.path().join("policy.yaml"), POLICY.replace("TEST-1", "TEST-2"))?;
+    server.printed(&["reload"]).await?;
+    server.stop().await?;
+    // A link to itself: it is there, and reading it fails, as with too many open files.
+    let (text, away) = (server.path().join("store/blobs").join(first), server.scratch("away")?.join("text"));
+    fs::rename(&text, &away)?;
+    std::os::unix::fs::symlink(&text, &text)?;
+    server.serve().await?;
+    // Each look takes a process, so this is no busy loop.
+    let alarmed = async |wanted: bool| {
+        let looks = async {
+            loop {
+                let status = json_of(&server, &["status"]).await?;
+                if status["alarms"].to_string().contains("could be read") == wanted {
+                    return Ok::<_, Box<dyn std::error::Error + Send + Sync>>(status);
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), looks).await.map_err(|_| format!("alarms: {wanted} is wanted"))?
+    };
+    let status = alarmed(true).await?;
+    assert_eq!(status["not_issuing"], json!([]));
+    server.client().await?.new_order(&["a.test"]).await?.expect_status(201)?;
+    fs::remove_file(&text)?;
+    fs::rename(&away, &text)?;
+    alarmed(false).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_policy_that_forgets_the_servers_own_name_is_refused_before_a_renewal_fails() -> Result<()> {
     let server = Server::start(&Setup::default()).await?;
     fs::write(server.path().join("policy.yaml"), POLICY.replace("[localhost]", "[elsewhere.test]"))?;

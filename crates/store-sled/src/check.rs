@@ -1,7 +1,7 @@
 //! Verification beside a running server, the scrub behind a start, and the rebuild of the index:
 //! one walk with three outputs.
 
-use std::{collections::BTreeMap, convert::Infallible, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, fs, io, path::Path, sync::Arc};
 
 use chancery_acme::{account::Account, authorization::Authorization, id::CertificateId};
 use chancery_authority::records::{CertificateRecord, IdempotencyRecord, InForce};
@@ -14,7 +14,7 @@ use chancery_pki::Timestamp;
 
 use crate::{
     disk::{Disk, RealDisk},
-    folder::{self, Folder},
+    folder::{self, Folder, FolderError},
     index::Index,
     journal::{self, Damage, Place},
     key::{self, class},
@@ -47,13 +47,19 @@ pub struct Scrubbed {
     pub index: Result<(), Damage>,
     /// Certificates that the ledger holds and the index has lost: they were not dropped for their age.
     pub missing: Vec<CertificateId>,
+    /// What could not be read for now (too many open files, no memory, a fault on the way to the disk): the ledger is
+    /// not known to be damaged then, whatever stands there.
+    pub unread: Option<String>,
 }
 
 impl Scrubbed {
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.missing.is_empty() && self.index.is_ok() && self.ledger.as_ref().is_ok_and(Report::is_clean)
+        self.unread.is_none()
+            && self.missing.is_empty()
+            && self.index.is_ok()
+            && self.ledger.as_ref().is_ok_and(Report::is_clean)
     }
 }
 
@@ -92,7 +98,7 @@ pub fn verify(path: &Path, knowledge: Knowledge) -> Result<Verified, OpenError> 
         walker.signed_by(key);
     }
     let mut policies = Policies::default();
-    let (report, checkpoint) = verify_folder(&folder, walker, &mut policies, |policies| policies)?;
+    let (report, checkpoint) = verify_folder(&folder, walker, &mut policies, |policies| policies, &mut |_| {})?;
     Ok(Verified { report, checkpoint })
 }
 
@@ -101,6 +107,7 @@ fn verify_folder<V: Visit<Error = Infallible>>(
     mut walker: Walker,
     visitor: &mut V,
     policies: impl FnOnce(&mut V) -> &mut Policies,
+    unread: &mut dyn FnMut(String),
 ) -> Result<(Report, Option<String>), OpenError> {
     // Before the leaves: they only grow, so none of these can be ahead of them.
     let own = folder::read_checkpoint(folder)?;
@@ -110,11 +117,11 @@ fn verify_folder<V: Visit<Error = Infallible>>(
     {
         walker.expect_own(folder.checkpoint().display().to_string(), signed.unverified().clone());
     }
-    match walk::walk(folder, &contents, &mut walker, visitor) {
+    match walk::walk_noting(folder, &contents, &mut walker, visitor, unread) {
         Ok(()) => {}
         Err(never) => match never {},
     }
-    policies(visitor).compare(folder, &mut walker);
+    policies(visitor).compare(folder, &mut walker, unread);
     Ok((walker.finish(), own.map(|own| own.note)))
 }
 
@@ -124,13 +131,19 @@ struct Policies(BTreeMap<[u8; 32], u64>);
 
 impl Policies {
     /// Each must have its text: a file under its hash.
-    fn compare(&self, folder: &Folder, walker: &mut Walker) {
+    fn compare(&self, folder: &Folder, walker: &mut Walker, unread: &mut dyn FnMut(String)) {
         for (policy, index) in &self.0 {
             let path = folder.blob(policy);
             let reason = match fs::read(&path) {
                 Ok(text) if journal::sha256(&text) == *policy => continue,
                 Ok(_) => format!("{} was changed: its hash is another one", path.display()),
-                Err(error) => format!("{}: {error}", path.display()),
+                Err(error) => {
+                    let reason = format!("{}: {error}", path.display());
+                    if error.kind() != io::ErrorKind::NotFound {
+                        unread(reason.clone());
+                    }
+                    reason
+                }
             };
             walker.blame_policy_text(*index, hex::encode(policy), reason);
         }
@@ -216,16 +229,25 @@ impl SledStore {
         let mut walker = Walker::default();
         // Nobody is there to ask: what a restore lost is `ledger verify`'s to tell.
         walker.accept_every_restore();
-        let ledger = match verify_folder(&self.shared.folder, walker, &mut rows, |rows| &mut rows.policies) {
+        let mut unread = None;
+        let mut note = |what: String| {
+            unread.get_or_insert(what);
+        };
+        let ledger = match verify_folder(&self.shared.folder, walker, &mut rows, |rows| &mut rows.policies, &mut note) {
             Ok((report, _)) => Ok(report),
             Err(OpenError::Damaged(damage)) => Err(damage),
-            Err(error) => Err(Damage::new(self.shared.folder.root(), error.to_string())),
+            Err(error) => {
+                if matches!(error, OpenError::Io { .. } | OpenError::Folder(FolderError::Io { .. })) {
+                    note(error.to_string());
+                }
+                Err(Damage::new(self.shared.folder.root(), error.to_string()))
+            }
         };
         let (index_entries, index) = read_all(&self.shared.view.index);
         // A frame that was on its way to be synced is in the file before its rows can be seen.
         let mut missing = rows.missing;
         missing.retain(|id| matches!(self.shared.view.get(&key::certificate(*id)), Ok(None)));
-        Scrubbed { ledger, index_entries, index, missing }
+        Scrubbed { ledger, index_entries, index, missing, unread }
     }
 }
 

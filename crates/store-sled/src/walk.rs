@@ -72,6 +72,23 @@ pub(crate) fn walk<V: Visit>(
     walker: &mut Walker,
     visitor: &mut V,
 ) -> Result<(), V::Error> {
+    walk_noting(folder, contents, walker, visitor, &mut |_| {})
+}
+
+/// As [`walk`], and says of each file that could not be read that it was the reading that failed: it may read well
+/// the next time, and is not known to be damaged.
+pub(crate) fn walk_noting<V: Visit>(
+    folder: &Folder,
+    contents: &Contents,
+    walker: &mut Walker,
+    visitor: &mut V,
+    unread: &mut dyn FnMut(String),
+) -> Result<(), V::Error> {
+    let mut note = |error: &ReadError| {
+        if let ReadError::Io { .. } = error {
+            unread(error.to_string());
+        }
+    };
     let size = contents.swept();
     let mut number = 0;
     while let Some(tile) = Tile::in_tree(Layer::Entries, number, size) {
@@ -82,19 +99,22 @@ pub(crate) fn walk<V: Visit>(
                     walker.feed_to(index, entry, Some(kept), visitor)?;
                 }
             }
-            Err(error) => walker.skip(begin + u64::from(tile.width()), error.to_string()),
+            Err(error) => {
+                note(&error);
+                walker.skip(begin + u64::from(tile.width()), error.to_string());
+            }
         }
         number += 1;
     }
     for (leaf, index) in contents.rest.iter().zip(size..) {
         walker.feed_to(index, leaf, None, visitor)?;
     }
-    upper_tiles(folder, size, walker);
+    upper_tiles(folder, size, walker, &mut note);
     Ok(())
 }
 
 /// The tiles above the records' own hashes: each hash in them follows from the whole tile below it.
-fn upper_tiles(folder: &Folder, size: u64, walker: &mut Walker) {
+fn upper_tiles(folder: &Folder, size: u64, walker: &mut Walker, note: &mut dyn FnMut(&ReadError)) {
     let width = u64::from(tile::WIDTH);
     let read = |tile| bundles::read_hashes(&folder.ledger(), tile);
     for level in 1..=7u8 {
@@ -105,6 +125,7 @@ fn upper_tiles(folder: &Folder, size: u64, walker: &mut Walker) {
                 // A sweep may have put a wider one in its place.
                 Err(_) if !tile.is_full() && swept_further(folder, size) => continue,
                 Err(error) => {
+                    note(&error);
                     walker.blame_tile(tile, error.to_string());
                     continue;
                 }

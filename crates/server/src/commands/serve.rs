@@ -187,8 +187,7 @@ async fn start(
     let workers = Workers { office, keeper, validations_at_once: config.validation.at_once, counts: jobs };
     let workers = tokio::spawn(workers.run(stopped, config.limits.stop_timeout));
     tell(&config)?;
-    let watched = Arc::clone(&process);
-    tokio::task::spawn_blocking(move || watched.scrub());
+    tokio::spawn(Arc::clone(&process).scrub_patiently());
     Ok(Running { process, stop, workers, stop_workers })
 }
 

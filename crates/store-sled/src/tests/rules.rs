@@ -755,6 +755,28 @@ async fn rule_7_a_file_for_which_there_is_no_room_is_told_so_and_the_store_goes_
 }
 
 #[tokio::test]
+async fn what_a_scrub_cannot_read_for_now_is_told_apart_from_damage() {
+    let place = Place::new();
+    let store = place.open();
+    issue(&*store, 1).await;
+    store.sweep().expect("nothing stands against it");
+    for (file, is_damage_where_missing) in [("ledger/tile/entries/000.p/2", true), ("ledger/state", false)] {
+        let (file, away) = (place.path.join(file), place.path.join("away"));
+        fs::rename(&file, &away).expect("ours");
+        // A link to itself: it is there, and reading it fails, as with too many open files.
+        std::os::unix::fs::symlink(&file, &file).expect("ours");
+        let scrubbed = store.scrub(sample::now());
+        let unread = scrubbed.unread.as_ref().expect("it could not be read");
+        assert!(unread.contains(&file.display().to_string()) && !scrubbed.is_clean(), "{unread}");
+        fs::remove_file(&file).expect("ours");
+        let scrubbed = store.scrub(sample::now());
+        assert_eq!((scrubbed.unread.is_none(), scrubbed.is_clean()), (true, !is_damage_where_missing), "{scrubbed:?}");
+        fs::rename(&away, &file).expect("ours");
+        assert!(store.scrub(sample::now()).is_clean());
+    }
+}
+
+#[tokio::test]
 async fn rule_10_a_damaged_bundle_is_named_and_its_certificate_can_still_be_revoked() {
     let place = Place::new();
     let store = place.open();
