@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use aws_lc_rs::{
     encoding::AsDer as _,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},
@@ -185,9 +185,8 @@ pub(crate) struct Keeper {
     signing: SigningKeys,
     office: Office,
     kept: PathBuf,
-    wanted: ArcSwap<Tls>,
-    /// One renewal at a time.
-    renewing: tokio::sync::Mutex<()>,
+    /// What is wanted; held until it is served, so that a renewal under way does not undo a reload.
+    wanted: tokio::sync::Mutex<Tls>,
 }
 
 impl fmt::Debug for Keeper {
@@ -203,8 +202,7 @@ impl Keeper {
             signing: SigningKeys::of(config)?,
             office,
             kept: config.data.join(KEPT),
-            wanted: ArcSwap::from_pointee(config.tls.clone()),
-            renewing: tokio::sync::Mutex::new(()),
+            wanted: tokio::sync::Mutex::new(config.tls.clone()),
         })
     }
 
@@ -216,8 +214,7 @@ impl Keeper {
             signing: SigningKeys(Vec::new()),
             office,
             kept: folder.join(KEPT),
-            wanted: ArcSwap::from_pointee(wanted),
-            renewing: tokio::sync::Mutex::new(()),
+            wanted: tokio::sync::Mutex::new(wanted),
         }
     }
 
@@ -233,6 +230,7 @@ impl Keeper {
     /// that is kept and still good is taken, else a new one is issued. One whose renewal is due is taken all the same
     /// where none can be issued now: what is stored can be read and revoked then.
     pub(crate) async fn take(&self, wanted: Tls) -> Result<(), TlsError> {
+        let mut held = self.wanted.lock().await;
         let taken = match &wanted {
             Tls::Brought { certificate, key } => {
                 self.served.put(brought(certificate, key, &self.signing)?);
@@ -240,7 +238,7 @@ impl Keeper {
             }
             Tls::Own { names, .. } => Some(names.clone()),
         };
-        self.wanted.store(Arc::new(wanted));
+        *held = wanted;
         let Some(names) = taken else { return Ok(()) };
         let Some((current, due)) = self.kept(&names) else { return self.issue(&names).await };
         let (now, end) = (self.office.now(), current.shown.not_after);
@@ -258,7 +256,7 @@ impl Keeper {
 
     /// Does the renewal that is owed, if it still is; who brings a certificate renews it himself.
     pub(crate) async fn renew(&self) -> Result<(), TlsError> {
-        let wanted = self.wanted.load_full();
+        let wanted = self.wanted.lock().await;
         let Tls::Own { names, .. } = &*wanted else {
             return self.office.finish(JobKind::RenewOwnTls).await.map_err(TlsError::Owed);
         };
@@ -272,7 +270,6 @@ impl Keeper {
     }
 
     async fn issue(&self, names: &NameSet) -> Result<(), TlsError> {
-        let _one = self.renewing.lock().await;
         let failed = |error: &dyn fmt::Display| TlsError::Failed(error.to_string());
         let unspecified = |_| TlsError::Failed("a TLS key could not be made".to_owned());
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(unspecified)?;
@@ -384,7 +381,10 @@ mod tests {
     use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
     use chancery_authority::{Limits, office::Hold, records::Job};
-    use chancery_testkit::office::{TestOffice, names_of};
+    use chancery_testkit::{
+        memory::{Commit, Failing},
+        office::{TestOffice, names_of},
+    };
 
     use super::*;
 
@@ -464,6 +464,19 @@ mod tests {
         let started = Keeper::of(ca.office.clone(), folder.path(), own());
         started.take(own()).await.unwrap();
         assert!(started.served.shown().unwrap().not_after.unwrap() > end);
+    }
+
+    #[tokio::test]
+    async fn a_renewal_under_way_does_not_undo_a_reload() {
+        let (ca, keeper, folder) = keeper();
+        keeper.take(own()).await.unwrap();
+        let [due] = *renewals(&ca.store.jobs()) else { panic!("a renewal is owed") };
+        ca.clock.set(due);
+        ca.store.fail_next(Commit::Intent, Failing::Late);
+        let (renewed, taken) = tokio::join!(keeper.renew(), keeper.take(foreign(folder.path())));
+        renewed.unwrap();
+        taken.unwrap();
+        assert!(!keeper.served.shown().unwrap().own, "what was asked for last is served");
     }
 
     #[test]
