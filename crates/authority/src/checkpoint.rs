@@ -88,6 +88,7 @@ impl Office {
     ///
     /// [`Failure`]; then the old settings stay.
     pub async fn replace_settings(&self, settings: Settings, by: &str) -> Result<(), Failure> {
+        let _one = self.recording().await;
         self.record_in_force(&settings, by).await?;
         self.put_settings(settings);
         Ok(())
@@ -99,6 +100,9 @@ impl Office {
     ///
     /// [`Failure`]; then nothing is issued before it was done.
     pub async fn record_start(&self) -> Result<(), Failure> {
+        // The settings are looked at once nobody else records: else those of a reload that came first would be
+        // recorded as gone.
+        let _one = self.recording().await;
         let recorded = self.record_in_force(&self.settings(), "start").await;
         match &recorded {
             Ok(()) => self.lift(Hold::Unrecorded),

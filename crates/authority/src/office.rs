@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     quiet_until: AtomicI64,
     /// The clock was in doubt when jobs were last looked up.
     doubted: AtomicBool,
+    /// Whoever records what is in force, from the look at the settings to their being in force.
+    recording: tokio::sync::Mutex<()>,
     /// The authorizations whose challenges are being looked at by this process.
     validations: Mutex<HashSet<AuthorizationId>>,
     waits: Waits,
@@ -123,6 +125,7 @@ impl Office {
                 jobs_changed: Notify::new(),
                 quiet_until: AtomicI64::new(i64::MAX),
                 doubted: AtomicBool::new(false),
+                recording: tokio::sync::Mutex::new(()),
                 validations: Mutex::default(),
                 waits: Waits::default(),
                 refusals: Mutex::new(RememberedRefusals::default()),
@@ -174,6 +177,11 @@ impl Office {
     /// What followed from the end of a doubt could not be done: as if it had not ended.
     pub(crate) fn doubt_again(&self) {
         self.inner.doubted.store(true, Ordering::SeqCst);
+    }
+
+    /// For whoever records what is in force and puts it in force: one at a time.
+    pub(crate) async fn recording(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.inner.recording.lock().await
     }
 
     /// The source of chance.

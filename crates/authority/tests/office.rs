@@ -863,6 +863,19 @@ async fn a_certificate_keeps_the_chain_of_its_issuer_however_a_reload_orders_the
     // Nothing that could not verify is sent along.
     ca.office.replace_settings(with(&ca, vec![of_another_name], POLICY), "a test").await.unwrap();
     assert_eq!(issuers().await, [[0; 0]; 0]);
+#[tokio::test]
+async fn a_reload_beside_the_record_of_a_start_stays_in_force_in_the_ledger_too() {
+    let ca = TestOffice::default();
+    let policy = POLICY.replace("nobody", "no one");
+    let chains = ca.office.settings().authorities[0].chains.clone();
+    ca.store.late_blob_next();
+    let (started, reloaded) =
+        tokio::join!(ca.office.record_start(), ca.office.replace_settings(with(&ca, chains, &policy), "a reload"));
+    started.unwrap();
+    reloaded.unwrap();
+    let in_force = ca.store.in_force().await.unwrap().unwrap().value;
+    let new = Policy::parse(&policy, Format::Yaml, "policy.yaml").unwrap().hash();
+    assert_eq!((in_force.policy, ca.office.settings().policy.hash()), (Some(new.0), new));
 }
 
 #[tokio::test]

@@ -6,7 +6,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -93,6 +96,7 @@ pub enum Failing {
 pub struct MemoryStore {
     state: Mutex<State>,
     failures: Mutex<Vec<(Option<Commit>, Failing)>>,
+    late_blob: AtomicBool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -126,6 +130,11 @@ impl MemoryStore {
     /// Makes the next commit of this kind (of any, for `None`) fail. Several queue up.
     pub fn fail_next(&self, kind: impl Into<Option<Commit>>, how: Failing) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).push((kind.into(), how));
+    }
+
+    /// The next blob is kept after others had their turn.
+    pub fn late_blob_next(&self) {
+        self.late_blob.store(true, Ordering::SeqCst);
     }
 
     /// How many commits were kept.
@@ -422,6 +431,9 @@ impl Store for MemoryStore {
     }
 
     async fn keep_blob(&self, sha256: [u8; 32], content: Vec<u8>) -> Result<(), StoreError> {
+        if self.late_blob.swap(false, Ordering::SeqCst) {
+            others_have_their_turn().await;
+        }
         self.state().blobs.insert(sha256, content);
         Ok(())
     }
@@ -432,11 +444,7 @@ impl Store for MemoryStore {
             Some(Failing::Refused(why)) => return Err(CommitError::NotApplied(why.clone())),
             Some(Failing::Conflict) => return Err(CommitError::Conflict),
             Some(Failing::Lost) => return Err(CommitError::Unknown("the test lost it".into())),
-            Some(Failing::Late) => {
-                for _ in 0..16 {
-                    tokio::task::yield_now().await;
-                }
-            }
+            Some(Failing::Late) => others_have_their_turn().await,
             Some(Failing::Kept) | None => {}
         }
         let mut state = self.state();
@@ -448,6 +456,12 @@ impl Store for MemoryStore {
         } else {
             Ok(committed)
         }
+    }
+}
+
+async fn others_have_their_turn() {
+    for _ in 0..16 {
+        tokio::task::yield_now().await;
     }
 }
 
