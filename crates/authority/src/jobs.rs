@@ -251,13 +251,15 @@ impl Office {
             if light_until > full_until { (Retention::Light, light_until) } else { (Retention::Full, full_until) };
         let before = *self.pruned();
         let seen = before.filter(|(of, _)| *of == kind).map(|(_, until)| until);
-        self.prune_ended(seen.unwrap_or(both).max(both)..until, Some(kind)).await?;
-        *self.pruned() = Some((kind, until));
+        // What a run left, the next one must see again.
+        if self.prune_ended(seen.unwrap_or(both).max(both)..until, Some(kind)).await? {
+            *self.pruned() = Some((kind, until));
+        }
         self.schedule(JobKind::PruneCertificates, now.after(PRUNE_EVERY)).await
     }
 
-    /// Drops the records that end in a range, of one kind or of both.
-    async fn prune_ended(&self, range: Range<Timestamp>, kind: Option<Retention>) -> Result<(), Failure> {
+    /// Drops the records that end in a range, of one kind or of both; whether none is left.
+    async fn prune_ended(&self, range: Range<Timestamp>, kind: Option<Retention>) -> Result<bool, Failure> {
         let query = CertificateQuery::Expiring(range);
         // The last that stays: whatever goes is gone from the next page by itself.
         let mut after = None;
@@ -265,7 +267,7 @@ impl Office {
         loop {
             let page = self.store().certificates(&query, after, PRUNE_BATCH).await?;
             if page.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
             let mut changes = Changes::new();
             for record in page {
@@ -289,7 +291,7 @@ impl Office {
                 Ok(_) => {}
                 // One of them changed meanwhile; the rest is dropped by the next run at the latest.
                 Err(CommitError::Conflict) if conflicts < ATTEMPTS => conflicts += 1,
-                Err(CommitError::Conflict) => return Ok(()),
+                Err(CommitError::Conflict) => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
         }

@@ -22,7 +22,7 @@ use chancery_authority::{
     issue::IssueRejection,
     place_order::{PlaceOrder, PlaceOrderRejection},
     ports::{CertificateQuery, Clock as _, NotApplied, Signer as _, Store as _},
-    records::{CertificateRecord, CertificateState, JobKind, RevocationReason},
+    records::{CertificateRecord, CertificateState, Job, JobKind, RevocationReason},
     register_account::{RegisterAccount, RegisterRejection},
     revoke::{RevokeRejection, Revoker},
 };
@@ -625,6 +625,27 @@ async fn however_many_end_at_once_one_run_drops_all_whose_time_is_over_and_no_ot
         ca.run_due_jobs().await;
         assert_eq!(certificates(&ca).await.len(), 0, "kept for {kept:?}");
     }
+}
+
+#[tokio::test]
+async fn what_a_run_left_since_others_were_first_is_dropped_by_the_next() {
+    // Beyond what has ended for both kinds, full records alone.
+    let limits = Limits { keep_expired_certificates: DAY, keep_expired_light: DAY * 365, ..Limits::default() };
+    let ca = TestOffice::new(POLICY, limits);
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+    ca.clock.advance(DAY * 92);
+    ca.office.owe_standing_jobs().await.unwrap();
+    // As often as it tries.
+    for _ in 0..9 {
+        ca.store.fail_next(Commit::Other, Failing::Conflict);
+    }
+    let prune = Job { kind: JobKind::PruneCertificates, due: ca.clock.now(), attempt: 0 };
+    ca.office.run_job(&prune).await.unwrap();
+    assert_eq!(certificates(&ca).await.len(), 1);
+    ca.office.run_job(&prune).await.unwrap();
+    assert_eq!(certificates(&ca).await.len(), 0);
 }
 
 #[tokio::test]
