@@ -12,8 +12,9 @@ use chancery_acme::{
     id::{CertificateId, OrderId},
 };
 use chancery_pki::{
-    Name, NameSet, PublicKey, SerialNumber, Timestamp, Validity, certificate,
-    chain::{Chain, IssuerRefusal, RefusedName},
+    Name, NameSet, PublicKey, SerialNumber, Timestamp, Validity,
+    certificate::{self, Certificate},
+    chain::{Chain, IssuerRefusal, IssuingCertificate, RefusedName},
     lint,
     profile::{self, Profile, ProfileRejection, ValidityRejection},
     tbs::{LeafRequest, Tbs},
@@ -474,12 +475,21 @@ impl IssuedChain {
 }
 
 /// The certificates above one that this authority issued: those of the chain by which it was issued, or where that is
-/// gone or stands elsewhere since, of another one of the same issuer. None, where there is none.
+/// gone or stands elsewhere since, of another one of the same issuer. None, where there is none: an authority may have
+/// kept its name and got another key.
 pub(crate) fn issuers_of(authority: &Authority, chain: u16, certificate: &[u8]) -> Vec<Vec<u8>> {
-    let issuer = certificate::issuer_of(certificate);
-    let above = |chain: &&Arc<Chain>| Some(chain.issuing().subject()) == issuer;
+    let Ok(certificate) = Certificate::from_der(certificate) else { return Vec::new() };
+    let above = |chain: &&Arc<Chain>| is_above(chain.issuing(), &certificate);
     let by_place = authority.chains.get(usize::from(chain)).filter(above);
     by_place.or_else(|| authority.chains.iter().find(above)).map(|chain| issuers(chain)).unwrap_or_default()
+}
+
+/// Whether an issuing certificate is the one above another: its name, and its key. What we issue names its issuer's
+/// key, so that the signature is verified only where the same key stands under another identifier.
+fn is_above(issuer: &IssuingCertificate, certificate: &Certificate) -> bool {
+    certificate.issuer() == issuer.subject()
+        && (certificate.authority_key_identifier() == Some(&issuer.key_identifier())
+            || certificate.is_signed_by(issuer.key()))
 }
 
 fn issuers(chain: &Chain) -> Vec<Vec<u8>> {

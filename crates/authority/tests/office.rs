@@ -884,6 +884,16 @@ async fn a_certificate_keeps_the_chain_of_its_issuer_however_a_reload_orders_the
     // Nothing that could not verify is sent along.
     ca.office.replace_settings(with(&ca, vec![of_another_name], POLICY), "a test").await.unwrap();
     assert_eq!(issuers().await, [[0; 0]; 0]);
+    // Nor another key's certificate, be its name the same.
+    let another_key = Arc::clone(&TestOffice::default().office.settings().authorities[0].chains[0]);
+    assert_eq!(another_key.issuing().subject(), first.issuing().subject());
+    ca.office.replace_settings(with(&ca, vec![another_key, first.clone()], POLICY), "a test").await.unwrap();
+    assert_eq!(issuers().await, [first.issuing().der()]);
+    let another_key = Arc::clone(&ca.office.settings().authorities[0].chains[0]);
+    ca.office.replace_settings(with(&ca, vec![another_key], POLICY), "a test").await.unwrap();
+    assert_eq!(issuers().await, [[0; 0]; 0]);
+}
+
 #[tokio::test]
 async fn a_reload_beside_the_record_of_a_start_stays_in_force_in_the_ledger_too() {
     let ca = TestOffice::default();

@@ -182,19 +182,6 @@ impl Certificate {
     }
 }
 
-/// The issuer's Name of a certificate, in DER, without reading the rest.
-#[must_use]
-pub fn issuer_of(der: &[u8]) -> Option<&[u8]> {
-    let (certificate, _) = Tlv::read(der)?;
-    let (tbs, _) = Tlv::read(certificate.content)?;
-    let (first, rest) = Tlv::read(tbs.content)?;
-    // The version comes first, unless it is 1 (RFC 5280 §4.1).
-    let rest = if first.tag == tag::context_constructed(0) { Tlv::read(rest)?.1 } else { rest };
-    let (_algorithm, rest) = Tlv::read(rest)?;
-    let (issuer, _) = Tlv::read(rest)?;
-    Some(issuer.raw)
-}
-
 fn algorithm_of(tbs: &[u8]) -> Option<SignatureAlgorithm> {
     let fields = Tlv::read_all(tbs)?.children()?;
     SignatureAlgorithm::from_algorithm_identifier_der(fields.get(2)?.raw)
