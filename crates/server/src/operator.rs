@@ -23,7 +23,7 @@ use crate::{
     listeners::Connections,
     service,
     system::TrustedClock,
-    tls::{Keeper, Served},
+    tls::{Keeper, Served, TlsError},
     wiring::settings,
     workers::Counts,
 };
@@ -137,15 +137,23 @@ impl Operator for Process {
     async fn reload(&self, by: &str) -> Result<Reloaded, OperationError> {
         let _one = self.reloading.lock().await;
         service::reloading();
-        let reloaded = self.take(by).await;
+        let taken = self.take(by).await;
         // With what is in force now, be it what was in force before.
         service::ready();
-        match &reloaded {
-            Ok(reloaded) if reloaded.changed.is_empty() => tracing::info!(by, "reload: nothing changed"),
-            Ok(reloaded) => tracing::info!(by, changed = reloaded.changed.join("; "), "reloaded"),
+        match &taken {
+            Ok((reloaded, Ok(()))) if reloaded.changed.is_empty() => tracing::info!(by, "reload: nothing changed"),
+            Ok((reloaded, Ok(()))) => tracing::info!(by, changed = reloaded.changed.join("; "), "reloaded"),
+            Ok((reloaded, Err(error))) => tracing::warn!(
+                by, changed = reloaded.changed.join("; "), %error,
+                "reloaded but for the TLS certificate; the one that was served goes on"
+            ),
             Err(error) => tracing::warn!(by, %error, "reload refused; what was in force stays"),
         }
-        reloaded
+        let (reloaded, tls) = taken?;
+        tls.map_err(|error| {
+            OperationError::Failed(format!("policy, profiles, directories and zones are in force, but: {error}"))
+        })?;
+        Ok(reloaded)
     }
 
     async fn backup(&self, folder: &Path) -> Result<BackedUp, OperationError> {
@@ -266,8 +274,9 @@ impl Process {
         Ok(())
     }
 
-    /// Reads everything first and puts it in force only if all of it is sound.
-    async fn take(&self, by: &str) -> Result<Reloaded, OperationError> {
+    /// Reads everything first and puts it in force only if all of it is sound. Where it is, this may still not hold
+    /// for the TLS certificate, of which it says that apart.
+    async fn take(&self, by: &str) -> Result<(Reloaded, Result<(), TlsError>), OperationError> {
         let refused = |error: &dyn std::fmt::Display| OperationError::Refused(error.to_string());
         let old = self.config.load_full();
         let file: PathBuf = old.file.clone();
@@ -295,10 +304,8 @@ impl Process {
         self.clock.confirm();
         self.config.store(Arc::new(new.clone()));
         // The rest stands whatever becomes of this; a certificate that is served already goes on.
-        self.keeper.take(new.tls).await.map_err(|error| {
-            OperationError::Failed(format!("policy, profiles, directories and zones are in force, but: {error}"))
-        })?;
-        Ok(Reloaded { changed, needs_restart, policy_sha256 })
+        let tls = self.keeper.take(new.tls).await;
+        Ok((Reloaded { changed, needs_restart, policy_sha256 }, tls))
     }
 }
 

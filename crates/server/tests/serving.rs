@@ -184,6 +184,28 @@ async fn a_hangup_takes_the_new_policy_as_reload_does() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_reload_that_takes_all_but_the_certificate_says_in_the_log_what_is_in_force() -> Result<()> {
+    let server = Server::start(&Setup::default()).await?;
+    let policy = POLICY.replace("[localhost]", "[localhost, other.test]");
+    fs::write(server.path().join("policy.yaml"), policy)?;
+    let config = fs::read_to_string(server.configuration())?;
+    fs::write(server.configuration(), config + "\n[tls]\nnames = [\"localhost\", \"other.test\"]\n")?;
+    // Nothing can be kept where a folder stands.
+    fs::remove_file(server.path().join("tls.pem"))?;
+    fs::create_dir(server.path().join("tls.pem"))?;
+    let before = json_of(&server, &["status"]).await?;
+    let output = server.command(&["reload"]).await?;
+    assert!(!output.status.success());
+    assert!(error_of(&output).contains("are in force, but:"), "{}", error_of(&output));
+    let after = json_of(&server, &["status"]).await?;
+    assert_ne!(after["policy_sha256"], before["policy_sha256"]);
+    assert_eq!(after["tls"], before["tls"]);
+    let log = fs::read_to_string(server.log())?;
+    assert!(log.contains("reloaded but for the TLS certificate") && !log.contains("what was in force stays"), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_behind_a_start_is_an_alarm_until_it_reads_and_issuance_goes_on() -> Result<()> {
     let mut server = Server::start(&Setup::default()).await?;
     let first = json_of(&server, &["status"]).await?["policy_sha256"].as_str().unwrap_or_default().to_owned();
