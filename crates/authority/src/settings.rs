@@ -161,4 +161,11 @@ impl Authority {
     pub fn ends(&self) -> Option<Timestamp> {
         self.chains.iter().map(|chain| chain.not_after()).max()
     }
+
+    /// The end of the chain that issues at `now`, beyond which nothing is issued even where another chain lasts longer;
+    /// where none does, the latest end.
+    #[must_use]
+    pub fn issues_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.current(now).map(|(_, chain)| chain.not_after()).or_else(|| self.ends())
+    }
 }

@@ -86,9 +86,9 @@ pub(crate) fn of(
     );
     all.gauge(
         "issuer_not_after_seconds",
-        "When the first issuing authority ends, in Unix seconds",
+        "When the first of the chains that issue now ends, in Unix seconds",
         &office,
-        move |it| seconds(it.settings().authorities.iter().filter_map(|authority| authority.ends()).min()),
+        move |it| seconds(it.settings().authorities.iter().filter_map(|one| one.issues_until(it.now())).min()),
     );
     all.gauge(
         "tls_not_after_seconds",

@@ -312,8 +312,7 @@ impl Process {
 /// What is wrong with the end of an authority's issuing chain. What is issued ends with the chain that issues now,
 /// even where another one lasts longer.
 fn issuer_alarm(authority: &Authority, settings: &Settings, now: Timestamp) -> Option<String> {
-    let (id, last) = (&authority.id, authority.ends()?);
-    let end = authority.current(now).map_or(last, |(_, chain)| chain.not_after());
+    let (id, last, end) = (&authority.id, authority.ends()?, authority.issues_until(now)?);
     if now.after(settings.issuer_alarm()) <= end {
         return None;
     }
@@ -451,7 +450,11 @@ mod tests {
             let Authority { id, key, algorithm, chains: _ } = &*long.authorities[0];
             Authority { id: id.clone(), key: key.clone(), algorithm: *algorithm, chains }
         };
-        let alarm = issuer_alarm(&of(chains(&[&short, &long])), &long, start()).expect("an alarm");
+        let first_short = of(chains(&[&short, &long]));
+        // What the metric shows, too.
+        assert_eq!(first_short.issues_until(start()), short.authorities[0].ends());
+        assert_eq!(first_short.issues_until(short.authorities[0].ends().unwrap().after(TLS_ALARM)), first_short.ends());
+        let alarm = issuer_alarm(&first_short, &long, start()).expect("an alarm");
         assert!(alarm.contains("name that one first"), "{alarm}");
         assert_eq!(issuer_alarm(&of(chains(&[&long, &short])), &long, start()), None);
     }
