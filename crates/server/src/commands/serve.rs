@@ -24,7 +24,8 @@ use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    time::{interval, sleep, timeout},
+    task::JoinHandle,
+    time::{Instant, interval, sleep, timeout, timeout_at},
 };
 
 use crate::{
@@ -98,7 +99,7 @@ async fn serve(config: Config, args: ServeArgs) -> Outcome {
 struct Running {
     process: Arc<Process>,
     stop: Stop,
-    workers: tokio::task::JoinHandle<()>,
+    workers: JoinHandle<()>,
     stop_workers: watch::Sender<bool>,
 }
 
@@ -229,21 +230,27 @@ impl Running {
     async fn stop(self, limits: &v1::Limits) {
         service::stopping();
         self.stop_workers.send_replace(true);
-        let (finished, _) = tokio::join!(self.stop.stop(limits.stop_timeout), self.workers);
-        if !finished {
-            tracing::warn!("some requests took too long and were cut off");
-        }
         let office = &self.process.office;
-        // A signature between its two commits is not cut off; what takes longer is a job of the next start.
-        if timeout(limits.stop_timeout, office.finished()).await.is_err() {
-            tracing::warn!("a validation or an issuance took too long; its job goes on with the next start");
-        }
+        finish(self.stop, self.workers, office, limits.stop_timeout).await;
         // So that everything up to the end is sealed.
         if let Some(ledger) = &office.settings().ledger
             && let Ok(Err(error)) = timeout(LAST_CHECKPOINT, office.checkpoint_now(ledger)).await
         {
             tracing::debug!(%error, "no last checkpoint");
         }
+    }
+}
+
+/// Lets requests, jobs, and what goes on whose request is gone come to their end; all of it within one time.
+async fn finish(stop: Stop, workers: JoinHandle<()>, office: &Office, within: Duration) {
+    let until = Instant::now() + within;
+    let (finished, _) = tokio::join!(stop.stop(within), workers);
+    if !finished {
+        tracing::warn!("some requests took too long and were cut off");
+    }
+    // A signature between its two commits is not cut off; what takes longer is a job of the next start.
+    if timeout_at(until, office.finished()).await.is_err() {
+        tracing::warn!("a validation or an issuance took too long; its job goes on with the next start");
     }
 }
 
@@ -389,4 +396,30 @@ fn tell(config: &Config) -> Result<(), Failed> {
         line("             (clients must trust the root: REQUESTS_CA_BUNDLE=root.pem)")?;
     }
     line(format!("  status     chancery status --config {}", config.file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use chancery_testkit::office::TestOffice;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_jobs_and_what_goes_on_without_a_request_end_within_one_time() {
+        let ca = TestOffice::default();
+        let account = ca.account().await;
+        let order = ca.order(&account, &["a.test"]).await;
+        let authorization = ca.authorizations(&order).await.remove(0);
+        let kind = authorization.challenges.first().expect("a challenge").kind;
+        ca.validator.hold();
+        // A validation that does not end, and a request that does not either.
+        ca.office.answer_challenge(&account, authorization.id, kind).await.expect("it is under way");
+        let stop = Stop::new();
+        let _request = stop.listener().expect("not stopped");
+        let (began, within) = (Instant::now(), Duration::from_secs(30));
+        let workers = tokio::spawn(sleep(within));
+        finish(stop, workers, &ca.office, within).await;
+        assert!(began.elapsed() < within + Duration::from_secs(1), "it took {:?}", began.elapsed());
+    }
+
 }
