@@ -24,6 +24,19 @@ pub(crate) fn no_core_dumps() {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
+/// Lets this process open as many files as it may, and says how many that are: the usual limit of 1024 is there for
+/// programs that cannot do with more.
+pub(crate) fn raise_open_files() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // None is no limit.
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(_) => current,
+    }
+    .unwrap_or(u64::MAX)
+}
+
 /// The wall clock.
 #[derive(Debug, Default)]
 pub(crate) struct SystemClock;

@@ -41,7 +41,7 @@ use crate::{
     operator::{Process, load_config},
     output::line,
     service::{self, Watchdog},
-    system::{SystemClock, SystemEntropy, TrustedClock},
+    system::{SystemClock, SystemEntropy, TrustedClock, raise_open_files},
     telemetry,
     tls::{self, Keeper, Served},
     wiring::{keys, settings},
@@ -58,6 +58,8 @@ const ALARMS_EVERY: Duration = Duration::from_secs(6 * 3_600);
 const LAST_CHECKPOINT: Duration = Duration::from_secs(5);
 /// Between two tries to record what is in force, when the disk was full at the start.
 const RECORD_AGAIN: Duration = Duration::from_secs(30);
+/// Files that may be open beside connections and lookups: the store's, listeners, the log.
+const OTHER_FILES: u64 = 128;
 
 pub(crate) fn run(args: ServeArgs, config: Option<&Path>) -> Outcome {
     let config = load_config(config, &args)?;
@@ -74,6 +76,9 @@ pub(crate) fn run(args: ServeArgs, config: Option<&Path>) -> Outcome {
 async fn serve(config: Config, args: ServeArgs) -> Outcome {
     let mut signals = Signals::new()?;
     let limits = config.limits.clone();
+    if let Some(warning) = too_few_files(&config.limits, &config.validation, raise_open_files()) {
+        tracing::warn!("{warning}");
+    }
     // Bound first: where another server runs, nothing else need be touched.
     let https = bind(config.listen.https).await.map_err(Failed::failed)?;
     let plain = match config.listen.plain {
@@ -322,6 +327,24 @@ async fn record_start(office: &Office) -> Result<(), Failed> {
     }
 }
 
+/// What to say where fewer files may be open than the limits allow connections.
+fn too_few_files(limits: &v1::Limits, validation: &v1::Validation, may_open: u64) -> Option<String> {
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    // An eighth more connections is answered 503; a validation has connections and lookups of its own, see `dialer`.
+    let connections = number(limits.connections).saturating_add(number(limits.connections / 8));
+    let validations = number(validation.at_once).saturating_mul(6);
+    let others = number(PLAIN_CONNECTIONS).saturating_add(OTHER_FILES);
+    let needed = connections.saturating_add(validations).saturating_add(others);
+    (needed > may_open).then(|| {
+        format!(
+            "this process may open {may_open} files, but limits.connections = {} and validation.at_once = {} may take \
+             {needed}: when they do, connections are refused and files cannot be read; allow more (LimitNOFILE= of the \
+             service, or ulimit -Hn), or lower limits.connections",
+            limits.connections, validation.at_once
+        )
+    })
+}
+
 fn dialer(config: &Config, https: &TcpListener, plain: Option<&TcpListener>) -> Result<Dialer, Failed> {
     let zones = ZoneTable::new(config.zones.iter().cloned()).map_err(Failed::refused)?;
     let v1::Validation { at_once, at_once_per_target, connect_timeout, lookup_timeout, .. } = config.validation;
@@ -422,4 +445,13 @@ mod tests {
         assert!(began.elapsed() < within + Duration::from_secs(1), "it took {:?}", began.elapsed());
     }
 
+    #[test]
+    fn connections_that_do_not_fit_under_the_limit_of_open_files_are_a_warning_in_words() {
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/samples/chancery.toml");
+        let config = crate::config::load(Some(&sample)).expect("the sample is taken");
+        let (limits, validation) = (&config.limits, &config.validation);
+        assert_eq!(too_few_files(limits, validation, 65_536), None, "the unit's LimitNOFILE");
+        let warning = too_few_files(limits, validation, 1_024).expect("a warning");
+        assert!(warning.contains("may open 1024 files") && warning.contains("limits.connections = 8192"), "{warning}");
+    }
 }
