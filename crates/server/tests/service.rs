@@ -86,6 +86,25 @@ async fn the_service_manager_hears_of_reloads_good_or_bad_of_life_and_of_the_end
 }
 
 #[tokio::test]
+async fn a_reload_that_takes_long_keeps_neither_signs_of_life_nor_a_stop_waiting() -> Result<()> {
+    let mut server = Server::prepare(&Setup::default()).await?;
+    server.serve_with(&[("WATCHDOG_USEC", "200000")]).await?;
+    // A pipe that nobody writes into: whoever reads it waits.
+    let policy = server.path().join("policy.yaml");
+    fs::remove_file(&policy)?;
+    assert!(std::process::Command::new("mkfifo").arg(&policy).status()?.success());
+    server.signal(Signal::HUP)?;
+    assert!(said(&server).await?.starts_with("RELOADING=1"));
+    for _ in 0..3 {
+        assert_eq!(server.notification().await?.trim(), "WATCHDOG=1");
+    }
+    server.signal(Signal::TERM)?;
+    assert_eq!(said(&server).await?.trim(), "STOPPING=1");
+    assert!(server.stop().await?.success());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_sign_of_life_that_is_wanted_of_another_process_is_not_given() -> Result<()> {
     // WATCHDOG_PID names the process that is watched.
     let mut server = Server::prepare(&Setup::default()).await?;

@@ -217,8 +217,10 @@ impl Running {
                         return Ok(Exit::Ok);
                     }
                     Asked::Reload => {
-                        // What came of it is in the log.
-                        let _ = self.process.reload("SIGHUP").await;
+                        let process = Arc::clone(&self.process);
+                        // Not awaited here, where the service manager is told that we live. What comes of it is in
+                        // the log.
+                        tokio::spawn(async move { process.reload("SIGHUP").await });
                     }
                 },
                 _ = alarms.tick() => {
