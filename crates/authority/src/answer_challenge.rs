@@ -67,15 +67,16 @@ impl Office {
         if !begins {
             return Ok(self.store_processing(&loaded, processing).await?);
         }
+        // Dropped with the look, also with one that is not begun.
+        let registration = Registration { office: self.clone(), id };
         let office = self.clone();
         let holder = account.clone();
         let authorization = processing.clone();
         let look = self.work(async move {
-            let registration = Registration { office: &office, id };
             let decided = office.look(&holder, authorization, kind, 0).await;
             drop(registration);
             decided
-        });
+        })?;
         match self.wait_for(account.id, look).await {
             Some(Ok(decided)) => Ok(decided?),
             Some(Err(_panicked)) => Err(Failure::Internal("a validation ended without a verdict".to_owned()).into()),
@@ -307,12 +308,12 @@ impl Office {
 }
 
 /// That a validation is under way in this process.
-struct Registration<'a> {
-    office: &'a Office,
+struct Registration {
+    office: Office,
     id: AuthorizationId,
 }
 
-impl Drop for Registration<'_> {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.office.validations().remove(&self.id);
     }

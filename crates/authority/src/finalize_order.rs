@@ -74,7 +74,7 @@ impl Office {
                 }
                 Err(refusal) => Err(refusal),
             }
-        });
+        })?;
         let ended = |ended: Result<_, tokio::task::JoinError>| {
             let lost = |_| Failure::Internal(format!("finalizing order {id} ended without a result")).into();
             ended.map_err(lost).flatten()

@@ -97,6 +97,8 @@ pub enum Hold {
 pub struct Counters {
     /// Certificates that end with their issuer, earlier than their profile would have it.
     pub cut_by_issuer: AtomicU64,
+    /// Validations and issuances that were not begun since too many went on.
+    pub work_turned_away: AtomicU64,
 }
 
 #[derive(Default)]
@@ -225,23 +227,42 @@ impl Office {
     }
 
     /// Does something that has to be done whether or not anybody still waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Busy`], where so much goes on already: clients that go away take no more than that.
     pub(crate) fn work<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> tokio::task::JoinHandle<T> {
+    ) -> Result<tokio::task::JoinHandle<T>, Failure> {
         struct Working(Office);
         impl Drop for Working {
             fn drop(&mut self) {
                 self.0.inner.working.send_modify(|count| *count -= 1);
             }
         }
-        self.inner.working.send_modify(|count| *count += 1);
+        let most = self.settings().limits.work_at_once;
+        let begins = self.inner.working.send_if_modified(|count| {
+            let free = *count < most;
+            *count += usize::from(free);
+            free
+        });
+        if !begins {
+            self.inner.counters.work_turned_away.fetch_add(1, Ordering::Relaxed);
+            return Err(Failure::Busy);
+        }
         let working = Working(self.clone());
-        tokio::spawn(async move {
+        Ok(tokio::spawn(async move {
             let done = work.await;
             drop(working);
             done
-        })
+        }))
+    }
+
+    /// How many validations and issuances go on, be their clients there or not.
+    #[must_use]
+    pub fn working(&self) -> usize {
+        *self.inner.working.borrow()
     }
 
     /// Asks the policy; in another's place where that may take long, so that no request waits for its thread.

@@ -100,6 +100,8 @@ pub struct Limits {
     pub waiting_answers: usize,
     /// See [`Self::waiting_answers`].
     pub waiting_answers_per_account: usize,
+    /// Most validations and issuances that go on at once, be their clients there or not; further ones are answered busy.
+    pub work_at_once: usize,
     /// When an issuance without a durable signature is settled.
     pub settle_after: Duration,
     /// How long an order that ended without a certificate can still be read.
@@ -123,6 +125,7 @@ impl Default for Limits {
             answer_wait: Duration::from_secs(5),
             waiting_answers: 1024,
             waiting_answers_per_account: 64,
+            work_at_once: 8192,
             settle_after: Duration::from_secs(60),
             keep_ended_orders: Duration::from_secs(DAY),
             keep_expired_certificates: Duration::from_secs(365 * DAY),

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::{
-    future::{Future as _, poll_fn},
+    future::poll_fn,
     sync::{Arc, atomic::Ordering},
     task::Poll,
     time::Duration,
@@ -648,6 +648,41 @@ async fn what_a_run_left_since_others_were_first_is_dropped_by_the_next() {
     assert_eq!(certificates(&ca).await.len(), 0);
 }
 
+/// Asks for the first step alone: whoever asked goes away.
+async fn first_step<T>(work: impl Future<Output = T>) {
+    let mut work = Box::pin(work);
+    assert!(poll_fn(|context| Poll::Ready(work.as_mut().poll(context).is_pending())).await);
+}
+
+#[tokio::test]
+async fn work_whose_clients_went_away_is_bounded_and_what_is_too_much_is_told_busy() {
+    let ca = TestOffice::new(POLICY, Limits { work_at_once: 2, ..Limits::default() });
+    let account = ca.account().await;
+    let ready = ca.ready_order(&account, &["ready.test"]).await;
+    let mut asked = Vec::new();
+    for name in ["a.test", "b.test", "c.test"] {
+        let order = ca.order(&account, &[name]).await;
+        asked.push(ca.authorizations(&order).await.remove(0).id);
+    }
+    ca.validator.hold();
+    for id in &asked[..2] {
+        first_step(ca.office.answer_challenge(&account, *id, ChallengeKind::Http01)).await;
+    }
+    assert_eq!(ca.office.working(), 2);
+    let refused = ca.office.answer_challenge(&account, asked[2], ChallengeKind::Http01).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Failed(Failure::Busy)), "{refused:?}");
+    let refused = ca.office.finalize_order(&account, ready.id, csr(&["ready.test"])).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Failed(Failure::Busy)), "{refused:?}");
+    assert_eq!(ca.office.counters().work_turned_away.load(Ordering::Relaxed), 2);
+    ca.validator.release(3);
+    ca.office.finished().await;
+    let valid = ca.office.finalize_order(&account, ready.id, csr(&["ready.test"])).await.unwrap();
+    assert!(matches!(valid.state, OrderState::Valid { .. }));
+    // The one that was turned away is looked at as any other.
+    let decided = ca.office.answer_challenge(&account, asked[2], ChallengeKind::Http01).await.unwrap();
+    assert_eq!(decided.status(ca.clock.now()), AuthorizationStatus::Valid);
+}
+
 #[tokio::test]
 async fn a_look_for_which_we_were_too_busy_until_its_authorization_expired_owes_nothing_more() {
     let ca = TestOffice::new(POLICY, Limits { answer_wait: Duration::ZERO, ..Limits::default() });
@@ -671,11 +706,7 @@ async fn a_client_that_goes_away_while_its_order_is_finalized_leaves_it_valid() 
     let account = ca.account().await;
     let order = ca.ready_order(&account, &["a.test"]).await;
     ca.store.fail_next(Commit::Intent, Failing::Late);
-    {
-        let mut finalize = Box::pin(ca.office.finalize_order(&account, order.id, csr(&["a.test"])));
-        // Its first step is taken, and nobody asks for the next.
-        assert!(poll_fn(|context| Poll::Ready(finalize.as_mut().poll(context).is_pending())).await);
-    }
+    first_step(ca.office.finalize_order(&account, order.id, csr(&["a.test"]))).await;
     assert!(matches!(order_now(&ca, &order).await.state, OrderState::Ready), "commit 1 is under way");
     ca.office.finished().await;
     assert!(matches!(order_now(&ca, &order).await.state, OrderState::Valid { .. }));

@@ -84,6 +84,12 @@ pub(crate) fn of(
         &office,
         |it| it.counters().cut_by_issuer.load(Relaxed),
     );
+    all.gauge("work_under_way", "Validations and issuances that go on, be their clients there or not", &office, |it| {
+        u64::try_from(it.working()).unwrap_or(u64::MAX)
+    });
+    all.counter("work_turned_away", "Validations and issuances not begun: too many go on", &office, |it| {
+        it.counters().work_turned_away.load(Relaxed)
+    });
     all.gauge(
         "issuer_not_after_seconds",
         "When the first of the chains that issue now ends, in Unix seconds",

@@ -132,6 +132,7 @@ fn limits(limits: &v1::Limits, validation: &v1::Validation) -> Limits {
         answer_wait: validation.answer_wait,
         waiting_answers: usual.waiting_answers,
         waiting_answers_per_account: usual.waiting_answers_per_account,
+        work_at_once: limits.work_at_once,
         settle_after: limits.settle_after,
         keep_ended_orders: limits.keep_ended_orders,
         keep_expired_certificates: limits.keep_expired_certificates,

@@ -115,6 +115,7 @@ pub(crate) struct Limits {
     pub(crate) pending_orders_per_account: u64,
     pub(crate) unproven_accounts: u64,
     pub(crate) unproven_account_lifetime: Duration,
+    pub(crate) work_at_once: usize,
     pub(crate) settle_after: Duration,
     pub(crate) keep_ended_orders: Duration,
     pub(crate) keep_expired_certificates: Duration,

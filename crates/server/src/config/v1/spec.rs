@@ -182,6 +182,7 @@ pub(super) struct LimitsSpec {
     pub(super) pending_orders_per_account: Option<Spanned<u64>>,
     pub(super) unproven_accounts: Option<Spanned<u64>>,
     pub(super) unproven_account_lifetime: Option<Text>,
+    pub(super) work_at_once: Option<Spanned<usize>>,
     pub(super) settle_after: Option<Text>,
     pub(super) keep_ended_orders: Option<Text>,
     pub(super) keep_expired_certificates: Option<Text>,
