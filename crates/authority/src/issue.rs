@@ -97,7 +97,8 @@ impl RefusedNames {
     }
 }
 
-/// What profile and issuing certificates say against these names, all of them looked at.
+/// What profile and issuing certificates say against these names, all of them looked at. A subject that the issuer is
+/// not permitted is said against the name that it was made of.
 ///
 /// # Errors
 ///
@@ -117,16 +118,21 @@ pub(crate) fn names_refused(
             let told = |name: RefusedName| NameRefusal { because: name.to_string(), name: name.name };
             refused.extend(by_issuer.into_iter().map(told));
         }
+        Err(refusal @ IssuerRefusal::Subject { .. }) => match profile.name_in_subject(names) {
+            Some(name) => refused.push(NameRefusal { name: name.clone(), because: refusal.to_string() }),
+            None => return Err(not_issuable(profile, &refusal)),
+        },
         Err(
             refusal @ (IssuerRefusal::NotYetValid { .. }
             | IssuerRefusal::Expired { .. }
-            | IssuerRefusal::Subject { .. }
             | IssuerRefusal::ExtendedKeyUsage { .. }),
-        ) => {
-            return Err(Failure::Unavailable(format!("profile {} cannot be issued: {refusal}", profile.name())));
-        }
+        ) => return Err(not_issuable(profile, &refusal)),
     }
     Ok(refused)
+}
+
+fn not_issuable(profile: &Profile, refusal: &IssuerRefusal) -> Failure {
+    Failure::Unavailable(format!("profile {} cannot be issued: {refusal}", profile.name()))
 }
 
 impl IssueRejection {

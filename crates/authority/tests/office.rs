@@ -19,7 +19,7 @@ use chancery_authority::{
     Authority, Failure, Limits, Refusal, Settings,
     changes::Counter,
     finalize_order::FinalizeOrderRejection,
-    issue::IssueRejection,
+    issue::{IssueRejection, NameRefusal},
     place_order::{PlaceOrder, PlaceOrderRejection},
     ports::{CertificateQuery, Clock as _, NotApplied, Signer as _, Store as _},
     records::{CertificateRecord, CertificateState, Job, JobKind, RevocationReason},
@@ -33,6 +33,7 @@ use chancery_pki::{
     chain::{Chain, install},
     distinguished_name::{Attribute, AttributeKind, DistinguishedName},
     name::NAMES_OCTETS_MAX,
+    profile::{Profile, ProfileSpec, SubjectPolicy},
 };
 use chancery_policy::{Format, Policy};
 use chancery_testkit::{
@@ -923,6 +924,31 @@ async fn a_certificate_keeps_the_chain_of_its_issuer_however_a_reload_orders_the
     let another_key = Arc::clone(&ca.office.settings().authorities[0].chains[0]);
     ca.office.replace_settings(with(&ca, vec![another_key], POLICY), "a test").await.unwrap();
     assert_eq!(issuers().await, [[0; 0]; 0]);
+}
+
+#[tokio::test]
+async fn a_subject_that_the_issuer_is_not_permitted_is_the_fault_of_the_name_that_makes_it_or_else_ours() {
+    let place = async |excluded: &str, names: &[&str], subject: SubjectPolicy| {
+        let ca = TestOffice::excluding_subject(excluded);
+        let account = ca.account().await;
+        let profile = Profile::new(ProfileSpec { subject, ..ProfileSpec::server() }).unwrap();
+        let mut settings = with(&ca, ca.office.settings().authorities[0].chains.clone(), POLICY);
+        settings.profiles.insert("server".to_owned(), Arc::new(profile));
+        ca.office.replace_settings(settings, "a test").await.unwrap();
+        let request = PlaceOrder { names: names_of(names), not_before: None, not_after: None, profile: None };
+        ca.office.place_order(&account, request).await
+    };
+    let by_name = SubjectPolicy::CommonNameFromFirstDnsName;
+    place("bad.test", &["good.test"], by_name.clone()).await.unwrap();
+    let refused = place("bad.test", &["bad.test", "good.test"], by_name).await.unwrap_err();
+    let Refusal::Rejected(PlaceOrderRejection::Names(refused)) = refused else { panic!("{refused:?}") };
+    let [NameRefusal { name, because }] = &*refused.others else { panic!("{refused:?}") };
+    assert_eq!(name.to_string(), "bad.test");
+    assert!(because.contains("the subject \"CN=bad.test\" is not one that"), "{because}");
+    // Nobody who asks can do anything about a subject that is always the same.
+    let bad = Attribute::new(AttributeKind::CommonName, "Bad").unwrap();
+    let failed = place("Bad", &["good.test"], SubjectPolicy::Fixed(vec![bad])).await.unwrap_err();
+    assert!(matches!(failed, Refusal::Failed(Failure::Unavailable(_))), "{failed:?}");
 }
 
 #[tokio::test]

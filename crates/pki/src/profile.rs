@@ -348,13 +348,20 @@ impl Profile {
         if let Some(fixed) = &self.fixed_subject {
             return fixed.clone();
         }
-        if matches!(self.spec.subject, SubjectPolicy::CommonNameFromFirstDnsName) {
-            let first = names.iter().find(|name| matches!(name, Name::Dns(_) | Name::Wildcard(_)));
-            let text = first.map(ToString::to_string).filter(|text| text.len() <= COMMON_NAME_MAX);
-            let attribute = text.and_then(|text| Attribute::new(AttributeKind::CommonName, text).ok());
-            return attribute.map_or_else(DistinguishedName::empty, |cn| DistinguishedName::new(vec![cn]));
+        let text = self.name_in_subject(names).map(ToString::to_string).filter(|text| text.len() <= COMMON_NAME_MAX);
+        let attribute = text.and_then(|text| Attribute::new(AttributeKind::CommonName, text).ok());
+        attribute.map_or_else(DistinguishedName::empty, |cn| DistinguishedName::new(vec![cn]))
+    }
+
+    /// Which of these names the subject is made of; none where it is the same whatever they are.
+    #[must_use]
+    pub fn name_in_subject<'a>(&self, names: &'a NameSet) -> Option<&'a Name> {
+        match self.spec.subject {
+            SubjectPolicy::CommonNameFromFirstDnsName => {
+                names.iter().find(|name| matches!(name, Name::Dns(_) | Name::Wildcard(_)))
+            }
+            SubjectPolicy::Empty | SubjectPolicy::Fixed(_) => None,
         }
-        DistinguishedName::empty()
     }
 
     /// Whether the profile issues these names, all of them looked at.

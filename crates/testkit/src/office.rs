@@ -93,6 +93,35 @@ impl TestOffice {
         })
     }
 
+    /// The same below a root that permits no subject of this common name.
+    #[must_use]
+    pub fn excluding_subject(common_name: &str) -> Self {
+        Self::made(POLICY, Limits::default(), |_, issuing, _| {
+            let named = |text: &str| {
+                let mut name = rcgen::DistinguishedName::new();
+                name.push(rcgen::DnType::CommonName, text);
+                name
+            };
+            let of_a_ca = |text: &str| {
+                let mut params = rcgen::CertificateParams::default();
+                params.distinguished_name = named(text);
+                params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+                params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+                params.use_authority_key_identifier_extension = true;
+                params
+            };
+            let pair = rcgen::KeyPair::generate().expect("a key");
+            let root = of_a_ca("Test Root").self_signed(&pair).expect("a root");
+            let excluded = rcgen::GeneralSubtree::DirectoryName(named(common_name));
+            let mut issuer = of_a_ca("Test Issuer");
+            issuer.name_constraints =
+                Some(rcgen::NameConstraints { permitted_subtrees: Vec::new(), excluded_subtrees: vec![excluded] });
+            let key = rcgen::SubjectPublicKeyInfo::from_der(issuing.spki()).expect("a key's public half");
+            let above = rcgen::Issuer::new(of_a_ca("Test Root"), pair);
+            vec![issuer.signed_by(&key, &above).expect("an issuer").der().to_vec(), root.der().to_vec()]
+        })
+    }
+
     fn made(
         policy: &str,
         limits: Limits,
