@@ -137,6 +137,16 @@ impl MemoryStore {
         self.late_blob.store(true, Ordering::SeqCst);
     }
 
+    /// Puts nonsense in the place of a leaf.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such leaf.
+    pub fn damage_leaf(&self, index: u64) {
+        let index = usize::try_from(index).expect("a test's ledger is small");
+        *self.state().leaves.get_mut(index).expect("a leaf") = b"nonsense".to_vec();
+    }
+
     /// How many commits were kept.
     #[must_use]
     pub fn commits(&self) -> u64 {

@@ -18,7 +18,7 @@ use chancery_api::{
     Revoked,
 };
 use chancery_authority::{
-    Office, Refusal,
+    Failure, Office, Refusal,
     inventory::{Issuance, IssuanceOutcome},
     ports::CertificateQuery,
     records::{CertificateRecord, RevocationReason},
@@ -71,7 +71,14 @@ pub(super) async fn certificate(
 ) -> Result<Json<CertificateView>, ApiError> {
     let record = find(&api.office, &named(id)?).await?;
     let mut shown = view(&api.office, &record, true).await?;
-    shown.decision = Some(decision(&api.office, &record).await?);
+    // The row is shown, and leads to a revocation, where the ledger's record does not read.
+    shown.decision = match decision(&api.office, &record).await {
+        Ok(decision) => Some(decision),
+        Err(error) => {
+            tracing::error!(certificate.serial = %record.serial, %error, "what was decided cannot be shown");
+            None
+        }
+    };
     Ok(Json(shown))
 }
 
@@ -184,7 +191,7 @@ async fn find(office: &Office, id: &str) -> Result<CertificateRecord, ApiError> 
     let by_serial =
         || plain.parse::<SerialNumber>().ok().map(|serial| CertificateId::from_random(serial.to_u128().to_be_bytes()));
     let id = id.parse::<CertificateId>().ok().or_else(by_serial).ok_or_else(unknown)?;
-    let found = office.store().certificate(id).await.map_err(chancery_authority::Failure::from)?;
+    let found = office.store().certificate(id).await.map_err(Failure::from)?;
     Ok(found.ok_or_else(unknown)?.value)
 }
 
@@ -213,7 +220,7 @@ async fn view(office: &Office, record: &CertificateRecord, pem: bool) -> Result<
 }
 
 /// From the ledger, not from the policy that is in force now.
-async fn decision(office: &Office, record: &CertificateRecord) -> Result<DecisionView, ApiError> {
+async fn decision(office: &Office, record: &CertificateRecord) -> Result<DecisionView, Failure> {
     let (ledger_index, intent) = office.intent_of(record).await?;
     let names = intent.decision.names.into_iter();
     Ok(DecisionView {

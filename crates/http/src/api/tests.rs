@@ -189,6 +189,25 @@ async fn a_certificate_is_shown_by_id_and_by_serial_with_its_pem_and_revoked_onc
     assert!(error.message.contains("was revoked at"), "{}", error.message);
 }
 
+#[tokio::test]
+async fn a_certificate_whose_record_in_the_ledger_is_damaged_is_shown_without_its_decision_and_can_be_revoked() {
+    let test = TestOffice::default();
+    let account = test.account().await;
+    let order = test.ready_order(&account, &["settled.test"]).await;
+    test.store.fail_next(Commit::Certificate, Failing::Lost);
+    test.office.finalize_order(&account, order.id, csr(&["settled.test"])).await.unwrap();
+    test.clock.advance(Duration::from_secs(61));
+    test.run_due_jobs().await;
+    let app = app(&test, Arc::default());
+    let all: CertificateList = get(&app, "/v1/certificates").await;
+    let target = format!("/v1/certificates/{}", all.certificates[0].id);
+    let whole: CertificateView = get(&app, &target).await;
+    test.store.damage_leaf(whole.decision.as_ref().unwrap().ledger_index);
+    let shown: CertificateView = get(&app, &target).await;
+    assert_eq!(shown, CertificateView { decision: None, ..whole });
+    assert_eq!(call(&app, LOCAL, Method::POST, &format!("{target}/revoke"), "{}").await.0, StatusCode::OK);
+}
+
 /// Everything that the ledger says of issuances, in parts of `limit` records.
 async fn issuances(app: &Router, limit: usize) -> Vec<IssuanceList> {
     let mut parts: Vec<IssuanceList> = Vec::new();
