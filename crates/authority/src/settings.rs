@@ -96,7 +96,7 @@ pub struct Limits {
     /// How long an answer may wait for work that is under way.
     pub answer_wait: Duration,
     /// How many answers may wait so at once, and how many of one account; further ones do not wait. A door must let in
-    /// more requests than these, since each of these keeps its place while it waits.
+    /// more requests than these in all, since each of these keeps its place while it waits.
     pub waiting_answers: usize,
     /// See [`Self::waiting_answers`].
     pub waiting_answers_per_account: usize,

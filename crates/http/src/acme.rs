@@ -80,8 +80,9 @@ pub struct AcmeSettings {
     /// Most signed requests under way at once; further ones are told to come back. More than may wait for work under
     /// way ([`Limits::waiting_answers`](chancery_authority::Limits)), so that there is always room for others.
     pub in_flight: usize,
-    /// Most of them from one address (one /64 of IPv6).
-    pub in_flight_per_address: usize,
+    /// Most of them from one address (one /64 of IPv6) whose body or signature is not read yet: who was let in counts
+    /// no more, since what it waits for is nothing of its neighbours behind the same address.
+    pub arriving_per_address: usize,
     /// How long a request's body may take to arrive.
     pub body_time: Duration,
     /// A page about the limits, linked where one was reached.
@@ -96,7 +97,7 @@ impl AcmeSettings {
             external_url: external_url.into(),
             rates: RateLimits::default(),
             in_flight: 2048,
-            in_flight_per_address: 512,
+            arriving_per_address: 512,
             body_time: Duration::from_secs(10),
             documentation: None,
         }
@@ -122,7 +123,7 @@ impl AcmeState {
     /// The ACME door of an office.
     #[must_use]
     pub fn new(office: Office, metrics: Arc<Metrics>, settings: AcmeSettings) -> Self {
-        let AcmeSettings { external_url, rates, in_flight, in_flight_per_address, body_time, documentation } = settings;
+        let AcmeSettings { external_url, rates, in_flight, arriving_per_address, body_time, documentation } = settings;
         let front = Front {
             nonces: Nonces::new(&office.entropy().octets32()),
             verifiers: Verifiers::new(),
@@ -138,7 +139,7 @@ impl AcmeState {
             directories: Directories::default(),
             new_accounts: Buckets::new(rates.new_accounts_per_address),
             new_orders: Buckets::new(rates.orders_per_account),
-            under_way: UnderWay::new(in_flight, in_flight_per_address),
+            under_way: UnderWay::new(in_flight, arriving_per_address),
             documentation,
         }))
     }
@@ -245,12 +246,13 @@ impl Acme {
             return Err(Fault::method(resource.methods()).into());
         }
         let client = parts.extensions.get::<ClientAddress>().copied();
-        let Some(_place) = self.under_way.enter(client.map(|ClientAddress(address)| bucket_of(address))) else {
+        let Some(arriving) = self.under_way.enter(client.map(|ClientAddress(address)| bucket_of(address))) else {
             return Err(problem::overloaded().into());
         };
         self.metrics.in_flight().inc();
         let _counted = Counted(self.metrics.in_flight());
         let signed = self.front.admit(&self.office, directory, parts, body, resource.accepts()).await?;
+        let _place = arriving.let_in();
         let account = match signed.signer() {
             Signer::Account(account) => Some(account.id),
             Signer::Key(_) => None,

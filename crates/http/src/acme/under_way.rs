@@ -1,7 +1,9 @@
-//! Signed requests under way: so many in all, and of those so many from one address.
+//! Signed requests under way: so many in all, and of those that are still arriving so many from one address.
 //!
 //! A request has its place from before its body is read, so one that sends its body slowly holds it for as long as
-//! a body may take: without a share of its own for each address, one could take all places.
+//! a body may take: without a share of its own for each address, one could take all places. The share is about that
+//! alone. Who was let in gives it back and keeps only its place among all: many clients stand behind one address, and
+//! what holds some of them up (slow targets) must not turn the others away.
 
 use std::{
     collections::HashMap,
@@ -11,42 +13,51 @@ use std::{
 /// Who is under way.
 pub(crate) struct UnderWay {
     most: usize,
-    most_from_one: usize,
+    most_arriving_from_one: usize,
     now: Mutex<Now>,
 }
 
 #[derive(Default)]
 struct Now {
     all: usize,
-    from: HashMap<u64, usize>,
+    arriving_from: HashMap<u64, usize>,
+}
+
+/// The place of a request that is not let in yet; free again when it is dropped.
+pub(crate) struct Arriving<'a> {
+    _share: Option<Share<'a>>,
+    place: Place<'a>,
 }
 
 /// The place of one request; free again when it is dropped.
-pub(crate) struct Place<'a> {
+pub(crate) struct Place<'a>(&'a UnderWay);
+
+/// One of the places that an address may hold while its requests arrive.
+struct Share<'a> {
     under_way: &'a UnderWay,
-    from: Option<u64>,
+    of: u64,
 }
 
 impl UnderWay {
-    pub(crate) fn new(most: usize, most_from_one: usize) -> Self {
-        Self { most, most_from_one, now: Mutex::default() }
+    pub(crate) fn new(most: usize, most_arriving_from_one: usize) -> Self {
+        Self { most, most_arriving_from_one, now: Mutex::default() }
     }
 
     /// A place for a request from this client, where its address is known. `None` if there is none left for it.
-    pub(crate) fn enter(&self, from: Option<u64>) -> Option<Place<'_>> {
+    pub(crate) fn enter(&self, from: Option<u64>) -> Option<Arriving<'_>> {
         let mut now = self.now();
         if now.all >= self.most {
             return None;
         }
         if let Some(client) = from {
-            let own = now.from.get(&client).copied().unwrap_or(0);
-            if own >= self.most_from_one {
+            let own = now.arriving_from.get(&client).copied().unwrap_or(0);
+            if own >= self.most_arriving_from_one {
                 return None;
             }
-            now.from.insert(client, own + 1);
+            now.arriving_from.insert(client, own + 1);
         }
         now.all += 1;
-        Some(Place { under_way: self, from })
+        Some(Arriving { _share: from.map(|of| Share { under_way: self, of }), place: Place(self) })
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -54,17 +65,28 @@ impl UnderWay {
     }
 }
 
+impl<'a> Arriving<'a> {
+    /// The request is genuine: it leaves its address's share.
+    pub(crate) fn let_in(self) -> Place<'a> {
+        self.place
+    }
+}
+
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut now = self.under_way.now();
+        let mut now = self.0.now();
         now.all = now.all.saturating_sub(1);
-        if let Some(client) = self.from {
-            let own = now.from.get(&client).copied().unwrap_or(0);
-            if own > 1 {
-                now.from.insert(client, own - 1);
-            } else {
-                now.from.remove(&client);
-            }
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        let mut now = self.under_way.now();
+        let own = now.arriving_from.get(&self.of).copied().unwrap_or(0);
+        if own > 1 {
+            now.arriving_from.insert(self.of, own - 1);
+        } else {
+            now.arriving_from.remove(&self.of);
         }
     }
 }

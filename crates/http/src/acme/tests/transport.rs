@@ -390,7 +390,7 @@ async fn a_body_that_does_not_arrive_in_time_is_408() {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_that_sends_its_bodies_slowly_takes_nobody_elses_place() {
-    let settings = AcmeSettings { in_flight: 5, in_flight_per_address: 3, ..unlimited() };
+    let settings = AcmeSettings { in_flight: 5, arriving_per_address: 3, ..unlimited() };
     let door = Door::with(settings, Limits::default());
     let path = door.urls.new_order().strip_prefix(EXTERNAL).expect("ours").to_owned();
     let from = |last: u8, body: Body| {
@@ -423,7 +423,8 @@ async fn overload_is_503_with_a_time_to_come_back_and_never_429() {
 #[tokio::test(start_paused = true)]
 async fn an_account_with_slow_challenges_waits_in_its_own_places_alone_and_turns_nobody_away() {
     let limits = Limits { waiting_answers: 3, waiting_answers_per_account: 2, ..Limits::default() };
-    let door = Door::with(AcmeSettings { in_flight: 4, ..unlimited() }, limits);
+    // All come from one address, and more may wait than may arrive from it at once.
+    let door = Door::with(AcmeSettings { in_flight: 4, arriving_per_address: 1, ..unlimited() }, limits);
     let (slow, other) = (door.client().await, door.client().await);
     let mut challenges = Vec::new();
     for number in 0..6 {
@@ -439,10 +440,11 @@ async fn an_account_with_slow_challenges_waits_in_its_own_places_alone_and_turns
     let began = tokio::time::Instant::now();
     let mut answers = Vec::new();
     for (url, body) in requests {
-        let request = Request::post(url.strip_prefix(EXTERNAL).expect("ours"))
+        let mut request = Request::post(url.strip_prefix(EXTERNAL).expect("ours"))
             .header(header::CONTENT_TYPE, "application/jose+json")
             .body(Body::from(body))
             .expect("a request");
+        request.extensions_mut().insert(ClientAddress(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))));
         answers.push(tokio::spawn(door.router.clone().oneshot(request)));
         tokio::time::sleep(std::time::Duration::from_millis(1)).await; // paused: lets it answer or wait
     }
