@@ -90,3 +90,24 @@ impl Drop for Share<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_in_all_and_for_each_address_that_arrives_and_nobody_is_remembered() {
+        let under_way = UnderWay::new(4, 2);
+        let first = under_way.enter(Some(1)).expect("a place");
+        let second = under_way.enter(Some(1)).expect("a place");
+        assert!(under_way.enter(Some(1)).is_none(), "this address has its share");
+        let let_in = first.let_in();
+        let third = under_way.enter(Some(1)).expect("who was let in left the share");
+        let fourth = under_way.enter(None).expect("without an address there is no share");
+        assert!(under_way.enter(Some(2)).is_none(), "and all together are bounded");
+        drop(let_in);
+        let fifth = under_way.enter(Some(2)).expect("a place is free again");
+        drop((second, third, fourth, fifth));
+        assert!(under_way.now().arriving_from.is_empty() && under_way.now().all == 0);
+    }
+}
