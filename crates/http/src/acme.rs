@@ -81,7 +81,8 @@ pub struct AcmeSettings {
     /// way ([`Limits::waiting_answers`](chancery_authority::Limits)), so that there is always room for others.
     pub in_flight: usize,
     /// Most of them from one address (one /64 of IPv6) whose body or signature is not read yet: who was let in counts
-    /// no more, since what it waits for is nothing of its neighbours behind the same address.
+    /// no more, since what it waits for is nothing of its neighbours behind the same address. Fewer where little is
+    /// free: a quarter of that.
     pub arriving_per_address: usize,
     /// How long a request's body may take to arrive.
     pub body_time: Duration,

@@ -390,7 +390,7 @@ async fn a_body_that_does_not_arrive_in_time_is_408() {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_that_sends_its_bodies_slowly_takes_nobody_elses_place() {
-    let settings = AcmeSettings { in_flight: 5, arriving_per_address: 3, ..unlimited() };
+    let settings = AcmeSettings { in_flight: 20, arriving_per_address: 3, ..unlimited() };
     let door = Door::with(settings, Limits::default());
     let path = door.urls.new_order().strip_prefix(EXTERNAL).expect("ours").to_owned();
     let from = |last: u8, body: Body| {
