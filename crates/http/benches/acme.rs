@@ -89,7 +89,7 @@ async fn main() {
     let test = TestOffice::new(POLICY, Limits::default());
     let rates = RateLimits::NONE;
     let settings = AcmeSettings { rates, ..AcmeSettings::at(EXTERNAL) };
-    let router = router(AcmeState::new(test.office.clone(), Arc::new(Metrics::new()), settings));
+    let router = router(AcmeState::new(test.office.clone(), Arc::new(Metrics::new()), settings), Router::new());
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     let mut bench = Bench { router, pair, kid: String::new() };
     let request = bench.signed("/acme/default/new-account", &bench.nonce().await, "{}");

@@ -36,6 +36,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
     response::Response,
 };
 use chancery_acme::{id::AccountId, problem::ProblemType};
@@ -66,7 +67,7 @@ const SOON_S: u64 = 1;
 pub struct ClientAddress(pub IpAddr);
 
 /// Says that a request came over a connection that is one too many. The server puts it into the request's
-/// extensions; whatever was asked, the answer is 503 with a time to come back.
+/// extensions; whatever was asked, at whatever path, the answer is 503 with a time to come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyConnections;
 
@@ -146,9 +147,18 @@ impl AcmeState {
     }
 }
 
-/// The routes of every ACME directory; every other path is answered that there is nothing there.
-pub fn router(state: AcmeState) -> Router {
-    Router::new().fallback(serve).with_state(state)
+/// The routes of every ACME directory, and those beside them; every other path is answered that there is nothing there.
+pub fn router(state: AcmeState, beside: Router) -> Router {
+    let acme = Router::new().fallback(serve).with_state(state.clone());
+    acme.merge(beside).layer(from_fn_with_state(state, turn_away))
+}
+
+/// Has [`serve`] answer what comes over a connection too many, also where another route would.
+async fn turn_away(state: State<AcmeState>, request: Request, next: Next) -> Response {
+    match request.extensions().get::<TooManyConnections>() {
+        Some(TooManyConnections) => serve(state, request).await,
+        None => next.run(request).await,
+    }
 }
 
 /// Every ACME request.
@@ -160,13 +170,17 @@ async fn serve(State(AcmeState(acme)): State<AcmeState>, request: Request) -> Re
     let (name, resource) = path.split_once('/').unwrap_or((path, ""));
     let directory = acme.directories.find(&acme.office, &acme.front.external, name);
     let found = Resource::parse(resource, parts.uri.query());
-    let (route, outcome) = match (&directory, found) {
-        (Some(directory), Some(resource)) => {
-            let span = tracing::info_span!("acme", request.id = %id, acme.resource = resource.as_str());
-            let answered = acme.answer(directory, resource, &parts, body).instrument(span).await;
-            (resource.as_str(), answered)
-        }
-        _ => ("unknown", Err(Refused { account: None, fault: Fault::not_found("ACME resource") })),
+    let asked = directory.as_ref().zip(found);
+    let route = asked.map_or("unknown", |(_, resource)| resource.as_str());
+    let outcome = if parts.extensions.get::<TooManyConnections>().is_some() {
+        // Read all the same: a connection that closes with something unread may take its answer along.
+        let _ = acme.front.read(body).await;
+        Err(problem::overloaded().into())
+    } else if let Some((directory, resource)) = asked {
+        let span = tracing::info_span!("acme", request.id = %id, acme.resource = route);
+        acme.answer(directory, resource, &parts, body).instrument(span).await
+    } else {
+        Err(Fault::not_found("ACME resource").into())
     };
     let mut answer = match outcome {
         Ok(answer) => answer,
@@ -227,11 +241,6 @@ impl Acme {
         body: Body,
     ) -> Result<Answer, Refused> {
         let method = &parts.method;
-        if parts.extensions.get::<TooManyConnections>().is_some() {
-            // Read all the same: a connection that closes with something unread may take its answer along.
-            let _ = self.front.read(body).await;
-            return Err(problem::overloaded().into());
-        }
         if resource.is_public(method) {
             return Ok(match resource {
                 Resource::Directory => Answer::rendered(directory.json.clone()),

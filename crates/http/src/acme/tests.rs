@@ -76,7 +76,7 @@ impl Door {
 
     fn over(test: TestOffice, settings: AcmeSettings) -> Self {
         let metrics = Arc::new(Metrics::new());
-        let router = router(AcmeState::new(test.office.clone(), Arc::clone(&metrics), settings));
+        let router = router(AcmeState::new(test.office.clone(), Arc::clone(&metrics), settings), axum::Router::new());
         Self { test, router, metrics, urls: Urls::new(EXTERNAL, "default") }
     }
 

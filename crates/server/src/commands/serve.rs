@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use axum::{extract::State, routing::get};
+use axum::{Router, extract::State, routing::get};
 use chancery_acme::urls::Urls;
 use chancery_api::SOCKET_NAME;
 use chancery_authority::{
@@ -170,8 +170,8 @@ async fn start(
     let timeouts = Timeouts { handshake: config.limits.handshake_timeout, head: config.limits.header_timeout };
     let api = api::router(ApiState::new(office.clone(), Arc::clone(&process) as _, Arc::clone(&metrics)));
     let local = Local::bind(&config.data.join(SOCKET_NAME)).map_err(Failed::failed)?;
-    let acme = acme::router(AcmeState::new(office.clone(), Arc::clone(&metrics), acme_settings(&config)));
-    let acme = acme.route("/", get(front_page).with_state(Arc::clone(&process)));
+    let front = Router::new().route("/", get(front_page)).with_state(Arc::clone(&process));
+    let acme = acme::router(AcmeState::new(office.clone(), Arc::clone(&metrics), acme_settings(&config)), front);
     let https = Https {
         tcp: https,
         tls: tls::server_config(served).map_err(Failed::failed)?,

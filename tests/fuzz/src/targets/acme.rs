@@ -177,7 +177,7 @@ impl Door {
         self.requests += 1;
         let path = request.uri().path().to_owned();
         let is_head = request.method() == http::Method::HEAD;
-        let answer = self.runtime.block_on(request::send(router(self.state.clone()), request));
+        let answer = self.runtime.block_on(request::send(router(self.state.clone(), Default::default()), request));
         if let Some(nonce) = answer.header("replay-nonce") {
             self.nonce = nonce.to_owned();
         }

@@ -471,7 +471,9 @@ async fn a_request_over_one_connection_too_many_is_503_whatever_it_asks_and_does
     let body = client.key.jws(&url, &door.nonce().await, client.kid.as_deref(), placing.as_bytes());
     let path = |url: &str| url.strip_prefix(EXTERNAL).expect("ours").to_owned();
     let post = Request::post(path(&url)).header("content-type", "application/jose+json").body(Body::from(body));
-    for request in [post, Request::get(path(&door.urls.directory())).body(Body::empty())] {
+    let paths =
+        [&*path(&door.urls.directory()), "/acme/default/key-change", "/acme/other/directory", "/favicon.ico", "/"];
+    for request in [post].into_iter().chain(paths.map(|path| Request::get(path).body(Body::empty()))) {
         let mut request = request.expect("a request");
         request.extensions_mut().insert(super::super::TooManyConnections);
         let reply = door.send(request).await;
