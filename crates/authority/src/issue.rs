@@ -4,7 +4,7 @@
 //! → `Signed` (outside any commit; checked) → `Released` (commit 2; what a door can hand out).
 //! From `Recorded` on a crash leaves evidence, and the settlement job owes an end to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chancery_acme::{
@@ -70,6 +70,9 @@ pub enum IssueRejection {
     Validity(ValidityRejection),
 }
 
+/// Most names that the one sentence of a refusal gives the reasons for; the subproblems have them all.
+const TOLD_NAMES: usize = 3;
+
 /// Names that are refused, each with all that is said against it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("refused: {}", self.listed())]
@@ -90,11 +93,37 @@ pub struct NameRefusal {
 }
 
 impl RefusedNames {
-    fn listed(&self) -> String {
-        let policy = self.policy.iter().map(|decision| format!("policy: {}", decision.summary()));
-        let others = self.others.iter().map(|NameRefusal { name, because }| format!("{name}: {because}"));
-        policy.chain(others).collect::<Vec<_>>().join("; ")
+    /// Each name once, with all that is said against it, in the names' order.
+    #[must_use]
+    pub fn by_name(&self) -> BTreeMap<&Name, Vec<String>> {
+        let Self { policy, others } = self;
+        let mut told: BTreeMap<&Name, Vec<String>> = BTreeMap::new();
+        if let Some(decision) = policy {
+            for (name, why) in decision.refusals() {
+                told.entry(name).or_default().push(format!("policy: {why}{}", decision.way_out()));
+            }
+        }
+        for NameRefusal { name, because } in others {
+            told.entry(name).or_default().push(because.clone());
+        }
+        told
     }
+
+    fn listed(&self) -> String {
+        few_told(self.by_name().into_iter().map(|(name, why)| (name, why.join(", "))))
+    }
+}
+
+/// The first few of these names with their reasons, and how many more there are.
+#[must_use]
+pub fn few_told<'a>(names: impl IntoIterator<Item = (&'a Name, String)>) -> String {
+    let mut names = names.into_iter();
+    let mut told: Vec<String> = names.by_ref().take(TOLD_NAMES).map(|(name, why)| format!("{name}: {why}")).collect();
+    match names.count() {
+        0 => {}
+        more => told.push(format!("and {more} more")),
+    }
+    told.join("; ")
 }
 
 /// What profile and issuing certificates say against these names, all of them looked at. A subject that the issuer is
@@ -115,7 +144,7 @@ pub(crate) fn names_refused(
     match chain.permits(names, profile, now) {
         Ok(()) => {}
         Err(IssuerRefusal::Names { refused: by_issuer }) => {
-            let told = |name: RefusedName| NameRefusal { because: name.to_string(), name: name.name };
+            let told = |name: RefusedName| NameRefusal { because: name.because(), name: name.name };
             refused.extend(by_issuer.into_iter().map(told));
         }
         Err(refusal @ IssuerRefusal::Subject { .. }) => match profile.name_in_subject(names) {

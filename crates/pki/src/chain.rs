@@ -405,14 +405,22 @@ pub struct RefusedName {
     pub excluded: Option<Subtree>,
 }
 
+impl RefusedName {
+    /// What is said against it, its name aside.
+    #[must_use]
+    pub fn because(&self) -> String {
+        let Self { name: _, issuer, excluded } = self;
+        let what = match excluded {
+            None => format!("lies outside the names that \"{issuer}\" is permitted"),
+            Some(subtree) => format!("lies in {subtree}, which is excluded for \"{issuer}\""),
+        };
+        format!("{what} (RFC 5280 §4.2.1.10)")
+    }
+}
+
 impl fmt::Display for RefusedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, issuer, excluded } = self;
-        match excluded {
-            None => write!(f, "{name} lies outside the names that \"{issuer}\" is permitted")?,
-            Some(subtree) => write!(f, "{name} lies in {subtree}, which is excluded for \"{issuer}\"")?,
-        }
-        f.write_str(" (RFC 5280 §4.2.1.10)")
+        write!(f, "{} {}", self.name, self.because())
     }
 }
 

@@ -156,7 +156,7 @@ impl fmt::Display for ProfileHash {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileRejection {
     /// The profile has no names of some kinds.
-    #[error("profile \"{profile}\" issues no such names: {refused}", refused = listed(refused))]
+    #[error("profile \"{profile}\" issues no such names: {count} of those asked for", count = refused.len())]
     NameKinds {
         /// The profile.
         profile: String,
@@ -185,11 +185,6 @@ pub enum ProfileRejection {
         /// The profile.
         profile: String,
     },
-}
-
-fn listed(refused: &[(Name, NameKind)]) -> String {
-    let each: Vec<String> = refused.iter().map(|(name, kind)| format!("{name} ({kind})")).collect();
-    each.join(", ")
 }
 
 impl ProfileRejection {

@@ -108,6 +108,32 @@ impl Decision {
         self.names.iter().filter(|verdict| verdict.outcome != Outcome::Allow)
     }
 
+    /// The names that stand against it, each with the rule that spoke and why.
+    pub fn refusals(&self) -> impl Iterator<Item = (&Name, String)> {
+        let is_refused = |outcome| match outcome {
+            Outcome::Deny | Outcome::Hold => true,
+            // Undecided is no refusal as long as something else was the reason.
+            Outcome::Undecided => self.outcome == Outcome::Undecided,
+            Outcome::Allow => false,
+        };
+        self.names.iter().filter(move |verdict| is_refused(verdict.outcome)).map(|verdict| {
+            let NameVerdict { name, outcome, rule, because } = verdict;
+            let why = match (rule, because) {
+                (Some(rule), Some(because)) => format!(" by rule {rule}: {because}"),
+                (Some(rule), None) => format!(" by rule {rule}"),
+                (None, Some(because)) => format!(": {because}"),
+                (None, None) => ": no rule allows it".to_owned(),
+            };
+            (name, format!("{outcome}{why}"))
+        })
+    }
+
+    /// What could be asked for instead, as the end of a sentence; empty where there is nothing.
+    #[must_use]
+    pub fn way_out(&self) -> String {
+        self.suggestion.as_ref().map(|suggestion| format!("; ask for: {suggestion}")).unwrap_or_default()
+    }
+
     /// One line: the outcome and how many names it is about.
     #[must_use]
     pub fn summary(&self) -> String {

@@ -1,8 +1,6 @@
 //! From what went wrong to the problem document that says so: one exhaustive match for each use
 //! case, and one place where a document is made.
 
-use std::collections::BTreeMap;
-
 use chancery_acme::{
     authorization::AnswerRejection,
     order::FinalizeRejection,
@@ -13,13 +11,13 @@ use chancery_authority::{
     Failure, Refusal,
     answer_challenge::AnswerChallengeRejection,
     finalize_order::FinalizeOrderRejection,
-    issue::{IssueRejection, NameRefusal, RefusedNames},
+    issue::{IssueRejection, RefusedNames, few_told},
     place_order::PlaceOrderRejection,
     register_account::{RegisterRejection, TermsChanged},
     revoke::RevokeRejection,
 };
 use chancery_pki::{Name, csr::CsrRejection};
-use chancery_policy::{Decision, NameVerdict, Outcome};
+use chancery_policy::Decision;
 use http::StatusCode;
 
 use super::{
@@ -376,50 +374,15 @@ fn rejected(name: &Name, detail: impl std::fmt::Display) -> Subproblem {
 /// What policy refuses, with a subproblem for each name: its rule, the reason, the way out.
 /// The same facts as [`Decision::explain`].
 fn policy_problem(decision: &Decision) -> Problem {
-    let subproblems = policy_verdicts(decision).map(|(name, why)| rejected(name, why)).collect();
-    let detail = format!("policy: {}{}", decision.summary(), way_out(decision));
+    let way_out = decision.way_out();
+    let subproblems = decision.refusals().map(|(name, why)| rejected(name, format!("{why}{way_out}"))).collect();
+    let detail = format!("policy: {}; {}{way_out}", decision.summary(), few_told(decision.refusals()));
     Problem::new(ProblemType::RejectedIdentifier, detail).with_subproblems(subproblems)
 }
 
-/// What is refused by more than policy: one subproblem for each name, with all that is said against it.
+/// What is refused by more than policy: one subproblem for each name, with all that is said against it. The detail
+/// gives names and reasons too, since it is all that the log and some clients show.
 fn names_problem(refused: &RefusedNames) -> Problem {
-    let RefusedNames { policy, others } = refused;
-    let mut told: BTreeMap<&Name, Vec<String>> = BTreeMap::new();
-    for (name, why) in policy.iter().flat_map(|decision| policy_verdicts(decision)) {
-        told.entry(name).or_default().push(format!("policy: {why}"));
-    }
-    for NameRefusal { name, because } in others {
-        told.entry(name).or_default().push(because.clone());
-    }
-    let detail = match told.len() {
-        1 => "one name is refused; its subproblem says by what".to_owned(),
-        count => format!("{count} names are refused; each subproblem says by what"),
-    };
-    let subproblems = told.into_iter().map(|(name, why)| rejected(name, why.join("; "))).collect();
-    Problem::new(ProblemType::RejectedIdentifier, detail).with_subproblems(subproblems)
-}
-
-fn way_out(decision: &Decision) -> String {
-    decision.suggestion.as_ref().map(|suggestion| format!("; ask for: {suggestion}")).unwrap_or_default()
-}
-
-fn policy_verdicts(decision: &Decision) -> impl Iterator<Item = (&Name, String)> {
-    let is_refused = |outcome| match outcome {
-        Outcome::Deny | Outcome::Hold => true,
-        // Undecided is no refusal as long as something else was the reason.
-        Outcome::Undecided => decision.outcome == Outcome::Undecided,
-        Outcome::Allow => false,
-    };
-    let way_out = way_out(decision);
-    decision.names.iter().filter(move |verdict| is_refused(verdict.outcome)).map(move |verdict| {
-        let NameVerdict { name, outcome, rule, because } = verdict;
-        let outcome = outcome.as_str();
-        let why = match (rule, because) {
-            (Some(rule), Some(because)) => format!(" by rule {rule}: {because}"),
-            (Some(rule), None) => format!(" by rule {rule}"),
-            (None, Some(because)) => format!(": {because}"),
-            (None, None) => ": no rule allows it".to_owned(),
-        };
-        (name, format!("{outcome}{why}{way_out}"))
-    })
+    let subproblems = refused.by_name().into_iter().map(|(name, why)| rejected(name, why.join("; "))).collect();
+    Problem::new(ProblemType::RejectedIdentifier, refused).with_subproblems(subproblems)
 }

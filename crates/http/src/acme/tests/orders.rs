@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chancery_acme::problem::ProblemType;
 
-use super::*;
+use super::{transport::Log, *};
 
 fn dns(names: &[&str]) -> Value {
     json!({"identifiers": names.iter().map(|name| json!({"type": "dns", "value": name})).collect::<Vec<_>>()})
@@ -90,13 +90,14 @@ async fn a_refusal_reads_like_this() {
     let reply = client.post(&door.urls.new_order(), payload).await;
     let text = String::from_utf8(reply.body).expect("text").replace("},{", "},\n{");
     insta::assert_snapshot!(text, @r#"
-    {"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"policy: refused: 2 of 3 names","status":400,"subproblems":[{"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"refused by rule not-this-one: nobody gets this name","identifier":{"type":"dns","value":"denied.test"}},
+    {"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"policy: refused: 2 of 3 names; denied.test: refused by rule not-this-one: nobody gets this name; www.example.org: refused: no rule allows it under profile server","status":400,"subproblems":[{"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"refused by rule not-this-one: nobody gets this name","identifier":{"type":"dns","value":"denied.test"}},
     {"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"refused: no rule allows it under profile server","identifier":{"type":"dns","value":"www.example.org"}}]}
     "#);
 }
 
 #[tokio::test]
 async fn what_profile_and_policy_refuse_is_told_at_once_with_all_reasons_for_each_name() {
+    let log = Log::of_this_thread();
     let door = Door::new();
     let client = door.client().await;
     let ready = client.ready_order(&["x.wild.test"]).await.1;
@@ -118,6 +119,14 @@ async fn what_profile_and_policy_refuse_is_told_at_once_with_all_reasons_for_eac
     let by_profile = "profile \"server\" issues no names of kind dns";
     let by_policy = "policy: refused by rule not-this-one: nobody gets this name";
     assert_eq!(told, [("a.test", by_profile), ("denied.test", &*format!("{by_policy}; {by_profile}"))]);
+    let detail = format!("refused: a.test: {by_profile}; denied.test: {by_policy}, {by_profile}");
+    assert_eq!(problem["detail"], detail.as_str());
+    assert!(log.text().contains(&format!("{detail:?}")), "the operator is told too");
+    let many = ["a.test", "b.test", "c.test", "d.test", "e.test"];
+    let problem = client.post(&door.urls.new_order(), dns(&many)).await.problem(400, "rejectedIdentifier");
+    let detail = format!("refused: a.test: {by_profile}; b.test: {by_profile}; c.test: {by_profile}; and 2 more");
+    assert_eq!(problem["detail"], detail.as_str());
+    assert_eq!(problem["subproblems"].as_array().map(Vec::len), Some(5));
     let late = client.finalize(&ready, csr(&["x.wild.test"]).der()).await.problem(400, "rejectedIdentifier");
     assert_eq!(late["subproblems"][0]["identifier"]["value"], "x.wild.test");
     assert_eq!(late["subproblems"][0]["detail"], by_profile);

@@ -504,7 +504,7 @@ async fn what_was_counted_has_closed_labels() {
 
 /// Everything that is logged at any level, as text.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
 thread_local! {
     /// Where what this thread logs goes.
@@ -514,7 +514,7 @@ thread_local! {
 impl Log {
     /// What this thread logs from now on. The subscriber is the whole process's: one of a thread's
     /// own is asked about a line only if no other test came by that line first.
-    fn of_this_thread() -> Self {
+    pub(super) fn of_this_thread() -> Self {
         static SUBSCRIBER: std::sync::Once = std::sync::Once::new();
         SUBSCRIBER.call_once(|| {
             let subscriber = tracing_subscriber::fmt()
@@ -526,6 +526,11 @@ impl Log {
             tracing::callsite::rebuild_interest_cache();
         });
         LOG.with(Self::clone)
+    }
+
+    /// What was logged.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("text")
     }
 }
 
@@ -551,7 +556,7 @@ async fn the_log_names_who_what_and_the_request_and_holds_no_token_no_nonce_and_
     let planted = json!({"identifiers": [{"type": "dns", "value": "x\nINFO planted line"}]});
     client.post(&door.urls.new_order(), planted).await.problem(400, "malformed");
     client.finalize(&order, csr(&["a.test"]).der()).await.is(200);
-    let text = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+    let text = log.text();
     let id = |url: &str| url.rsplit('/').next().expect("an id").to_owned();
     for field in [
         format!("order.id={}", id(&url)),
