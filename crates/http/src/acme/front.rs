@@ -138,7 +138,15 @@ impl Front {
                 if let Some(ClientAddress(address)) = parts.extensions.get()
                     && let Err(wait) = self.brought_keys.take(bucket_of(*address))
                 {
-                    let detail = "too many requests from your address bring a key of their own; sign with kid";
+                    let detail = match accepts {
+                        Accepts::Key => {
+                            "too many requests from your address bring a key of their own; ask again later, and keep \
+                             the account's URL, with which none has to be brought"
+                        }
+                        Accepts::Account | Accepts::Either => {
+                            "too many requests from your address bring a key of their own; ask again later"
+                        }
+                    };
                     return Err(Fault::too_fast(detail, wait, self.documentation.as_deref()));
                 }
                 let turn = self.verifiers.turn().await.ok_or_else(overloaded)?;

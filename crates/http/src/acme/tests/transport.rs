@@ -289,9 +289,16 @@ async fn section_6_6_an_address_has_only_so_many_keys_of_its_own_looked_at_and_a
     };
     door.post_raw(&url, weak(door.nonce().await)).await.problem(400, "badPublicKey");
     let limited = door.post_raw(&url, weak(door.nonce().await)).await;
-    limited.problem(429, "rateLimited");
+    let problem = limited.problem(429, "rateLimited");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("keep the account's URL")), "{problem}");
     assert!(limited.header("retry-after").is_some());
     assert_eq!(limited.links("help"), ["https://ca.example/limits"]);
+    // Who revokes with a certificate's key has no account to sign with.
+    let url = door.urls.revoke_cert();
+    let by_key = client.key.jws(&url, &door.nonce().await, None, b"{}");
+    let problem = door.post_raw(&url, by_key).await.problem(429, "rateLimited");
+    let detail = "too many requests from your address bring a key of their own; ask again later";
+    assert_eq!(problem["detail"], detail);
     client.read(client.kid()).await.is(200);
 }
 
