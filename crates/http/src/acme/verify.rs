@@ -3,7 +3,8 @@
 //! A verifier is known by the digest of the key that it was made from, so an account whose key
 //! changed can never be checked against the old one. Curves on which a verification takes more
 //! than a millisecond, and keys that nobody has looked at yet, are dealt with off the async threads: so many
-//! of each at once, and strangers never before accounts.
+//! of each at once. Strangers have turns of their own on half of the cores, so that they take no account's turn and
+//! leave half of the machine; that an account is always served first is not promised.
 
 use std::{
     collections::HashMap,
@@ -24,8 +25,6 @@ use super::jws::{Algorithm, Jwk, Jws, JwsRejection, fits};
 const GENERATION: usize = 1024;
 /// Slow verifications of accounts under way at once; more wait.
 const SLOW_AT_ONCE: usize = 4;
-/// Keys of strangers looked at at once; more wait, but not for long.
-const STRANGERS_AT_ONCE: usize = 4;
 /// Longest wait of a stranger.
 const STRANGER_WAIT: Duration = Duration::from_secs(2);
 
@@ -73,7 +72,7 @@ impl Verifiers {
         Arc::new(Self {
             ready: Mutex::default(),
             slow: Arc::new(Semaphore::new(SLOW_AT_ONCE)),
-            strangers: Arc::new(Semaphore::new(STRANGERS_AT_ONCE)),
+            strangers: Arc::new(Semaphore::new(strangers_at_once())),
         })
     }
 
@@ -145,6 +144,13 @@ impl Verifiers {
     fn ready(&self) -> std::sync::MutexGuard<'_, Ready> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How many keys of strangers are looked at at once, which is work for a core each: half of the cores, at least one.
+/// More wait, but not for long.
+fn strangers_at_once() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).max(1)
 }
 
 /// Octets of each number of an ECDSA signature (RFC 7518 §3.4) that are not all zero: josekit is not asked about others.
