@@ -6,7 +6,7 @@ use chancery_acme::{
 };
 use chancery_ledger::{Leaf, leaf};
 use chancery_pki::{Name, SpkiDigest, Timestamp, profile::Profile, tbs};
-use chancery_policy::{Decision, Outcome, Requester};
+use chancery_policy::{Decision, Outcome, Requester, Warning};
 
 use crate::{
     failure::Failure,
@@ -18,6 +18,11 @@ use crate::{
 
 /// Most names that a refusal leaf lists.
 const REFUSAL_NAMES: usize = 20;
+/// Most octets that the warnings of an intent leaf take together; the longest names must fit beside them
+/// ([`NAMES_OCTETS_MAX`](chancery_pki::name::NAMES_OCTETS_MAX)).
+const WARNINGS_OCTETS: usize = 2048;
+/// What a warning takes beside its texts: `{"because":"","rule":""},`.
+const WARNING_FRAME: usize = 25;
 
 /// What an intent leaf is made from.
 pub(crate) struct IntentFacts<'a> {
@@ -198,6 +203,7 @@ fn requester(requester: &Requester) -> leaf::Requester {
 }
 
 fn decision(decision: &Decision) -> leaf::Decision {
+    let warnings = warnings(decision);
     leaf::Decision {
         names: decision
             .names
@@ -213,15 +219,22 @@ fn decision(decision: &Decision) -> leaf::Decision {
             Outcome::Deny | Outcome::Undecided => leaf::Outcome::Deny,
             Outcome::Hold => leaf::Outcome::Hold,
         },
-        warnings: decision
-            .warnings
-            .iter()
-            .map(|warning| leaf::Warning {
-                because: warning.because.clone().unwrap_or_default(),
-                rule: warning.rule.to_string(),
-            })
-            .collect(),
+        warnings_left_out: u32::try_from(decision.warnings.len() - warnings.len()).unwrap_or(u32::MAX),
+        warnings,
     }
+}
+
+/// The first warnings, as many as there is room for.
+fn warnings(decision: &Decision) -> Vec<leaf::Warning> {
+    let mut room = WARNINGS_OCTETS;
+    let warnings = decision.warnings.iter().map_while(|Warning { rule, because }| {
+        let because = because.clone().unwrap_or_default();
+        // JSON escapes these two of what a policy may say.
+        let escapes = because.bytes().filter(|octet| matches!(octet, b'"' | b'\\')).count();
+        room = room.checked_sub(WARNING_FRAME + because.len() + escapes + rule.as_str().len())?;
+        Some(leaf::Warning { because, rule: rule.to_string() })
+    });
+    warnings.collect()
 }
 
 fn typed_name(name: &Name) -> String {

@@ -26,7 +26,10 @@ use chancery_authority::{
     register_account::{RegisterAccount, RegisterRejection},
     revoke::{RevokeRejection, Revoker},
 };
-use chancery_ledger::{Leaf, Walker, leaf::AccountDeactivated};
+use chancery_ledger::{
+    Leaf, Walker,
+    leaf::{AccountDeactivated, Decision, MAX_LEAF_BYTES},
+};
 use chancery_pki::{
     SerialNumber, Timestamp,
     ceremony::development_root,
@@ -138,20 +141,40 @@ async fn a_csr_that_names_other_hosts_leaves_the_order_ready() {
 
 #[tokio::test]
 async fn the_longest_names_that_an_order_may_have_fit_into_its_intent() {
-    let rule = "r".repeat(64);
-    let ca = TestOffice::new(
-        &format!("version: v1\nrules:\n  - name: {rule}\n    allow: {{ names: [\"**.test\"] }}\n"),
-        Limits::default(),
-    );
+    // The longest name of a rule, and more to warn of than a leaf has room for.
+    let rule = "r".repeat(100);
+    let mut policy = format!("version: v1\nrules:\n  - name: {rule}\n    allow: {{ names: [\"**.test\"] }}\n");
+    let because = "\"".repeat(500);
+    for number in 0..40 {
+        let rule = format!("{number:03}{}", "w".repeat(97));
+        policy += &format!(
+            "  - name: {rule}\n    warn: {{ names: [\"**.test\", \"n{number}.else\"] }}\n    because: '{because}'\n"
+        );
+    }
+    let ca = TestOffice::new(&policy, Limits::default());
     let label = "a".repeat(50);
     let names: Vec<String> = (0..100).map(|n| format!("{n:03}.{label}.{label}.{label}.x.test")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let octets: usize = names.iter().map(|name| name.len()).sum();
     assert!((NAMES_OCTETS_MAX - 100..=NAMES_OCTETS_MAX).contains(&octets), "{octets}");
-    let account = ca.account().await;
+    let request = RegisterAccount {
+        directory: "default".to_owned(),
+        key: fresh_key(),
+        contacts: (0..10).map(|number| format!("mailto:{}{number}@a.test", "m".repeat(305))).collect(),
+        terms_agreed: false,
+        only_existing: false,
+    };
+    let account = ca.office.register_account(request).await.unwrap().account;
     let order = ca.ready_order(&account, &names).await;
     let order = ca.office.finalize_order(&account, order.id, csr(&names)).await.unwrap();
     assert!(matches!(order.state, OrderState::Valid { .. }), "{order:?}");
+    let intents =
+        leaves(&ca).await.into_iter().filter_map(|leaf| if let Leaf::Intent(it) = leaf { Some(it) } else { None });
+    let [intent] = &*intents.collect::<Vec<_>>() else { panic!("one intent") };
+    let Decision { warnings, warnings_left_out, .. } = &intent.decision;
+    assert_eq!((warnings.len(), *warnings_left_out), (1, 39));
+    let octets = Leaf::Intent(intent.clone()).encode().unwrap().len();
+    assert!(octets < MAX_LEAF_BYTES - 1024, "a longer key and issuer must fit too: {octets}");
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ const SPIFFE_ID_MAX: usize = 2048;
 const TRUST_DOMAIN_MAX: usize = 255;
 /// Most names in one certificate (Let's Encrypt's limit as well).
 pub const NAMES_MAX: usize = 100;
-/// Longest names of one certificate, in octets together: with the rule of each they must fit into one leaf of the
-/// ledger (65,535 octets), which holds them twice, once in base64.
+/// Longest names of one certificate, in octets together: with the rule of each, what rules warned of and the account's
+/// own facts they must fit into one leaf of the ledger (65,535 octets), which holds them twice, once in base64.
 pub const NAMES_OCTETS_MAX: usize = 16_384;
 
 /// Why a text is not a name.

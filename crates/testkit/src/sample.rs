@@ -301,6 +301,7 @@ pub fn issuance(
             names: vec![NameRule { name: format!("dns:{name}"), rule: Some("all".to_owned()) }],
             outcome: Outcome::Allow,
             warnings: Vec::new(),
+            warnings_left_out: 0,
         },
         door: "acme".to_owned(),
         idempotency: uid.map(|uid| Idempotency {

@@ -94,6 +94,14 @@ pub struct Decision {
     /// What was said beside it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
+    /// How many more warnings there were.
+    #[serde(default, skip_serializing_if = "none")]
+    pub warnings_left_out: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+const fn none(left_out: &u32) -> bool {
+    *left_out == 0
 }
 
 /// How a decision ended.

@@ -45,11 +45,9 @@ fn decision() -> impl Strategy<Value = Decision> {
     let outcome = prop_oneof![Just(Outcome::Allow), Just(Outcome::Deny), Just(Outcome::Hold)];
     let name = (text(), option::of(text())).prop_map(|(name, rule)| NameRule { name, rule });
     let warning = (text(), text()).prop_map(|(because, rule)| Warning { because, rule });
-    (outcome, vec(name, 0..4), vec(warning, 0..3)).prop_map(|(outcome, names, warnings)| Decision {
-        names,
-        outcome,
-        warnings,
-    })
+    (outcome, vec(name, 0..4), vec(warning, 0..3), any::<u32>()).prop_map(
+        |(outcome, names, warnings, warnings_left_out)| Decision { names, outcome, warnings, warnings_left_out },
+    )
 }
 
 prop_compose! {

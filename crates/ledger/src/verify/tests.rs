@@ -49,7 +49,7 @@ fn intent(number: u64) -> Intent {
         certificate: id(number),
         chain: "default".into(),
         crl_shard: None,
-        decision: Decision { names: vec![], outcome: Outcome::Allow, warnings: vec![] },
+        decision: Decision { names: vec![], outcome: Outcome::Allow, warnings: vec![], warnings_left_out: 0 },
         door: "acme".into(),
         idempotency: Some(Idempotency { attempt: 1, key: "k".into(), request: None }),
         order: Some(id(number)),
