@@ -23,6 +23,11 @@ const PEM_LINE: usize = 64;
 /// id-signedData (RFC 5652 §5.1), as DER.
 const SIGNED_DATA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
 
+/// With what PEM begins, behind what explains it (RFC 7468 §2).
+const PEM_BEGIN: &[u8] = b"-----BEGIN";
+/// With what the content of a PFX begins: version 3 (RFC 7292 §4), as DER. A certificate begins with a SEQUENCE.
+const PFX_VERSION: &[u8] = &[0x02, 0x01, 0x03];
+
 /// Why bytes are no certificate that we can read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateFault {
@@ -261,6 +266,17 @@ pub fn pem_block(label: &str, der: &[u8]) -> String {
     pem
 }
 
+/// What follows the tag and length of the element that these octets begin with, whole or not; in BER too, as PKCS#12
+/// files have it (X.690 §8.1.3).
+fn content(head: &[u8]) -> Option<&[u8]> {
+    let (_tag, rest) = head.split_first()?;
+    let (length, rest) = rest.split_first()?;
+    match length {
+        0..=0x80 => Some(rest),
+        long => rest.get(usize::from(long & 0x7f)..),
+    }
+}
+
 /// The certificates of a PEM text, in order.
 ///
 /// # Errors
@@ -270,8 +286,13 @@ pub fn from_pem(text: &[u8]) -> Result<Vec<Vec<u8>>, CertificateFault> {
     let other_form = |form: &str, command: &str| {
         CertificateFault::Unreadable(format!("it is {form}: export it as PEM, or type: openssl {command}"))
     };
-    if text.first() == Some(&tag::SEQUENCE) {
-        return Err(if text.get(..40).unwrap_or(text).windows(SIGNED_DATA.len()).any(|part| part == SIGNED_DATA) {
+    let holds = |text: &[u8], part: &[u8]| text.windows(part.len()).any(|at| at == part);
+    // DER begins with a SEQUENCE, whose tag is the character 0 too, with which an explanation of PEM may begin.
+    if text.first() == Some(&tag::SEQUENCE) && !holds(text, PEM_BEGIN) {
+        let head = text.get(..40).unwrap_or(text);
+        return Err(if content(head).is_some_and(|content| content.starts_with(PFX_VERSION)) {
+            other_form("PKCS#12", "pkcs12 -in FILE -nokeys -out FILE.pem")
+        } else if holds(head, SIGNED_DATA) {
             other_form("PKCS#7 in DER", "pkcs7 -inform DER -print_certs -in FILE -out FILE.pem")
         } else {
             other_form("DER, not PEM", "x509 -inform DER -in FILE -out FILE.pem")

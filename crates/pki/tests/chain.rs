@@ -146,6 +146,16 @@ fn a_chain_as_xca_makes_it_is_taken() {
 }
 
 #[test]
+fn an_explanation_before_pem_may_begin_with_any_character() {
+    let ssl = OpenSsl::new();
+    let (_, issuing) = two_tiers(&ssl);
+    for first in ["0 s:O=Example, CN=Issuing\n", "0", "issued 2026\n\n"] {
+        let text = format!("{first}\n{}", certificate::to_pem([&*issuing]));
+        assert_eq!(certificate::from_pem(text.as_bytes()), Ok(vec![issuing.clone()]), "{first:?}");
+    }
+}
+
+#[test]
 fn what_is_not_pem_is_told_how_to_be_exported_as_pem() {
     let ssl = OpenSsl::new();
     two_tiers(&ssl);
@@ -157,6 +167,7 @@ fn what_is_not_pem_is_told_how_to_be_exported_as_pem() {
             "openssl pkcs7 -inform DER -print_certs",
         ),
         ("crl2pkcs7 -nocrl -certfile issuing.pem", "PKCS#7", "openssl pkcs7 -print_certs"),
+        ("pkcs12 -export -nokeys -in issuing.pem -passout pass:x", "PKCS#12", "openssl pkcs12 -in FILE -nokeys"),
     ] {
         let error = certificate::from_pem(&ssl.run(options)).unwrap_err().to_string();
         assert!(error.contains(&format!("it is {form}: export it as PEM")), "{error}");
