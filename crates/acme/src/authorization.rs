@@ -130,8 +130,8 @@ impl Authorization {
         }
     }
 
-    /// The outcome of a validation; the challenge that was attempted is the one that stays (§7.1.4). A verdict on an authorization that has been decided, given
-    /// up or has expired meanwhile changes nothing.
+    /// The outcome of a validation; the challenge that was attempted is the one that stays (§7.1.4). A verdict on an
+    /// authorization that has been decided, given up or has expired meanwhile changes nothing.
     #[must_use]
     pub fn decide(
         mut self,

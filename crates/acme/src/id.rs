@@ -1,4 +1,7 @@
-//! Opaque 128-bit identifiers, as they stand in URLs: 22 characters of base64url (RFC 4648 §5).
+//! 128-bit identifiers, as they stand in URLs: 22 characters of base64url (RFC 4648 §5).
+//!
+//! To clients all are opaque. An account's is random, a certificate's the bits of its serial number; an order's begins
+//! with its account's, and an authorization's is its order's with its place.
 
 use std::{fmt, str::FromStr};
 
@@ -10,15 +13,15 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 pub struct NotAnId;
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $(#[$from:meta])* $from_octets:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name([u8; 16]);
 
         impl $name {
-            /// From 16 random octets.
+            $(#[$from])*
             #[must_use]
-            pub const fn from_random(octets: [u8; 16]) -> Self {
+            pub const fn $from_octets(octets: [u8; 16]) -> Self {
                 Self(octets)
             }
 
@@ -56,18 +59,24 @@ macro_rules! id {
 
 id!(
     /// An account (RFC 8555 §7.1.2).
-    AccountId
+    AccountId,
+    /// From 16 random octets.
+    from_random
 );
 id!(
     /// An order (RFC 8555 §7.1.3). It begins with its account's first octets, so that the orders of an
     /// account are found without an index, and ends with two zero octets, the room for the places of
     /// its authorizations. The eight between are random: whoever is not its account is refused anyway.
-    OrderId
+    OrderId,
+    /// From the 16 octets that a store kept.
+    from_octets
 );
 id!(
     /// An authorization (RFC 8555 §7.1.4). It is its order's id with its place in its last two octets,
     /// so that whoever has the one finds the other without an index between them.
-    AuthorizationId
+    AuthorizationId,
+    /// From the 16 octets that a store kept.
+    from_octets
 );
 impl AccountId {
     /// What the ids of its orders begin with. Another account's may begin so too.
@@ -108,7 +117,9 @@ impl AuthorizationId {
 id!(
     /// A certificate. For one of our own authorities these are the 128 bits of its serial
     /// number, which makes the pair of authority and serial unique by construction.
-    CertificateId
+    CertificateId,
+    /// From 16 random octets.
+    from_random
 );
 
 #[cfg(test)]

@@ -32,14 +32,14 @@ fn name(text: &str) -> Name {
 
 fn order(state: OrderState) -> order::Order {
     order::Order {
-        id: OrderId::from_random(ID),
+        id: OrderId::from_octets(ID),
         account: AccountId::from_random(ID),
         directory: "default".into(),
         names: NameSet::new([name("www.example.org"), name("*.example.org"), name("192.0.2.7")]).expect("names"),
         profile: "server".into(),
         not_before: None,
         not_after: Some(at("2026-12-01T00:00:00Z")),
-        authorizations: vec![AuthorizationId::from_random(ID)],
+        authorizations: vec![AuthorizationId::from_octets(ID)],
         state,
         created: at("2026-11-25T10:00:00Z"),
         expires: at("2026-11-26T10:00:00Z"),
@@ -52,9 +52,9 @@ fn order_json(state: OrderState, now: &str) -> Value {
 
 fn authorization(text: &str, challenges: Vec<challenge::Challenge>) -> authorization::Authorization {
     authorization::Authorization {
-        id: AuthorizationId::from_random(ID),
+        id: AuthorizationId::from_octets(ID),
         account: AccountId::from_random(ID),
-        order: OrderId::from_random(ID),
+        order: OrderId::from_octets(ID),
         name: name(text),
         state: authorization::AuthorizationState::Pending,
         expires: at("2026-11-26T10:00:00Z"),
@@ -151,7 +151,7 @@ fn a_valid_challenge_has_validated_and_an_invalid_one_its_error() {
     let show = |state| {
         let token = Token::from_random(ID);
         let challenge = challenge::Challenge { kind: ChallengeKind::Http01, token, state };
-        serde_json::to_value(wire::Challenge::of(&challenge, AuthorizationId::from_random(ID), &urls)).expect("json")
+        serde_json::to_value(wire::Challenge::of(&challenge, AuthorizationId::from_octets(ID), &urls)).expect("json")
     };
     let validated = at("2026-11-25T10:30:00Z");
     let valid = show(ChallengeState::Valid { validated });

@@ -207,9 +207,9 @@ fn job_kind_from(octets: &[u8]) -> Option<JobKind> {
     let (kind, id) = octets.split_first()?;
     let whole = || id.try_into().ok();
     Some(match kind {
-        1 => JobKind::Validate { authorization: AuthorizationId::from_random(whole()?) },
+        1 => JobKind::Validate { authorization: AuthorizationId::from_octets(whole()?) },
         2 => JobKind::Settle { certificate: CertificateId::from_random(whole()?) },
-        3 => JobKind::PruneOrder { order: OrderId::from_random(whole()?) },
+        3 => JobKind::PruneOrder { order: OrderId::from_octets(whole()?) },
         4 => JobKind::PruneAccount { account: AccountId::from_random(whole()?) },
         5 if id.is_empty() => JobKind::PruneCertificates,
         6 if id.is_empty() => JobKind::Checkpoint,
@@ -280,7 +280,7 @@ mod tests {
         let due = Timestamp::from_unix_millis(1_795_600_000_123);
         for kind in [
             JobKind::Settle { certificate: CertificateId::from_random([9; 16]) },
-            JobKind::Validate { authorization: AuthorizationId::from_random([8; 16]) },
+            JobKind::Validate { authorization: AuthorizationId::from_octets([8; 16]) },
             JobKind::PruneCertificates,
             JobKind::Checkpoint,
             JobKind::RenewOwnTls,

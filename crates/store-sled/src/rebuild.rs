@@ -326,7 +326,7 @@ impl Visit for Rebuilder<'_> {
         let parsed = Certificate::from_der(&der).map_err(|error| damaged(&error.to_string()))?;
         let id = CertificateId::from_random(intent.certificate);
         let account = intent.account.map(AccountId::from_random);
-        let order = intent.order.map(OrderId::from_random);
+        let order = intent.order.map(OrderId::from_octets);
         let names = NameSet::new(parsed.names().iter().cloned()).map_err(|error| damaged(&error.to_string()))?;
         let record = CertificateRecord {
             id,

@@ -232,7 +232,7 @@ pub async fn an_order_comes_back_as_it_was_put(fixture: Any<'_>) {
         let found = store.authorization(authorization.id).await.expect("readable").expect("stored");
         assert_eq!(found.value, authorization);
     }
-    assert_eq!(store.order(OrderId::from_random([0; 16])).await.expect("readable"), None);
+    assert_eq!(store.order(OrderId::from_octets([0; 16])).await.expect("readable"), None);
 }
 
 pub async fn a_put_on_another_version_than_is_stored_is_a_conflict_and_changes_nothing(fixture: Any<'_>) {
@@ -426,7 +426,7 @@ pub async fn an_account_s_certificates_are_listed_once_whatever_becomes_of_their
 pub async fn a_claim_is_taken_once_and_can_be_given_back(fixture: Any<'_>) {
     let store = fixture.store();
     let eab = |digest| Claim::EabUse { key_id: "platform".to_owned(), account_key: SpkiDigest([digest; 32]) };
-    let order = Claim::OrderCertificate(OrderId::from_random(sample::octets(1)));
+    let order = Claim::OrderCertificate(OrderId::from_octets(sample::octets(1)));
     for claim in [order, eab(1), eab(2)] {
         let take = Changes::new().with(Change::Claim(claim.clone()));
         commit(fixture, take.clone()).await;
@@ -522,7 +522,7 @@ pub async fn jobs_are_due_in_the_order_of_time(fixture: Any<'_>) {
         (JobKind::Checkpoint, 3),
         (JobKind::PruneCertificates, 1),
         (JobKind::RenewOwnTls, 100),
-        (JobKind::PruneOrder { order: OrderId::from_random(sample::octets(1)) }, 2),
+        (JobKind::PruneOrder { order: OrderId::from_octets(sample::octets(1)) }, 2),
         (JobKind::PruneAccount { account: AccountId::from_random(sample::octets(1)) }, 4),
     ] {
         commit(fixture, Changes::new().schedule(kind, at(millis))).await;
@@ -824,7 +824,7 @@ pub async fn a_serial_is_issued_once(fixture: Any<'_>) {
 
 pub async fn a_commit_that_fails_half_way_keeps_nothing(fixture: Any<'_>) {
     let store = fixture.store();
-    let claim = Claim::OrderCertificate(OrderId::from_random(sample::octets(9)));
+    let claim = Claim::OrderCertificate(OrderId::from_octets(sample::octets(9)));
     commit(fixture, Changes::new().with(Change::Claim(claim.clone())).leaf(sample::leaf(0))).await;
     let account = sample::account(1);
     let (order, _) = sample::order(1, account.id, "a.example");

@@ -132,8 +132,8 @@ mod tests {
     fn every_url_we_write_is_one_we_read() {
         let urls = Urls::new("https://ca.example", "default");
         let octets = [0xA5; 16];
-        let (account, order) = (AccountId::from_random(octets), OrderId::from_random(octets));
-        let (authorization, certificate) = (AuthorizationId::from_random(octets), CertificateId::from_random(octets));
+        let (account, order) = (AccountId::from_random(octets), OrderId::from_octets(octets));
+        let (authorization, certificate) = (AuthorizationId::from_octets(octets), CertificateId::from_random(octets));
         for (url, expected) in [
             (urls.directory(), Resource::Directory),
             (urls.new_nonce(), Resource::NewNonce),
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_path_with_anything_more_or_less_names_nothing() {
-        let id = OrderId::from_random([0; 16]);
+        let id = OrderId::from_octets([0; 16]);
         for path in [
             String::new(),
             "directory/".into(),

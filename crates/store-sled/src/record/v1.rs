@@ -294,7 +294,7 @@ impl Record for OrderRow {
             pruning,
             settled,
         } = shape;
-        let (id, account) = (OrderId::from_random(id), AccountId::from_random(account));
+        let (id, account) = (OrderId::from_octets(id), AccountId::from_random(account));
         let order = Order {
             id,
             account,
@@ -305,7 +305,7 @@ impl Record for OrderRow {
             not_after: not_after.map(time),
             authorizations: match authorizations {
                 AuthorizationsShape::InTheirPlaces(count) => (0..count).map(|place| id.authorization(place)).collect(),
-                AuthorizationsShape::Listed(ids) => ids.into_iter().map(AuthorizationId::from_random).collect(),
+                AuthorizationsShape::Listed(ids) => ids.into_iter().map(AuthorizationId::from_octets).collect(),
             },
             state: match state {
                 OrderStateShape::Pending => OrderState::Pending,
@@ -457,9 +457,9 @@ impl Record for Authorization {
     fn from_shape(id: [u8; 16], shape: AuthorizationShape<'_>) -> Shaped<Self> {
         let AuthorizationShape { account, order, name, state, expires, challenges } = shape;
         Ok(Self {
-            id: AuthorizationId::from_random(id),
+            id: AuthorizationId::from_octets(id),
             account: AccountId::from_random(account),
-            order: OrderId::from_random(order),
+            order: OrderId::from_octets(order),
             name: name_from(&name)?,
             state: authorization_state_from(&state),
             expires: time(expires),
@@ -627,7 +627,7 @@ impl Record for CertificateRecord {
             profile: profile.to_owned(),
             requester: requester_from(&requester, account.as_ref())?,
             account,
-            order: order.map(OrderId::from_random),
+            order: order.map(OrderId::from_octets),
             chain,
             crl_shard,
             retention: if light { Retention::Light } else { Retention::Full },
