@@ -137,6 +137,22 @@ fn the_pure_crates_have_no_runtime_no_sockets_and_no_chance() {
 }
 
 #[test]
+fn the_pure_crates_have_one_wall_and_it_holds_what_the_workspace_forbids() {
+    let read = |path: &str| {
+        let path = format!("{}/../../{path}.clippy.toml", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let [first, others @ ..] = PURE else { panic!("there are pure crates") };
+    let wall = read(&format!("crates/{first}/"));
+    for other in others {
+        assert_eq!(read(&format!("crates/{other}/")), wall, "{other}'s .clippy.toml is not {first}'s");
+    }
+    for line in read("").lines() {
+        assert!(wall.lines().any(|other| other == line), "the wall of the pure crates leaves out: {line}");
+    }
+}
+
+#[test]
 fn every_member_takes_the_workspace_lints() {
     for (name, package) in &ours() {
         let manifest = std::fs::read_to_string(&package.manifest_path).expect("cargo has just read it");
