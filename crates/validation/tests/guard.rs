@@ -21,11 +21,10 @@ use chancery_egress::{Dialer, Ports, ZoneSpec, ZoneTable};
 use chancery_pki::Name;
 use chancery_validation::NetworkValidator;
 use support::{
-    Web, dialer,
+    Web, at_one_port, dialer,
     dns::{FakeDns, Reply, address},
     name, redirect, settings, validation,
 };
-use tokio::net::TcpListener;
 
 /// IPv4 addresses that must not be touched.
 const V4: &[&str] = &[
@@ -97,16 +96,15 @@ impl Trap {
     /// Canaries at one port of many addresses, a web server beside them that redirects
     /// `r<n>.…` to the n-th of `locations`, and a DNS server in which `c<n>.test` has the n-th target.
     async fn set(locations: Vec<String>) -> Self {
-        let web = Web::start_at(&format!("{OPEN}:0"), move |head, _| {
+        let [open, canaries @ ..] = at_one_port([OPEN, "127.0.0.1", "127.0.0.2", "127.1.2.3", "::1"]).await;
+        let web = Web::over(open, move |head, _| {
             let host = head.lines().find_map(|line| line.strip_prefix("host: r")).unwrap();
             let index: usize = host.split_once('.').unwrap().0.parse().unwrap();
             redirect(302, &locations[index])
-        })
-        .await;
+        });
         let port = web.port();
         let heard = Arc::new(AtomicUsize::new(0));
-        for ip in ["127.0.0.1", "127.0.0.2", "127.1.2.3", "::1"] {
-            let listener = TcpListener::bind((ip.parse::<IpAddr>().unwrap(), port)).await.unwrap();
+        for listener in canaries {
             let heard = Arc::clone(&heard);
             tokio::spawn(async move {
                 while listener.accept().await.is_ok() {
@@ -265,9 +263,9 @@ async fn a_name_that_changes_between_check_and_dial_gains_nothing() {
 
 #[tokio::test]
 async fn a_zone_that_opens_loopback_does_so_for_its_own_names_alone() {
-    let inside = Web::start(|_, _| support::ok(support::KEY_AUTHORIZATION)).await;
-    let outside = format!("{OPEN}:{}", inside.port());
-    let outside = Web::start_at(&outside, |_, _| redirect(302, "http://inside.lab.test/")).await;
+    let [inside, outside] = at_one_port(["127.0.0.1", OPEN]).await;
+    let inside = Web::over(inside, |_, _| support::ok(support::KEY_AUTHORIZATION));
+    let outside = Web::over(outside, |_, _| redirect(302, "http://inside.lab.test/"));
     let ports = Ports { http: inside.port(), https: inside.port(), tls_alpn: inside.port() };
     let fixed = |name: &str, ip: &str| (name.to_owned(), vec![ip.parse::<IpAddr>().unwrap()]);
     let lab = ZoneSpec {

@@ -9,7 +9,7 @@ use chancery_acme::{challenge::ChallengeKind::Http01, problem::ProblemType};
 use chancery_egress::ZoneSpec;
 use chancery_validation::{NetworkValidator, ValidationSettings};
 use support::{
-    KEY_AUTHORIZATION, Web, dialer, dns,
+    KEY_AUTHORIZATION, Web, at_one_port, dialer, dns,
     dns::{FakeDns, address},
     failure, look, ok, redirect, settings, status, token, validator, zone,
 };
@@ -37,10 +37,10 @@ async fn the_key_authorization_at_the_tokens_path_shows_control() {
 
 #[tokio::test]
 async fn an_address_is_looked_at_under_itself() {
-    let web = Web::start(|_, _| ok(KEY_AUTHORIZATION)).await;
+    let [v4, v6] = at_one_port(["127.0.0.1", "::1"]).await;
+    let (web, web6) = (Web::over(v4, |_, _| ok(KEY_AUTHORIZATION)), Web::over(v6, |_, _| ok(KEY_AUTHORIZATION)));
     let validator = validator(zone(web.port()));
     look(&validator, "127.0.0.1", Http01).await.unwrap();
-    let web6 = Web::start_at(&format!("[::1]:{}", web.port()), |_, _| ok(KEY_AUTHORIZATION)).await;
     look(&validator, "::1", Http01).await.unwrap();
     assert!(web.heads()[0].to_ascii_lowercase().contains("\r\nhost: 127.0.0.1\r\n"));
     assert!(web6.heads()[0].to_ascii_lowercase().contains("\r\nhost: [::1]\r\n"));
@@ -265,17 +265,15 @@ async fn where_a_redirect_leads_is_not_told_when_it_fails_there() {
         (ProblemType::Tls, "leads to a host with which a TLS handshake fails"),
     ];
     // Every location is on 127.0.0.2, and the client is told of 127.0.0.1 alone.
-    let there = Web::start_at("127.0.0.2:0", move |head, _| match head.split(' ').nth(1).unwrap() {
+    let [here, there] = at_one_port(["127.0.0.1", "127.0.0.2"]).await;
+    let there = Web::over(there, move |head, _| match head.split(' ').nth(1).unwrap() {
         "/404" => status(404, secret),
         "/503" => status(503, secret),
         "/no-body" => ok(""),
         _ => ok(secret),
-    })
-    .await;
+    });
     let plain = there.port();
-    let _here =
-        Web::start_at(&format!("127.0.0.1:{plain}"), move |_, index| redirect(302, locations[index % locations.len()]))
-            .await;
+    let _here = Web::over(here, move |_, index| redirect(302, locations[index % locations.len()]));
     let alert = [21, 3, 3, 0, 2, 2, 40]; // handshake_failure (RFC 8446 §6)
     for answer in [b"s3cr3t".to_vec(), alert.to_vec(), Vec::new()] {
         let tls = TcpListener::bind("127.0.0.2:0").await.unwrap();

@@ -9,7 +9,7 @@ use chancery_acme::challenge::ChallengeKind::Http01;
 use chancery_authority::ports::{Validation, ValidationError, Validator as _};
 use chancery_egress::{DialSettings, Dialer, ZoneSpec, ZoneTable};
 use chancery_validation::{NetworkValidator, Pool, ValidationSettings};
-use support::{KEY_AUTHORIZATION, Web, look, ok, settings, validation, zone};
+use support::{KEY_AUTHORIZATION, Web, at_one_port, look, ok, settings, validation, zone};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
@@ -18,8 +18,7 @@ use tokio::{
 };
 
 /// A server that takes connections and never answers; each connection is handed to the test.
-async fn tarpit(port: u16) -> mpsc::UnboundedReceiver<TcpStream> {
-    let listener = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+fn tarpit(listener: TcpListener) -> mpsc::UnboundedReceiver<TcpStream> {
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -44,8 +43,8 @@ fn validator(zone: ZoneSpec, dial: DialSettings, settings: ValidationSettings) -
 
 #[tokio::test]
 async fn a_slow_target_does_not_starve_the_others() {
-    let web = Web::start(|_, _| ok(KEY_AUTHORIZATION)).await;
-    let mut taken = tarpit(web.port()).await;
+    let [fast, slow] = at_one_port(["127.0.0.1", "127.0.0.2"]).await;
+    let (web, mut taken) = (Web::over(fast, |_, _| ok(KEY_AUTHORIZATION)), tarpit(slow));
     let dial = DialSettings { connections_per_target: 3, ..DialSettings::default() };
     let pool = Pool { at_once: 4, waiting: 1000 };
     let pauses = vec![Duration::from_secs(5); 3];
@@ -73,8 +72,8 @@ async fn a_slow_target_does_not_starve_the_others() {
 
 #[tokio::test]
 async fn a_full_pool_makes_wait_and_a_full_queue_turns_away() {
-    let web = Web::start(|_, _| ok(KEY_AUTHORIZATION)).await;
-    let mut taken = tarpit(web.port()).await;
+    let [fast, slow] = at_one_port(["127.0.0.1", "127.0.0.2"]).await;
+    let (web, mut taken) = (Web::over(fast, |_, _| ok(KEY_AUTHORIZATION)), tarpit(slow));
     let pool = Pool { at_once: 1, waiting: 1 };
     let settings = ValidationSettings { http_01: pool, ..settings() };
     let validator = validator(zone_with_slow(web.port()), DialSettings::default(), settings);

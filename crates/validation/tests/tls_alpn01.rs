@@ -21,7 +21,7 @@ use rustls::{
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
-use support::{dialer, failure, look, settings, validator, zone};
+use support::{at_one_port, dialer, failure, look, settings, validator, zone};
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
 use tokio_rustls::TlsAcceptor;
 
@@ -92,10 +92,10 @@ struct Server {
 
 impl Server {
     async fn start(shown: Shown) -> Self {
-        Self::start_at("127.0.0.1:0", shown).await
+        Self::over(TcpListener::bind("127.0.0.1:0").await.unwrap(), shown)
     }
 
-    async fn start_at(at: &str, shown: Shown) -> Self {
+    fn over(listener: TcpListener, shown: Shown) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([]).unwrap();
         params.subject_alt_names = shown.names;
@@ -114,7 +114,6 @@ impl Server {
             .with_cert_resolver(Arc::new(fixed));
         config.alpn_protocols = shown.alpn.iter().map(|protocol| protocol.to_vec()).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind(at).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -153,11 +152,12 @@ async fn names_are_compared_without_regard_to_case() {
 #[tokio::test]
 async fn the_name_stands_in_the_handshake_and_an_address_as_its_reverse_name() {
     let address = |ip: &str| vec![SanType::IpAddress(ip.parse().unwrap())];
-    let v4 = Server::start(Shown { names: address("127.0.0.1"), ..right() }).await;
+    let [v4, v6] = at_one_port(["127.0.0.1", "::1"]).await;
+    let v4 = Server::over(v4, Shown { names: address("127.0.0.1"), ..right() });
+    let v6 = Server::over(v6, Shown { names: address("::1"), ..right() });
     let validator = validator(zone(v4.port));
     look(&validator, "127.0.0.1", TlsAlpn01).await.unwrap();
     assert_eq!(*v4.names.lock().unwrap(), [Some("1.0.0.127.in-addr.arpa".to_owned())]);
-    let v6 = Server::start_at(&format!("[::1]:{}", v4.port), Shown { names: address("::1"), ..right() }).await;
     look(&validator, "::1", TlsAlpn01).await.unwrap();
     let reverse = format!("1.{}ip6.arpa", "0.".repeat(31));
     assert_eq!(*v6.names.lock().unwrap(), [Some(reverse)]);

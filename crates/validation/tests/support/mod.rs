@@ -97,6 +97,22 @@ pub async fn read_head(stream: &mut TcpStream) -> Option<String> {
     String::from_utf8(head).ok()
 }
 
+/// A listener on each of these addresses, all at one port: another one while somebody has it on one of them.
+pub async fn at_one_port<const N: usize>(addresses: [&str; N]) -> [TcpListener; N] {
+    'port: loop {
+        let (mut listeners, mut port) = (Vec::new(), 0);
+        for address in addresses {
+            let listener = match TcpListener::bind((address.parse::<IpAddr>().unwrap(), port)).await {
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => continue 'port,
+                bound => bound.unwrap(),
+            };
+            port = listener.local_addr().unwrap().port();
+            listeners.push(listener);
+        }
+        return listeners.try_into().unwrap();
+    }
+}
+
 /// A web server on 127.0.0.1 that answers each request with what `answer` makes of its head,
 /// octet for octet, and closes.
 pub struct Web {
@@ -106,11 +122,10 @@ pub struct Web {
 
 impl Web {
     pub async fn start(answer: impl Fn(&str, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::start_at("127.0.0.1:0", answer).await
+        Self::over(TcpListener::bind("127.0.0.1:0").await.unwrap(), answer)
     }
 
-    pub async fn start_at(at: &str, answer: impl Fn(&str, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(at).await.unwrap();
+    pub fn over(listener: TcpListener, answer: impl Fn(&str, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().unwrap();
         let heads = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&heads);
