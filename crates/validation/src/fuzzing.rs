@@ -41,19 +41,19 @@ pub async fn http_01(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<Read, String> {
     let read = async {
-        let hop = Hop { origin, target: Target::of(dialer, origin, url)?, first: None, redirects: 0 };
+        let hop = Hop::first(origin, Target::of(dialer, url).map_err(Miss::wrong)?);
         let request = request(url, origin).map_err(|_| Miss::wrong("cannot be asked for"))?;
         match exchange(&hop, stream, request).await? {
             Answer::Body(body) => Ok(Read::Body(body)),
             Answer::Redirect(location) => {
                 let url = follow(&hop, url, &location)?;
-                let Target { https, host, port } = Target::of(dialer, origin, &url)?;
+                let Target { https, host, port } = Target::of(dialer, &url).map_err(Miss::wrong)?;
                 Ok(Read::Redirect { url, https, host, port })
             }
         }
     };
     read.await.map_err(|miss| match miss {
-        Miss::Passing(problem) | Miss::Final(problem) => problem.detail,
+        Miss::Passing(problem) | Miss::Final(problem) | Miss::Elsewhere(problem) => problem.detail,
         Miss::Busy => "busy".to_owned(),
     })
 }

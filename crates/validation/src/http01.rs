@@ -8,7 +8,7 @@ use chancery_acme::{
     challenge::Token,
     problem::{Problem, ProblemType},
 };
-use chancery_egress::{DialError, Dialer, Host, LookupFailure, Origin};
+use chancery_egress::{Connection, DialError, Dialer, Host, LookupFailure, Origin};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1;
@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::Instant,
+    time::{Instant, timeout_at},
 };
 use tokio_rustls::TlsConnector;
 use url::Url;
@@ -47,25 +47,27 @@ pub(crate) async fn look(
 ) -> Look {
     let first = Url::parse(&format!("http://{host}/.well-known/acme-challenge/{token}"));
     let mut url = first.map_err(|_| Miss::wrong(format_args!("{host} cannot stand in a URL")))?;
-    let mut visited = HashSet::new();
+    let target = Target::of(dialer, &url).map_err(|why| Miss::wrong(format_args!("{host} would be {why}")))?;
+    let mut hop = Hop::first(host, target);
+    let mut visited = HashSet::from([url.to_string()]);
     let mut peers: Vec<SocketAddr> = Vec::new();
-    let (hop, body) = loop {
-        let target = Target::of(dialer, host, &url)?;
-        let hop = Hop { origin: host, target, first: peers.first().copied(), redirects: peers.len() };
-        visited.insert(url.to_string());
-        let (peer, answer) = fetch(dialer, connector, &hop, &url, deadline).await?;
-        peers.push(peer);
-        let location = match answer {
-            Answer::Body(body) => break (hop, body),
+    let body = loop {
+        let connection = dial(dialer, &hop, deadline).await?;
+        hop.peer = Some(connection.peer());
+        peers.push(connection.peer());
+        let asked = timeout_at(deadline, ask(connector, &hop, &url, connection)).await;
+        let location = match asked.unwrap_or_else(|_| Err(hop.late()))? {
+            Answer::Body(body) => break body,
             Answer::Redirect(location) => location,
         };
         if peers.len() > REDIRECTS_MAX {
-            return Err(Miss::wrong(format_args!("{host} redirects more than {REDIRECTS_MAX} times")));
+            return Err(hop.wrong(&format!("redirects more than {REDIRECTS_MAX} times")));
         }
         url = follow(&hop, &url, &location)?;
-        if visited.contains(url.as_str()) {
+        if !visited.insert(url.to_string()) {
             return Err(hop.wrong("redirects in a circle"));
         }
+        hop = hop.onward(dialer, &url)?;
     };
     let body = body.trim_ascii_end();
     if verify_slices_are_equal(body, key_authorization.as_bytes()).is_ok() {
@@ -73,7 +75,7 @@ pub(crate) async fn look(
         return Ok(format!("key authorization served by {}", hops.join(", then ")));
     }
     let what = if body.is_empty() { "nothing" } else { "something else than this challenge's key authorization" };
-    Err(match (hop.redirects, peers.first()) {
+    Err(match (hop.redirects, hop.peer) {
         (0, Some(peer)) => {
             Miss::wrong(format_args!("{host} ({peer}) served {what} at /.well-known/acme-challenge/{token}"))
         }
@@ -96,27 +98,27 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn of(dialer: &Dialer, origin: &Host, url: &Url) -> Result<Self, Miss> {
-        let refused = |why: &str| Miss::wrong(format_args!("{origin} redirects to {why}"));
+    /// `Err` says what it is instead.
+    pub(crate) fn of(dialer: &Dialer, url: &Url) -> Result<Self, &'static str> {
         let https = match url.scheme() {
             "http" => false,
             "https" => true,
-            _ => return Err(refused("another scheme than http and https")),
+            _ => return Err("another scheme than http and https"),
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(refused("a URL with a user name"));
+            return Err("a URL with a user name");
         }
         let host = match url.host() {
-            Some(url::Host::Domain(name)) => name.parse().map_err(|_| refused("something that is no host name"))?,
+            Some(url::Host::Domain(name)) => name.parse().map_err(|_| "something that is no host name")?,
             Some(url::Host::Ipv4(address)) => Host::from(std::net::IpAddr::V4(address)),
             Some(url::Host::Ipv6(address)) => Host::from(std::net::IpAddr::V6(address)),
-            None => return Err(refused("no host")),
+            None => return Err("no host"),
         };
         let ports = dialer.zone_of(&host).ports();
         let port = if https { ports.https } else { ports.http };
         // The scheme's own port is never written out.
         if url.port().is_some_and(|written| written != port) {
-            return Err(refused("another port than 80 and 443"));
+            return Err("another port than 80 and 443");
         }
         Ok(Self { https, host, port })
     }
@@ -125,15 +127,32 @@ impl Target {
 /// One request on the way.
 pub(crate) struct Hop<'a> {
     /// Whose challenge it is.
-    pub(crate) origin: &'a Host,
-    pub(crate) target: Target,
-    /// Where the origin was reached; unknown before the first hop.
-    pub(crate) first: Option<SocketAddr>,
+    origin: &'a Host,
+    target: Target,
+    /// Where the origin was reached; unknown on the first hop.
+    first: Option<SocketAddr>,
+    /// Where this request's host was reached.
+    peer: Option<SocketAddr>,
     /// How many redirects led here.
-    pub(crate) redirects: usize,
+    redirects: usize,
 }
 
-impl Hop<'_> {
+impl<'a> Hop<'a> {
+    pub(crate) const fn first(origin: &'a Host, target: Target) -> Self {
+        Self { origin, target, first: None, peer: None, redirects: 0 }
+    }
+
+    /// The next one, which this one's redirect leads to.
+    fn onward(self, dialer: &Dialer, url: &Url) -> Result<Self, Miss> {
+        let target = Target::of(dialer, url).map_err(|why| self.wrong(&format!("redirects to {why}")))?;
+        Ok(Self { target, first: self.first.or(self.peer), peer: None, redirects: self.redirects + 1, ..self })
+    }
+
+    /// Whether a redirect led to another host than the one whose challenge it is.
+    fn is_elsewhere(&self) -> bool {
+        self.target.host != *self.origin
+    }
+
     /// Whom to speak of: the host that the client named and its address. Where a redirect led, and
     /// what is there, would be a map of what only the server can reach.
     fn subject(&self) -> String {
@@ -146,29 +165,48 @@ impl Hop<'_> {
         }
     }
 
+    /// What did not go well here. What another host does, a redirect's target, is for the operator's log alone; the
+    /// client has one and the same sentence for all of it, and it is looked at again whatever it was: else sentences,
+    /// counts and pauses would tell what there is in networks that the client cannot reach.
+    fn missed(&self, transient: bool, kind: ProblemType, what: &str) -> Miss {
+        if !self.is_elsewhere() {
+            return Miss::of(transient, Problem::new(kind, format_args!("{} {what}", self.subject())));
+        }
+        let Self { origin, target: Target { host, port, .. }, first, peer, redirects } = self;
+        let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let problem = kind.token();
+        tracing::debug!(name = %origin, redirects, %host, port, peer, problem, what, "nothing where a redirect led");
+        let origin_peer = first.map(|peer| format!(" ({peer})")).unwrap_or_default();
+        let told = "redirects to another host, where this challenge's key authorization is not found";
+        Miss::Elsewhere(Problem::new(ProblemType::IncorrectResponse, format_args!("{origin}{origin_peer} {told}")))
+    }
+
     /// A status that is not 200.
     fn status(&self, status: StatusCode) -> String {
-        match self.redirects {
-            0 => format!("answered with HTTP status {}, not 200", status.as_u16()),
-            _ => "answered with another HTTP status than 200".to_owned(),
+        if self.redirects == 0 || self.is_elsewhere() {
+            format!("answered with HTTP status {}, not 200", status.as_u16())
+        } else {
+            "answered with another HTTP status than 200".to_owned()
         }
     }
 
     /// A handshake that failed. Only redirects lead to TLS.
     fn unshaken(&self, error: &std::io::Error) -> Miss {
-        let what = "leads to a host with which a TLS handshake fails";
-        let problem = Problem::new(ProblemType::Tls, format_args!("{} {what}", self.subject()));
         // What the peer did wrong in TLS is final, a broken connection is not.
         let transient = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_none();
-        Miss::of(transient, problem)
+        self.missed(transient, ProblemType::Tls, "leads to a host with which a TLS handshake fails")
     }
 
     fn wrong(&self, what: &str) -> Miss {
-        Miss::wrong(format_args!("{} {what}", self.subject()))
+        self.missed(false, ProblemType::IncorrectResponse, what)
     }
 
     fn broken(&self, what: &str) -> Miss {
-        Miss::passing(ProblemType::Connection, format_args!("{} {what}", self.subject()))
+        self.missed(true, ProblemType::Connection, what)
+    }
+
+    fn late(&self) -> Miss {
+        if self.is_elsewhere() { self.broken("gave no complete answer in time") } else { Miss::late(self.origin) }
     }
 
     fn undialled(&self, error: DialError) -> Miss {
@@ -178,6 +216,12 @@ impl Hop<'_> {
         let transient = error.is_transient();
         let (kind, what) = match error {
             DialError::Busy { .. } => return Miss::Busy,
+            // The address is the client's word, and whether it is dialled is the configuration's.
+            DialError::Refused { .. } if self.redirects == 1 && matches!(self.target.host, Host::Ip(_)) => {
+                let what = format_args!("{} leads to an address that is not dialled", self.subject());
+                return Miss::of(transient, Problem::new(ProblemType::Connection, what));
+            }
+            DialError::Refused { .. } => (ProblemType::Connection, "leads to an address that is not dialled"),
             DialError::Lookup(error) => (
                 ProblemType::Dns,
                 match error.failure {
@@ -185,12 +229,11 @@ impl Hop<'_> {
                     _ => "leads to a host that cannot be resolved",
                 },
             ),
-            DialError::Refused { .. } => (ProblemType::Connection, "leads to an address that is not dialled"),
             DialError::Connect { .. } | DialError::Timeout { .. } => {
                 (ProblemType::Connection, "leads to a host that cannot be reached")
             }
         };
-        Miss::of(transient, Problem::new(kind, format_args!("{} {what}", self.subject())))
+        self.missed(transient, kind, what)
     }
 }
 
@@ -199,23 +242,21 @@ pub(crate) enum Answer {
     Redirect(String),
 }
 
-async fn fetch(
-    dialer: &Dialer,
-    connector: &TlsConnector,
-    hop: &Hop<'_>,
-    url: &Url,
-    deadline: Instant,
-) -> Result<(SocketAddr, Answer), Miss> {
-    let Target { https, host, port } = &hop.target;
+async fn dial(dialer: &Dialer, hop: &Hop<'_>, deadline: Instant) -> Result<Connection, Miss> {
+    let Target { host, port, .. } = &hop.target;
     let dialled = match hop.first {
         None => dialer.dial(host, *port, deadline).await,
         Some(peer) => dialer.dial_onward(Origin { host: hop.origin, peer }, host, *port, deadline).await,
     };
-    let connection = dialled.map_err(|error| hop.undialled(error))?;
-    let peer = connection.peer();
+    dialled.map_err(|error| hop.undialled(error))
+}
+
+/// Asks over a connection, by TLS where the URL says so.
+async fn ask(connector: &TlsConnector, hop: &Hop<'_>, url: &Url, connection: Connection) -> Result<Answer, Miss> {
+    let Target { https, host, .. } = &hop.target;
     let request = request(url, host).map_err(|_| hop.wrong("redirects to something that cannot be asked for"))?;
     if !https {
-        return Ok((peer, exchange(hop, connection, request).await?));
+        return exchange(hop, connection, request).await;
     }
     let server_name = match host {
         Host::Name(name) => ServerName::try_from(name.to_string()).ok(),
@@ -226,7 +267,7 @@ async fn fetch(
     };
     let stream = Box::pin(connector.connect(server_name, connection)).await;
     let stream = stream.map_err(|error| hop.unshaken(&error))?;
-    Ok((peer, Box::pin(exchange(hop, stream, request)).await?))
+    Box::pin(exchange(hop, stream, request)).await
 }
 
 pub(crate) fn request(url: &Url, host: &Host) -> Result<Request<Empty<Bytes>>, http::Error> {
@@ -316,6 +357,6 @@ async fn read(hop: &Hop<'_>, response: hyper::Response<hyper::body::Incoming>) -
 impl Hop<'_> {
     /// A server that says itself that it cannot answer now.
     fn unwell(&self, status: StatusCode) -> Miss {
-        Miss::passing(ProblemType::IncorrectResponse, format_args!("{} {}", self.subject(), self.status(status)))
+        self.missed(true, ProblemType::IncorrectResponse, &self.status(status))
     }
 }

@@ -13,6 +13,8 @@ pub(crate) enum Miss {
     Passing(Problem),
     /// It is a definite answer, and the wrong one.
     Final(Problem),
+    /// Whatever it was, it was found where a redirect led; how often it was looked at is not told either.
+    Elsewhere(Problem),
     /// We have too many connections open; the name's holder has nothing to do with it.
     Busy,
 }
@@ -20,6 +22,11 @@ pub(crate) enum Miss {
 impl Miss {
     pub(crate) fn passing(kind: ProblemType, detail: impl std::fmt::Display) -> Self {
         Self::Passing(Problem::new(kind, detail))
+    }
+
+    /// The time for a look was over.
+    pub(crate) fn late(name: impl std::fmt::Display) -> Self {
+        Self::passing(ProblemType::Connection, format_args!("{name} gave no complete answer in time"))
     }
 
     pub(crate) fn wrong(detail: impl std::fmt::Display) -> Self {

@@ -9,10 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chancery_acme::{
-    challenge::ChallengeKind,
-    problem::{Problem, ProblemType},
-};
+use chancery_acme::{challenge::ChallengeKind, problem::Problem};
 use chancery_authority::ports::{Evidence, Validation, ValidationError, Validator};
 use chancery_egress::{Dialer, Host};
 use chancery_pki::Name;
@@ -167,6 +164,7 @@ impl NetworkValidator {
             let next = pauses.next().map(|pause| Instant::now() + *pause);
             match (next, miss) {
                 (Some(next), _) if next < deadline => sleep_until(next).await,
+                (_, Miss::Elsewhere(problem)) => return Err(ValidationError::Failed(problem)),
                 (_, Miss::Passing(problem) | Miss::Final(problem)) => {
                     let detail = match looks {
                         1 => problem.detail,
@@ -186,10 +184,7 @@ impl NetworkValidator {
         let until = deadline.min(Instant::now() + self.look);
         match timeout_at(until, Box::pin(self.look(validation, until))).await {
             Ok(look) => look,
-            Err(_) => Err(Miss::passing(
-                ProblemType::Connection,
-                format_args!("{} gave no complete answer in time", validation.name),
-            )),
+            Err(_) => Err(Miss::late(&validation.name)),
         }
     }
 

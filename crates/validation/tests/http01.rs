@@ -3,7 +3,13 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use chancery_acme::{challenge::ChallengeKind::Http01, problem::ProblemType};
 use chancery_egress::ZoneSpec;
@@ -238,6 +244,8 @@ async fn where_a_redirect_leads_is_not_told_when_it_fails_there() {
     let dns = FakeDns::start(move |question| {
         if question.name.contains("servfail") {
             dns::Reply::Code(hickory_proto::op::ResponseCode::ServFail, Vec::new())
+        } else if question.name.contains("closed") {
+            dns::Reply::Records(vec![address(&question.name, "127.9.9.9")])
         } else {
             dns::Reply::Code(hickory_proto::op::ResponseCode::NXDomain, Vec::new())
         }
@@ -246,53 +254,88 @@ async fn where_a_redirect_leads_is_not_told_when_it_fails_there() {
     let locations = [
         "http://s3cr3t.none.test/",
         "http://s3cr3t.servfail.test/",
-        "http://169.254.169.254/s3cr3t",
+        "http://s3cr3t.closed.test/",
         "http://s3cr3t.example/404",
         "http://s3cr3t.example/503",
         "http://s3cr3t.example/wrong-body",
+        "http://s3cr3t.example/long-body",
+        "http://s3cr3t.example/long-head",
+        "http://s3cr3t.example/no-http",
+        "http://s3cr3t.example/nowhere",
+        "http://s3cr3t.example/circle",
+        "http://s3cr3t.example/onward",
+        "http://s3cr3t.example/scheme",
+        "http://s3cr3t.example/closed",
         "http://s3cr3t.example/no-body",
         // What answers there speaks no TLS, or ends it with an alert, or hangs up.
         "https://s3cr3t.example/s3cr3t",
-    ];
-    let expected = [
-        (ProblemType::Dns, "leads to a host that DNS does not know"),
-        (ProblemType::Dns, "leads to a host that cannot be resolved"),
-        (ProblemType::Connection, "leads to an address that is not dialled"),
-        (ProblemType::IncorrectResponse, "answered with another HTTP status than 200"),
-        (ProblemType::IncorrectResponse, "answered with another HTTP status than 200"),
-        (ProblemType::IncorrectResponse, "served something else than this challenge's key authorization"),
-        (ProblemType::IncorrectResponse, "served nothing"),
-        (ProblemType::Tls, "leads to a host with which a TLS handshake fails"),
     ];
     // Every location is on 127.0.0.2, and the client is told of 127.0.0.1 alone.
     let [here, there] = at_one_port(["127.0.0.1", "127.0.0.2"]).await;
     let there = Web::over(there, move |head, _| match head.split(' ').nth(1).unwrap() {
         "/404" => status(404, secret),
         "/503" => status(503, secret),
+        "/long-body" => ok(secret.repeat(200)),
+        "/long-head" => format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(9000)).into_bytes(),
+        "/no-http" => b"SSH-2.0-s3cr3t\r\n".to_vec(),
+        "/nowhere" => redirect(302, "//"),
+        "/circle" => redirect(302, "/circle"),
+        "/onward" => redirect(302, "http://127.9.9.9/"),
+        "/scheme" => redirect(302, "ftp://s3cr3t.example/"),
+        "/closed" => Vec::new(),
         "/no-body" => ok(""),
         _ => ok(secret),
     });
     let plain = there.port();
-    let _here = Web::over(here, move |_, index| redirect(302, locations[index % locations.len()]));
+    let lead = Arc::new(AtomicUsize::new(0));
+    let leading = Arc::clone(&lead);
+    let _here = Web::over(here, move |_, _| redirect(302, locations[leading.load(Ordering::SeqCst)]));
     let alert = [21, 3, 3, 0, 2, 2, 40]; // handshake_failure (RFC 8446 §6)
     for answer in [b"s3cr3t".to_vec(), alert.to_vec(), Vec::new()] {
         let tls = TcpListener::bind("127.0.0.2:0").await.unwrap();
         let mut zone = ZoneSpec { resolvers: vec![dns.address], ..zone(plain) };
+        zone.deny.push("127.9.9.9/32".parse().unwrap());
         zone.ports.https = tls.local_addr().unwrap().port();
         zone.fixed_hosts.insert("s3cr3t.example".to_owned(), vec![[127, 0, 0, 2].into()]);
-        let validator = validator(zone);
+        // Whatever it is, it is looked at again, and how often is not told.
+        let settings = ValidationSettings { pauses: vec![Duration::from_millis(1)], ..settings() };
+        let validator = NetworkValidator::new(dialer(zone), settings).unwrap();
         tokio::spawn(async move {
-            let (mut stream, _) = tls.accept().await.unwrap();
-            let mut hello = [0; 16];
-            stream.read_exact(&mut hello).await.unwrap();
-            stream.write_all(&answer).await.unwrap();
+            while let Ok((mut stream, _)) = tls.accept().await {
+                let mut hello = [0; 16];
+                stream.read_exact(&mut hello).await.unwrap();
+                stream.write_all(&answer).await.unwrap();
+            }
         });
-        for (location, (kind, what)) in locations.iter().zip(expected) {
+        for (index, location) in locations.iter().enumerate() {
+            lead.store(index, Ordering::SeqCst);
             let (found, detail) = failure(&validator, "a.example", Http01).await;
-            assert_eq!(detail, format!("a.example (127.0.0.1:{plain}), after 1 redirect, {what}"), "{location}");
-            assert_eq!(found, kind, "{location}: {detail}");
+            let told = format!(
+                "a.example (127.0.0.1:{plain}) redirects to another host, where this challenge's key authorization is \
+                 not found"
+            );
+            assert_eq!((found, detail), (ProblemType::IncorrectResponse, told), "{location}");
         }
+        assert_eq!(validator.counters().of(Http01).looks.value(), 2 * u64::try_from(locations.len()).unwrap());
     }
+}
+
+#[tokio::test]
+async fn that_a_redirect_leads_to_a_host_that_never_answers_is_told_like_anything_else() {
+    let silent = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let [here, there] = at_one_port(["127.0.0.1", "127.0.0.2"]).await;
+    let _there = Web::over(there, |_, _| status(404, ""));
+    let here = Web::over(here, |_, index| {
+        redirect(302, if index == 0 { "https://there.example/" } else { "http://there.example/" })
+    });
+    let mut zone = zone(here.port());
+    zone.ports.https = silent.local_addr().unwrap().port();
+    zone.fixed_hosts.insert("there.example".to_owned(), vec![[127, 0, 0, 2].into()]);
+    let settings = ValidationSettings { look: Duration::from_millis(300), ..settings() };
+    let validator = NetworkValidator::new(dialer(zone), settings).unwrap();
+    let late = failure(&validator, "a.example", Http01).await;
+    assert_eq!(late, failure(&validator, "a.example", Http01).await);
+    assert_eq!(here.heads().len(), 2);
 }
 
 #[tokio::test]
