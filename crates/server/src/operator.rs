@@ -409,12 +409,13 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         let limits = &config.limits;
         (
             (limits.connections, limits.connections_per_address),
+            (limits.places.requests_at_once, limits.places.arriving_requests_per_address),
             (limits.handshake_timeout, limits.header_timeout, limits.body_timeout, limits.stop_timeout),
             (limits.new_accounts_per_address_per_hour, limits.orders_per_account_per_hour),
             limits.documentation.clone(),
         )
     };
-    tell(listener(old) != listener(new), "[limits]: connections, timeouts, rates or documentation");
+    tell(listener(old) != listener(new), "[limits]: connections, requests, timeouts, rates or documentation");
     changed
 }
 

@@ -388,6 +388,8 @@ fn acme_settings(config: &Config) -> AcmeSettings {
             brought_keys_per_address: Some(rate(config.limits.new_accounts_per_address_per_hour.saturating_mul(10))),
             orders_per_account: Some(rate(config.limits.orders_per_account_per_hour)),
         },
+        in_flight: config.limits.places.requests_at_once,
+        arriving_per_address: config.limits.places.arriving_requests_per_address,
         documentation: config.limits.documentation.clone(),
         body_time: config.limits.body_timeout,
         ..AcmeSettings::at(config.listen.url.clone())

@@ -123,15 +123,14 @@ fn directory_settings(directory: &v1::Directory) -> Directory {
 
 /// The limits of the use cases; those of the listener and of the validator are theirs.
 fn limits(limits: &v1::Limits, validation: &v1::Validation) -> Limits {
-    let usual = Limits::default();
     Limits {
         pending_orders_per_account: limits.pending_orders_per_account,
         unproven_accounts: limits.unproven_accounts,
         unproven_account_lifetime: limits.unproven_account_lifetime,
         validation_time: validation.time,
         answer_wait: validation.answer_wait,
-        waiting_answers: usual.waiting_answers,
-        waiting_answers_per_account: usual.waiting_answers_per_account,
+        waiting_answers: limits.places.waiting_answers,
+        waiting_answers_per_account: limits.places.waiting_answers_per_account,
         work_at_once: limits.work_at_once,
         settle_after: limits.settle_after,
         keep_ended_orders: limits.keep_ended_orders,

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{
-    Authority, Config, Directory, Ledger, Limits, Listen, Log, LogFormat, Passphrase, Tls, Validation,
+    Authority, Config, Directory, Ledger, Limits, Listen, Log, LogFormat, Passphrase, Places, Tls, Validation,
     profile::profile,
     spec::{self, Spec, Text},
 };
@@ -489,6 +489,10 @@ fn check_limits(source: &Source, spec: spec::LimitsSpec) -> Checked<Limits> {
     let spec::LimitsSpec {
         connections,
         connections_per_address,
+        requests_at_once,
+        arriving_requests_per_address,
+        waiting_answers,
+        waiting_answers_per_account,
         handshake_timeout,
         header_timeout,
         body_timeout,
@@ -513,6 +517,11 @@ fn check_limits(source: &Source, spec: spec::LimitsSpec) -> Checked<Limits> {
     Ok(Limits {
         connections: number(source, connections, 8_192, 1, 1_000_000)?,
         connections_per_address: number(source, connections_per_address, 512, 1, 1_000_000)?,
+        places: check_places(
+            source,
+            (requests_at_once, arriving_requests_per_address),
+            (waiting_answers, waiting_answers_per_account),
+        )?,
         handshake_timeout: time(&handshake_timeout, second * 10, second, MINUTE)?,
         header_timeout: time(&header_timeout, second * 30, second, HOUR)?,
         body_timeout: time(&body_timeout, second * 10, second, MINUTE)?,
@@ -535,6 +544,32 @@ fn check_limits(source: &Source, spec: spec::LimitsSpec) -> Checked<Limits> {
         keep_expired_light: time(&keep_expired_light, usual.keep_expired_light, MINUTE, long)?,
         issuer_alarm: time(&issuer_alarm, usual.issuer_alarm, Duration::ZERO, long)?,
         documentation: documentation.map(|url| web_url(source, &url)).transpose()?,
+    })
+}
+
+/// What is not said follows from what is, so that only what is said can contradict itself.
+fn check_places(
+    source: &Source,
+    (requests, arriving): (Option<Spanned<usize>>, Option<Spanned<usize>>),
+    (waiting, of_account): (Option<Spanned<usize>>, Option<Spanned<usize>>),
+) -> Checked<Places> {
+    let at_most = |found: Option<&Spanned<usize>>, most: usize, expected: std::fmt::Arguments<'_>| match found {
+        Some(found) if *found.get_ref() > most => Err(source.fault(found.span(), found.get_ref(), expected)),
+        _ => Ok(()),
+    };
+    let all = number(source, requests, 2_048, 2, 1_000_000)?;
+    at_most(arriving.as_ref(), all, format_args!("at most as many as limits.requests_at_once ({all})"))?;
+    let room = all - 1;
+    let fewer = format_args!("fewer than limits.requests_at_once ({all}), so that there is room for others");
+    at_most(waiting.as_ref(), room, fewer)?;
+    let waiting_answers = number(source, waiting, all / 2, 1, room)?;
+    let fewer = format_args!("at most as many as limits.waiting_answers ({waiting_answers})");
+    at_most(of_account.as_ref(), waiting_answers, fewer)?;
+    Ok(Places {
+        requests_at_once: all,
+        arriving_requests_per_address: number(source, arriving, (all / 4).max(1), 1, all)?,
+        waiting_answers,
+        waiting_answers_per_account: number(source, of_account, waiting_answers.min(64), 1, waiting_answers)?,
     })
 }
 

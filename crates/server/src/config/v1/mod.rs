@@ -106,6 +106,7 @@ pub(crate) struct Validation {
 pub(crate) struct Limits {
     pub(crate) connections: usize,
     pub(crate) connections_per_address: usize,
+    pub(crate) places: Places,
     pub(crate) handshake_timeout: Duration,
     pub(crate) header_timeout: Duration,
     pub(crate) body_timeout: Duration,
@@ -123,6 +124,16 @@ pub(crate) struct Limits {
     pub(crate) issuer_alarm: Duration,
     /// A page about the limits.
     pub(crate) documentation: Option<String>,
+}
+
+/// Places for ACME's signed requests, and for answers that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Places {
+    pub(crate) requests_at_once: usize,
+    pub(crate) arriving_requests_per_address: usize,
+    /// Fewer than the requests at once: who waits keeps a place, and there must be some for others.
+    pub(crate) waiting_answers: usize,
+    pub(crate) waiting_answers_per_account: usize,
 }
 
 /// The audit ledger.

@@ -173,6 +173,10 @@ pub(super) struct ValidationSpec {
 pub(super) struct LimitsSpec {
     pub(super) connections: Option<Spanned<usize>>,
     pub(super) connections_per_address: Option<Spanned<usize>>,
+    pub(super) requests_at_once: Option<Spanned<usize>>,
+    pub(super) arriving_requests_per_address: Option<Spanned<usize>>,
+    pub(super) waiting_answers: Option<Spanned<usize>>,
+    pub(super) waiting_answers_per_account: Option<Spanned<usize>>,
     pub(super) handshake_timeout: Option<Text>,
     pub(super) header_timeout: Option<Text>,
     pub(super) body_timeout: Option<Text>,

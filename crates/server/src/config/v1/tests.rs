@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
-use super::{Config, check::parse, spec::Spec};
+use super::{Config, Places, check::parse, spec::Spec};
 use crate::config::Source;
 
 fn sample() -> String {
@@ -162,6 +162,18 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_spelling() {
         ("no duration", with("name = \"server\"", "name = \"server\"\nlifetime = \"90\"")),
         ("a duration out of bounds", with("[policy]", "[validation]\ntime = \"1h\"\n[policy]")),
         ("a number out of bounds", with("[policy]", "[limits]\nconnections = 0\n[policy]")),
+        (
+            "more answers that wait than requests",
+            with("[policy]", "[limits]\nrequests_at_once = 100\nwaiting_answers = 100\n[policy]"),
+        ),
+        (
+            "more answers of an account than of all",
+            with("[policy]", "[limits]\nwaiting_answers_per_account = 1025\n[policy]"),
+        ),
+        (
+            "more requests of an address than of all",
+            with("[policy]", "[limits]\narriving_requests_per_address = 2049\n[policy]"),
+        ),
         ("an unknown kind of key", with("name = \"server\"", "name = \"server\"\nkeys = [\"p-256\"]")),
         ("an unknown challenge", with("profiles = ", "challenges = [\"http01\"]\nprofiles = ")),
         ("half a certificate", with("[policy]", "[tls]\ncertificate = \"a.pem\"\n[policy]")),
@@ -211,4 +223,31 @@ fn the_port_of_the_url_is_listened_on_unless_another_is_named() {
         read(&with("https://ca.example.com", "https://[2001:DB8::1]:9/")).unwrap().listen.url,
         "https://[2001:db8::1]:9"
     );
+}
+
+#[test]
+fn places_that_are_not_said_follow_from_those_that_are() {
+    for requests in [2, 3, 100, 2_048, 1_000_000] {
+        let read = read(&with("[policy]", &format!("[limits]\nrequests_at_once = {requests}\n[policy]"))).unwrap();
+        let Places { requests_at_once, arriving_requests_per_address, waiting_answers, waiting_answers_per_account } =
+            read.limits.places;
+        assert_eq!(requests_at_once, requests);
+        assert!((1..=requests).contains(&arriving_requests_per_address));
+        assert!((1..requests).contains(&waiting_answers), "{waiting_answers} of {requests}");
+        assert!((1..=waiting_answers).contains(&waiting_answers_per_account));
+    }
+}
+
+/// The use cases and the door have defaults of their own, for tests; the configuration has the same.
+#[test]
+fn places_by_default_are_those_of_the_use_cases_and_the_door() {
+    let Places { requests_at_once, arriving_requests_per_address, waiting_answers, waiting_answers_per_account } =
+        read(&with("", "")).unwrap().limits.places;
+    let limits = chancery_authority::Limits::default();
+    assert_eq!(
+        (waiting_answers, waiting_answers_per_account),
+        (limits.waiting_answers, limits.waiting_answers_per_account)
+    );
+    let door = chancery_http::acme::AcmeSettings::at("https://ca.example.com");
+    assert_eq!((requests_at_once, arriving_requests_per_address), (door.in_flight, door.arriving_per_address));
 }
