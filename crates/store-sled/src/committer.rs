@@ -56,7 +56,6 @@ pub(crate) struct Request {
     pub(crate) hashes: Vec<Hash>,
     pub(crate) urgent: bool,
     pub(crate) answer: oneshot::Sender<Answer>,
-    pub(crate) arrived: Instant,
 }
 
 /// What waits for the committer.
@@ -355,7 +354,7 @@ impl Committer {
             sequence: self.next.sequence,
         };
         for request in requests {
-            let Request { items, leaves, hashes, urgent, answer, arrived: _ } = request;
+            let Request { items, leaves, hashes, urgent, answer } = request;
             let (version, first_leaf) = (Version(group.sequence), group.frontier.size());
             let staging = Staging::new(&self.shared.view, &group.results, version, first_leaf, leaves.len());
             match staging.apply(items) {

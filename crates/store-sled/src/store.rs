@@ -8,7 +8,6 @@ use std::{
     path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering},
     thread::JoinHandle,
-    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -433,7 +432,7 @@ impl Store for SledStore {
             return refused(NotApplied::Busy);
         }
         let (sender, receiver) = oneshot::channel();
-        let request = Request { items, leaves: entries, hashes, urgent, answer: sender, arrived: Instant::now() };
+        let request = Request { items, leaves: entries, hashes, urgent, answer: sender };
         if let Err(why) = shared.queue.push(request, shared.options.queue_limit) {
             add(&shared.metrics.busy, u64::from(matches!(why, NotApplied::Busy)));
             return refused(why);
