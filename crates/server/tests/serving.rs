@@ -193,11 +193,11 @@ async fn a_reload_that_takes_all_but_the_certificate_says_in_the_log_what_is_in_
     // Nothing can be kept where a folder stands.
     fs::remove_file(server.path().join("tls.pem"))?;
     fs::create_dir(server.path().join("tls.pem"))?;
-    let before = json_of(&server, &["status"]).await?;
+    let before = server.json(&["status"]).await?;
     let output = server.command(&["reload"]).await?;
     assert!(!output.status.success());
     assert!(error_of(&output).contains("are in force, but:"), "{}", error_of(&output));
-    let after = json_of(&server, &["status"]).await?;
+    let after = server.json(&["status"]).await?;
     assert_ne!(after["policy_sha256"], before["policy_sha256"]);
     assert_eq!(after["tls"], before["tls"]);
     let log = fs::read_to_string(server.log())?;
@@ -208,7 +208,7 @@ async fn a_reload_that_takes_all_but_the_certificate_says_in_the_log_what_is_in_
 #[tokio::test]
 async fn what_cannot_be_read_behind_a_start_is_an_alarm_until_it_reads_and_issuance_goes_on() -> Result<()> {
     let mut server = Server::start(&Setup::default()).await?;
-    let first = json_of(&server, &["status"]).await?["policy_sha256"].as_str().unwrap_or_default().to_owned();
+    let first = server.json(&["status"]).await?["policy_sha256"].as_str().unwrap_or_default().to_owned();
     fs::write(server.path().join("policy.yaml"), POLICY.replace("TEST-1", "TEST-2"))?;
     server.printed(&["reload"]).await?;
     server.stop().await?;
@@ -221,7 +221,7 @@ async fn what_cannot_be_read_behind_a_start_is_an_alarm_until_it_reads_and_issua
     let alarmed = async |wanted: bool| {
         let looks = async {
             loop {
-                let status = json_of(&server, &["status"]).await?;
+                let status = server.json(&["status"]).await?;
                 if status["alarms"].to_string().contains("could be read") == wanted {
                     return Ok::<_, Box<dyn std::error::Error + Send + Sync>>(status);
                 }
