@@ -9,7 +9,13 @@ async fn answered(name: &str, tell: impl FnOnce(&crate::sites::Site, &Client, &s
     let order = client.new_order(&[name]).await?.expect_status(201)?.json();
     let (url, token) = first_challenge(&mut client, &order, "http-01").await?;
     tell(site, &client, &token);
-    Ok(client.post(&url, &json!({})).await?.expect_status(200)?.json())
+    let mut challenge = client.post(&url, &json!({})).await?.expect_status(200)?.json();
+    // What may be otherwise in a moment is looked at again; the client polls, as Retry-After says.
+    while challenge["status"] == "processing" {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        challenge = client.read(&url).await?.json();
+    }
+    Ok(challenge)
 }
 
 #[tokio::test]
