@@ -9,13 +9,15 @@ async fn answered(name: &str, tell: impl FnOnce(&crate::sites::Site, &Client, &s
     let order = client.new_order(&[name]).await?.expect_status(201)?.json();
     let (url, token) = first_challenge(&mut client, &order, "http-01").await?;
     tell(site, &client, &token);
-    let mut challenge = client.post(&url, &json!({})).await?.expect_status(200)?.json();
-    // What may be otherwise in a moment is looked at again; the client polls, as Retry-After says.
-    while challenge["status"] == "processing" {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        challenge = client.read(&url).await?.json();
+    let mut answer = client.post(&url, &json!({})).await?.expect_status(200)?;
+    // What may be otherwise in a moment is looked at again. No event tells a client of it: it polls, when
+    // Retry-After says so, and without that the server has not done its part.
+    while answer.json()["status"] == "processing" {
+        let seconds = answer.header("retry-after").ok_or("processing without Retry-After")?.parse()?;
+        tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+        answer = client.read(&url).await?.expect_status(200)?;
     }
-    Ok(challenge)
+    Ok(answer.json())
 }
 
 #[tokio::test]
