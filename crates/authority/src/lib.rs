@@ -4,6 +4,7 @@
 //! come in through [`ports`]. [`issue`] is the one path to a signature, used by every door.
 
 pub mod answer_challenge;
+pub mod at_work;
 pub mod ceremony;
 pub mod changes;
 pub mod checkpoint;

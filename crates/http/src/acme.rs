@@ -40,7 +40,7 @@ use axum::{
     response::Response,
 };
 use chancery_acme::{id::AccountId, problem::ProblemType};
-use chancery_authority::Office;
+use chancery_authority::{Office, at_work::AtWork};
 use http::{Method, StatusCode, request::Parts};
 use tracing::Instrument as _;
 
@@ -89,6 +89,8 @@ pub struct AcmeSettings {
     pub body_time: Duration,
     /// A page about the limits, linked where one was reached.
     pub documentation: Option<String>,
+    /// Where signed requests are counted, beside those of other doors.
+    pub at_work: AtWork,
 }
 
 impl AcmeSettings {
@@ -102,6 +104,7 @@ impl AcmeSettings {
             arriving_per_address: 512,
             body_time: Duration::from_secs(10),
             documentation: None,
+            at_work: AtWork::default(),
         }
     }
 }
@@ -118,6 +121,7 @@ pub(crate) struct Acme {
     new_accounts: Buckets<u64>,
     new_orders: Buckets<AccountId>,
     under_way: UnderWay,
+    at_work: AtWork,
     documentation: Option<String>,
 }
 
@@ -125,7 +129,8 @@ impl AcmeState {
     /// The ACME door of an office.
     #[must_use]
     pub fn new(office: Office, metrics: Arc<Metrics>, settings: AcmeSettings) -> Self {
-        let AcmeSettings { external_url, rates, in_flight, arriving_per_address, body_time, documentation } = settings;
+        let AcmeSettings { external_url, rates, in_flight, arriving_per_address, body_time, documentation, at_work } =
+            settings;
         let front = Front {
             nonces: Nonces::new(&office.entropy().octets32()),
             verifiers: Verifiers::new(),
@@ -142,6 +147,7 @@ impl AcmeState {
             new_accounts: Buckets::new(rates.new_accounts_per_address),
             new_orders: Buckets::new(rates.orders_per_account),
             under_way: UnderWay::new(in_flight, arriving_per_address),
+            at_work,
             documentation,
         }))
     }
@@ -259,6 +265,7 @@ impl Acme {
         let Some(arriving) = self.under_way.enter(client.map(|ClientAddress(address)| bucket_of(address))) else {
             return Err(problem::overloaded().into());
         };
+        let _working = self.at_work.enter();
         self.metrics.in_flight().inc();
         let _counted = Counted(self.metrics.in_flight());
         let signed = self.front.admit(&self.office, directory, parts, body, resource.accepts()).await?;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use chancery_authority::records::{CertificateRecord, Retention};
+use chancery_authority::{
+    at_work::AtWork,
+    records::{CertificateRecord, Retention},
+};
 use chancery_pki::Timestamp;
 
 /// Whose rows an index that is rebuilt still has: those of certificates that ended since. A leaf stays
@@ -34,6 +37,8 @@ impl Retained {
 pub struct Options {
     /// The longest that commits wait for others to share a sync with; what is used adapts below it.
     pub linger_max: Duration,
+    /// Who may come yet: where hardly anybody is at work, commits do not wait for others.
+    pub at_work: AtWork,
     /// Most commits that wait; more are told that the store is busy.
     pub queue_limit: usize,
     /// Octets of overlay and leaves in memory from which on a sweep is due.
@@ -58,6 +63,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             linger_max: Duration::from_millis(4),
+            at_work: AtWork::default(),
             queue_limit: 4096,
             sweep_bytes: 4 << 20,
             overlay_limit: 32 << 20,

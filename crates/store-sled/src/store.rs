@@ -4,10 +4,11 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io,
+    num::NonZero,
     ops::Range,
     path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering},
-    thread::JoinHandle,
+    thread::{JoinHandle, available_parallelism},
 };
 
 use async_trait::async_trait;
@@ -84,7 +85,7 @@ impl SledStore {
         let shared = Arc::new(Shared {
             bundles: Bundles::new(&disk, &folder.ledger(), size),
             view: View::new(index, frontier, journal.first),
-            queue: Queue::default(),
+            queue: Queue::new(options.at_work.clone(), available_parallelism().map_or(1, NonZero::get)),
             signal: Signal::default(),
             metrics: Metrics::default(),
             sweeping: Mutex::new(()),

@@ -8,6 +8,7 @@ use chancery_acme::urls::Urls;
 use chancery_api::SOCKET_NAME;
 use chancery_authority::{
     Failure, Office, Ports,
+    at_work::AtWork,
     ports::{Clock as _, Store, StoreError},
 };
 use chancery_egress::{DialSettings, Dialer, ZoneTable};
@@ -17,7 +18,7 @@ use chancery_http::{
     metrics::Metrics,
 };
 use chancery_pki::Timestamp;
-use chancery_store_sled::SledStore;
+use chancery_store_sled::{Options, SledStore};
 use chancery_validation::{NetworkValidator, Pool, ValidationSettings};
 use tokio::{
     net::TcpListener,
@@ -85,10 +86,12 @@ async fn serve(config: Config, args: ServeArgs) -> Outcome {
         Some(address) => Some(bind(address).await.map_err(Failed::failed)?),
         None => None,
     };
-    let (path, options) = (config.data.join(STORE), super::store::options(&config));
+    let at_work = AtWork::default();
+    let options = Options { at_work: at_work.clone(), ..super::store::options(&config) };
+    let path = config.data.join(STORE);
     let store = blocking(move || SledStore::open(&path, options)).await?.map_err(Failed::failed)?;
     let stopped = async {
-        let running = start(config, args, &store, https, plain).await?;
+        let running = start(config, args, &store, at_work, https, plain).await?;
         let why = running.until_stopped(&mut signals, &store).await;
         running.stop(&limits).await;
         why
@@ -112,6 +115,7 @@ async fn start(
     config: Config,
     args: ServeArgs,
     store: &Arc<SledStore>,
+    at_work: AtWork,
     https: TcpListener,
     plain: Option<TcpListener>,
 ) -> Result<Running, Failed> {
@@ -171,7 +175,8 @@ async fn start(
     let api = api::router(ApiState::new(office.clone(), Arc::clone(&process) as _, Arc::clone(&metrics)));
     let local = Local::bind(&config.data.join(SOCKET_NAME)).map_err(Failed::failed)?;
     let front = Router::new().route("/", get(front_page)).with_state(Arc::clone(&process));
-    let acme = acme::router(AcmeState::new(office.clone(), Arc::clone(&metrics), acme_settings(&config)), front);
+    let acme =
+        acme::router(AcmeState::new(office.clone(), Arc::clone(&metrics), acme_settings(&config, at_work)), front);
     let https = Https {
         tcp: https,
         tls: tls::server_config(served).map_err(Failed::failed)?,
@@ -375,7 +380,7 @@ fn validation(config: &v1::Validation) -> ValidationSettings {
     }
 }
 
-fn acme_settings(config: &Config) -> AcmeSettings {
+fn acme_settings(config: &Config, at_work: AtWork) -> AcmeSettings {
     // A quarter of an hour's worth at once, the rest spread over the hour.
     let rate = |per_hour: u32| Rate {
         burst: NonZeroU32::new(per_hour / 4).unwrap_or(NonZeroU32::MIN),
@@ -392,6 +397,7 @@ fn acme_settings(config: &Config) -> AcmeSettings {
         arriving_per_address: config.limits.places.arriving_requests_per_address,
         documentation: config.limits.documentation.clone(),
         body_time: config.limits.body_timeout,
+        at_work,
         ..AcmeSettings::at(config.listen.url.clone())
     }
 }
