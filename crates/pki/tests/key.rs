@@ -421,6 +421,18 @@ fn a_block_list_reads_digests_and_debians_lines_and_refuses_what_is_listed() {
     assert_eq!(list.len(), 2);
     let verdicts: Vec<bool> = keys.iter().map(|key| list.check(key).is_ok()).collect();
     assert_eq!(verdicts, [false, true, false, true]);
+    // The same keys as the lists of CVE-2008-0166/dwk_blocklists have them: SHA-256 of the modulus, and of x.
+    let digest_of = |name: &str, hexadecimal: &str| {
+        openssl.write(name, hex::decode(hexadecimal.trim_start_matches("00")).expect("hexadecimal"));
+        String::from_utf8(openssl.run(&format!("dgst -sha256 -r {name}"))).expect("text")[..64].to_owned()
+    };
+    let modulus = String::from_utf8(openssl.run("rsa -pubin -inform DER -in rsa.der -noout -modulus")).expect("text");
+    let modulus = digest_of("n", modulus.trim().strip_prefix("Modulus=").expect("as OpenSSL prints it"));
+    let point = hex::encode(keys[2].spki());
+    let x = digest_of("x", &point[point.len() - 128..point.len() - 64]);
+    let list = BlockList::parse(&format!("{modulus}\n{x}\n")).expect("their form");
+    let verdicts: Vec<bool> = keys.iter().map(|key| list.check(key).is_ok()).collect();
+    assert_eq!(verdicts, [false, true, false, true]);
     assert_eq!(BlockList::parse("# x\nabc\n").expect_err("not a digest").line, 2);
     assert_eq!(BlockList::parse(&sha1[..40]).expect_err("a whole SHA-1").line, 1);
 }

@@ -1,9 +1,10 @@
 //! Keys whose private half others know, by digest.
 //!
-//! Debian's weak keys (CVE-2008-0166) come in through here: the lists of the packages
-//! `openssl-blacklist` and `openssl-blacklist-extra` can be given as they are. They are not built
-//! in, since those for three architectures and the sizes that we accept alone have some hundred
-//! thousand lines. A list is read once and asked for every key.
+//! Debian's weak keys (CVE-2008-0166) come in through here, in both forms in which lists of them are published: those
+//! of the packages `openssl-blacklist` and `openssl-blacklist-extra`, and those of
+//! <https://github.com/CVE-2008-0166/dwk_blocklists>, which know more sizes and the curves. They can be given as they
+//! are. They are not built in, since those for three architectures and the sizes that we accept alone have some
+//! hundred thousand lines. A list is read once and asked for every key.
 
 use std::collections::HashSet;
 
@@ -17,7 +18,8 @@ const DEBIAN_OCTETS: usize = 10;
 /// A set of keys that are refused wherever they come from.
 #[derive(Debug, Clone, Default)]
 pub struct BlockList {
-    digests: HashSet<SpkiDigest>,
+    /// SHA-256 of a SubjectPublicKeyInfo, of an RSA modulus or of a point's x coordinate: 64 digits do not tell which.
+    digests: HashSet<[u8; 32]>,
     /// The last ten octets of SHA-1 over `Modulus=`, the modulus in upper-case hexadecimal and a
     /// line feed: what `openssl rsa -modulus | sha1sum | cut -c 21-40` shows.
     debian: HashSet<[u8; DEBIAN_OCTETS]>,
@@ -26,7 +28,7 @@ pub struct BlockList {
 /// A line of the list says nothing that we understand.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "line {line} of the block list is neither the SHA-256 of a SubjectPublicKeyInfo (64 hexadecimal digits) nor a line of Debian's lists (20 hexadecimal digits)"
+    "line {line} of the block list is neither a SHA-256 of a SubjectPublicKeyInfo, an RSA modulus or an x coordinate (64 hexadecimal digits) nor a line of openssl-blacklist (20 hexadecimal digits)"
 )]
 pub struct BlockListError {
     /// The line, counted from one.
@@ -61,7 +63,7 @@ impl BlockList {
         }
         let octets = hex::decode(entry).ok()?;
         if let Ok(digest) = <[u8; 32]>::try_from(octets.as_slice()) {
-            self.digests.insert(SpkiDigest(digest));
+            self.digests.insert(digest);
         } else {
             self.debian.insert(octets.as_slice().try_into().ok()?);
         }
@@ -70,7 +72,7 @@ impl BlockList {
 
     /// Adds one key by its digest.
     pub fn insert(&mut self, digest: SpkiDigest) {
-        self.digests.insert(digest);
+        self.digests.insert(digest.0);
     }
 
     /// Adds everything that another list holds.
@@ -98,7 +100,7 @@ impl BlockList {
     ///
     /// [`KeyRejection::Blocked`] if it is listed.
     pub fn check(&self, key: &PublicKey) -> Result<(), KeyRejection> {
-        if self.digests.contains(&key.digest()) {
+        if self.digests.contains(&key.digest().0) || self.holds_number_of(key) {
             return Err(KeyRejection::Blocked);
         }
         // An SHA-1 of half a kilobyte is only worth its time where there is a list to look it up in.
@@ -111,5 +113,18 @@ impl BlockList {
             }
         }
         Ok(())
+    }
+
+    /// Whether modulus or x coordinate is listed, as the number's octets without leading zeros.
+    fn holds_number_of(&self, key: &PublicKey) -> bool {
+        let number = match key.parts() {
+            KeyParts::Rsa { n, .. } => n,
+            KeyParts::Ec { x, .. } => x,
+            KeyParts::Ed25519 { .. } => return false,
+        };
+        let zeros = number.iter().take_while(|octet| **octet == 0).count();
+        number
+            .get(zeros..)
+            .is_some_and(|number| self.digests.contains(digest::digest(&digest::SHA256, number).as_ref()))
     }
 }
