@@ -239,9 +239,10 @@ impl Office {
                 }
                 AccountStatus::Deactivated { .. } | AccountStatus::Revoked { .. } => return Ok(loaded.value),
             };
+            // Owed since ever: it comes before all that time makes due, be it that a clock in doubt has that wait.
             let mut changes = Changes::new()
                 .with(Change::Account(Put::over(&loaded, account.clone())))
-                .schedule(JobKind::CancelOrders { account: id }, now);
+                .schedule(JobKind::CancelOrders { account: id }, Timestamp::from_unix_millis(0));
             if account.proven {
                 changes = changes.leaf(leaves::account_deactivated(id, now));
             }

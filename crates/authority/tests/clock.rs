@@ -129,7 +129,9 @@ async fn open_orders_of_an_account_that_is_given_up_end_although_the_clock_is_in
     ca.clock.advance(DAY * 730);
     ca.clock.doubt_because(Some("the clock jumped"));
     ca.office.deactivate_account(account.id).await.unwrap();
-    assert_eq!(kinds(ca.run_due_jobs().await), [JobKind::CancelOrders { account: account.id }]);
+    let owed = [JobKind::CancelOrders { account: account.id }];
+    assert_eq!(kinds(ca.office.due_jobs(1).await.unwrap()), owed, "before everything that the wrong time made due");
+    assert_eq!(kinds(ca.run_due_jobs().await), owed);
     let ended = ca.office.order(account.id, order.id).await.unwrap().unwrap();
     assert!(matches!(ended.state, OrderState::Invalid { .. }));
 }
