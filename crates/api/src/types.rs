@@ -193,6 +193,9 @@ pub struct CertificateView {
     /// The certificate, where it was asked for and a signature is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pem: Option<String>,
+    /// What of it cannot be shown, and why, where one certificate is asked for: the ledger's record does not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
 }
 
 /// What policy decided, as the ledger recorded it before the signature.

@@ -70,15 +70,20 @@ pub(super) async fn certificate(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<CertificateView>, ApiError> {
     let record = find(&api.office, &named(id)?).await?;
-    let mut shown = view(&api.office, &record, true).await?;
+    let mut shown = view(&api.office, &record, false).await?;
     // The row is shown, and leads to a revocation, where the ledger's record does not read.
-    shown.decision = match decision(&api.office, &record).await {
-        Ok(decision) => Some(decision),
-        Err(error) => {
-            tracing::error!(certificate.serial = %record.serial, %error, "what was decided cannot be shown");
-            None
-        }
+    let mut unread = |what: &str, error: Failure| {
+        tracing::error!(certificate.serial = %record.serial, %error, "{what} cannot be shown");
+        shown.unread = Some(format!("{what} cannot be shown: {error}"));
     };
+    match decision(&api.office, &record).await {
+        Ok(decision) => shown.decision = Some(decision),
+        Err(error) => unread("what was decided", error),
+    }
+    match pem_of(&api.office, &record).await {
+        Ok(pem) => shown.pem = pem,
+        Err(error) => unread("the certificate", error),
+    }
     Ok(Json(shown))
 }
 
@@ -196,7 +201,7 @@ async fn find(office: &Office, id: &str) -> Result<CertificateRecord, ApiError> 
 }
 
 async fn view(office: &Office, record: &CertificateRecord, pem: bool) -> Result<CertificateView, ApiError> {
-    let pem = if pem { office.issued(record).await?.map(|der| pem_block("CERTIFICATE", &der)) } else { None };
+    let pem = if pem { pem_of(office, record).await? } else { None };
     Ok(CertificateView {
         id: record.id.to_string(),
         authority: record.authority.to_string(),
@@ -216,7 +221,12 @@ async fn view(office: &Office, record: &CertificateRecord, pem: bool) -> Result<
         key_sha256: record.key.to_string(),
         decision: None,
         pem,
+        unread: None,
     })
+}
+
+async fn pem_of(office: &Office, record: &CertificateRecord) -> Result<Option<String>, Failure> {
+    Ok(office.issued(record).await?.map(|der| pem_block("CERTIFICATE", &der)))
 }
 
 /// From the ledger, not from the policy that is in force now.

@@ -194,6 +194,9 @@ fn show(id: &str, config: Option<&Path>, output: Format) -> Outcome {
     if let Some(pem) = &certificate.pem {
         text(pem)?;
     }
+    if let Some(unread) = &certificate.unread {
+        marked(Mark::Bad, unread)?;
+    }
     Ok(Exit::Ok)
 }
 
