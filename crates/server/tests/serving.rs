@@ -505,6 +505,13 @@ async fn a_flipped_bit_in_the_ledger_is_found_named_and_never_served() -> Result
     let name = bundle.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let told = String::from_utf8_lossy(&output.stdout).into_owned() + &error_of(&output);
     assert!(told.contains(&name), "{told} does not name {name}");
+    // What cannot be read at all is another matter: it may be whole.
+    fs::remove_file(&bundle)?;
+    fs::create_dir(&bundle)?;
+    let output = server.command(&["ledger", "verify"]).await?;
+    assert_eq!(output.status.code(), Some(1), "{}", error_of(&output));
+    let why = error_of(&output);
+    assert!(why.contains("is not known to be damaged") && why.contains(&name), "{why}");
     Ok(())
 }
 

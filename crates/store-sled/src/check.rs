@@ -14,7 +14,7 @@ use chancery_pki::Timestamp;
 
 use crate::{
     disk::{Disk, RealDisk},
-    folder::{self, Folder, FolderError},
+    folder::{self, Folder},
     index::Index,
     journal::{self, Damage, Place},
     key::{self, class},
@@ -34,6 +34,9 @@ pub struct Verified {
     pub report: Report,
     /// The store's own last checkpoint, as a signed note; whoever has the key verifies it.
     pub checkpoint: Option<String>,
+    /// The first thing that could not be read at all (rights, too many open files, a fault on the way to the disk):
+    /// what the report finds may be due to that, and nothing damaged.
+    pub unread: Option<String>,
 }
 
 /// What a scrub found.
@@ -98,8 +101,12 @@ pub fn verify(path: &Path, knowledge: Knowledge) -> Result<Verified, OpenError> 
         walker.signed_by(key);
     }
     let mut policies = Policies::default();
-    let (report, checkpoint) = verify_folder(&folder, walker, &mut policies, |policies| policies, &mut |_| {})?;
-    Ok(Verified { report, checkpoint })
+    let mut unread = None;
+    let mut note = |what| {
+        unread.get_or_insert(what);
+    };
+    let (report, checkpoint) = verify_folder(&folder, walker, &mut policies, |policies| policies, &mut note)?;
+    Ok(Verified { report, checkpoint, unread })
 }
 
 fn verify_folder<V: Visit<Error = Infallible>>(
@@ -237,7 +244,7 @@ impl SledStore {
             Ok((report, _)) => Ok(report),
             Err(OpenError::Damaged(damage)) => Err(damage),
             Err(error) => {
-                if matches!(error, OpenError::Io { .. } | OpenError::Folder(FolderError::Io { .. })) {
+                if error.is_io() {
                     note(error.to_string());
                 }
                 Err(Damage::new(self.shared.folder.root(), error.to_string()))

@@ -70,6 +70,14 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether something could not be read or written, so that nothing is known to be damaged.
+    #[must_use]
+    pub const fn is_io(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Folder(FolderError::Io { .. }))
+    }
+}
+
 impl From<ReadError> for OpenError {
     fn from(error: ReadError) -> Self {
         match error {

@@ -60,6 +60,8 @@ struct Shown {
     restores: Vec<ShownRestore>,
     findings: Vec<String>,
     findings_total: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unread: Option<String>,
 }
 
 /// A checkpoint that was compared.
@@ -86,7 +88,8 @@ fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<RestoreName>
     };
     let store = config.data.join(STORE);
     let knowledge = Knowledge { kept, key: Some(key.clone()), accepted };
-    let verified = working("reading the whole ledger", || check::verify(&store, knowledge)).map_err(Failed::damaged)?;
+    let verified = working("reading the whole ledger", || check::verify(&store, knowledge))
+        .map_err(|error| if error.is_io() { Failed::failed(error) } else { Failed::damaged(error) })?;
     let report = &verified.report;
     // The store's own checkpoint: the walk compared its root, its signature is looked at here.
     let signature = match &verified.checkpoint {
@@ -139,6 +142,7 @@ fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<RestoreName>
                 .collect(),
             findings,
             findings_total: report.findings_total + u64::from(signature.is_err()),
+            unread: verified.unread.clone(),
         })?;
     } else {
         let root = report.root.map_or_else(|| "unknown".to_owned(), |root| root.to_string());
@@ -189,6 +193,12 @@ fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<RestoreName>
         ));
     }
     let total = report.findings_total + u64::from(signature.is_err());
+    if let Some(unread) = &verified.unread {
+        return Err(Failed::failed(format_args!(
+            "the ledger could not be read whole, and what could not be read is not known to be damaged: {unread}; see to \
+             that and verify again ({total} findings so far)"
+        )));
+    }
     Err(Failed::damaged(format_args!(
         "the ledger does not verify: {total} findings; a backup heals it (chancery store restore)"
     )))
