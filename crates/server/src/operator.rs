@@ -51,6 +51,8 @@ pub(crate) struct Process {
     pub(crate) started: Timestamp,
     /// What reading everything that is stored found.
     pub(crate) scrubbed: ArcSwap<Vec<String>>,
+    /// As it was at the start; what the file says since is taken at the next one.
+    pub(crate) requests_at_once: usize,
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
 }
@@ -289,6 +291,14 @@ impl Process {
             .ne(new.authorities.iter().map(|authority| (&authority.id, &authority.key)))
         {
             return Err(refused(&"authorities and their keys change only with a restart; nothing was taken"));
+        }
+        let waiting = new.limits.places.waiting_answers;
+        if waiting >= self.requests_at_once {
+            return Err(refused(&format!(
+                "limits.waiting_answers = {waiting} leaves no room for other requests under limits.requests_at_once = {}, \
+                 which changes only with a restart; nothing was taken",
+                self.requests_at_once
+            )));
         }
         let now = self.office.now();
         let settings = settings::settings(&new, &self.issuing, &self.ledger, now).map_err(|error| refused(&error))?;

@@ -137,6 +137,20 @@ async fn a_brought_certificate_is_served_and_one_that_does_not_fit_is_refused() 
 }
 
 #[tokio::test]
+async fn a_reload_cannot_have_more_answers_wait_than_requests_may_be_under_way_since_the_start() -> Result<()> {
+    let narrow = "[limits]\nrequests_at_once = 100\n".to_owned();
+    let server = Server::start(&Setup { configuration: narrow, ..Setup::default() }).await?;
+    let config = fs::read_to_string(server.configuration())?;
+    let wider = config.replace("requests_at_once = 100", "requests_at_once = 1000\nwaiting_answers = 100");
+    fs::write(server.configuration(), wider)?;
+    let output = server.command(&["reload"]).await?;
+    assert_eq!(output.status.code(), Some(3));
+    let why = error_of(&output);
+    assert!(why.contains("limits.waiting_answers = 100") && why.contains("only with a restart"), "{why}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_request_under_way_is_answered_although_the_server_was_told_to_stop() -> Result<()> {
     let target = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let http_port = target.local_addr()?.port();

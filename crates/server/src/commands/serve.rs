@@ -164,6 +164,7 @@ async fn start(
         config: ArcSwap::from_pointee(config.clone()),
         started,
         scrubbed: ArcSwap::default(),
+        requests_at_once: config.limits.places.requests_at_once,
         reloading: tokio::sync::Mutex::new(()),
     });
     metrics.register(|registry| {
