@@ -7,6 +7,9 @@ use crate::id::AccountId;
 /// The name of an ACME directory of this server, as it stands in `/acme/{directory}/directory`.
 pub type DirectoryName = String;
 
+/// The part of a company that a directory serves, where the company tells its parts apart.
+pub type TenantName = String;
+
 /// An account: a key, and what its holder told us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {

@@ -6,7 +6,7 @@
 use chancery_pki::{NameSet, Timestamp};
 
 use crate::{
-    account::DirectoryName,
+    account::{DirectoryName, TenantName},
     authorization::{Authorization, AuthorizationStatus},
     id::{AccountId, AuthorizationId, CertificateId, OrderId},
     problem::Problem,
@@ -24,6 +24,8 @@ pub struct Order {
     pub account: AccountId,
     /// The directory at which it was placed.
     pub directory: DirectoryName,
+    /// The tenant whose directory it was, when it was placed.
+    pub tenant: Option<TenantName>,
     /// The names; never change (§7.1.3).
     pub names: NameSet,
     /// The profile by which the certificate will be made.

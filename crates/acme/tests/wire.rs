@@ -35,6 +35,7 @@ fn order(state: OrderState) -> order::Order {
         id: OrderId::from_octets(ID),
         account: AccountId::from_random(ID),
         directory: "default".into(),
+        tenant: None,
         names: NameSet::new([name("www.example.org"), name("*.example.org"), name("192.0.2.7")]).expect("names"),
         profile: "server".into(),
         not_before: None,

@@ -181,6 +181,9 @@ pub struct CertificateView {
     pub account: Option<String>,
     /// The order it fulfils.
     pub order: Option<String>,
+    /// Whose it is, where the directory said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// `issued`, `intended` (on its way), or `possibly issued` (a signature may exist).
     pub state: String,
     /// Its revocation.

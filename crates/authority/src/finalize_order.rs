@@ -167,6 +167,7 @@ impl Office {
                 account: Some(account),
                 account_is_new,
                 order: Some(id),
+                tenant: order.tenant.clone(),
                 idempotency: None,
                 settle_at: now.after(settings.limits.settle_after),
             };

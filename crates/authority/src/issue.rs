@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chancery_acme::{
-    account::Account,
+    account::{Account, TenantName},
     id::{CertificateId, OrderId},
 };
 use chancery_pki::{
@@ -308,6 +308,7 @@ pub(crate) struct IntentContext<'a> {
     /// The account enters the ledger with its first intent.
     pub(crate) account_is_new: bool,
     pub(crate) order: Option<OrderId>,
+    pub(crate) tenant: Option<TenantName>,
     pub(crate) idempotency: Option<(&'a IdempotencyKey, [u8; 32], u32)>,
     pub(crate) settle_at: Timestamp,
 }
@@ -331,6 +332,7 @@ impl Linted {
             requester: permitted.requester.to_string(),
             account: context.account.map(|account| account.id),
             order: context.order,
+            tenant: context.tenant.clone(),
             chain: permitted.place,
             crl_shard: self.crl_shard,
             retention: match permitted.profile.retention() {

@@ -72,6 +72,7 @@ pub(crate) fn intent(facts: &IntentFacts<'_>) -> Leaf {
         },
         serial: record.serial,
         tbs: facts.tbs.to_vec(),
+        tenant: record.tenant.clone(),
     }
     .into()
 }

@@ -60,6 +60,7 @@ impl Office {
             account: None,
             account_is_new: false,
             order: None,
+            tenant: None,
             idempotency: None,
             settle_at: now.after(settings.limits.settle_after),
         };

@@ -196,6 +196,7 @@ impl Office {
             id,
             account: account.id,
             directory: directory.name.clone(),
+            tenant: directory.tenant.clone(),
             names: request.names,
             profile: profile.name().to_owned(),
             not_before: request.not_before,

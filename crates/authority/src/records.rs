@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use chancery_acme::{
+    account::TenantName,
     id::{AccountId, AuthorizationId, CertificateId, OrderId},
     order::ProfileName,
 };
@@ -98,6 +99,8 @@ pub struct CertificateRecord {
     pub account: Option<AccountId>,
     /// The order it fulfils, at the ACME door.
     pub order: Option<OrderId>,
+    /// Whose it is, where tenants are told apart.
+    pub tenant: Option<TenantName>,
     /// Which of the authority's chains goes with it.
     pub chain: u16,
     /// The CRL shard its CRL URL names, if it names one; fixed when it is issued.

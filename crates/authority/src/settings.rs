@@ -4,7 +4,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use chancery_acme::{account::DirectoryName, challenge::ChallengeKind, order::ProfileName};
+use chancery_acme::{
+    account::{DirectoryName, TenantName},
+    challenge::ChallengeKind,
+    order::ProfileName,
+};
 use chancery_pki::{
     Timestamp,
     chain::Chain,
@@ -64,6 +68,8 @@ pub struct Authority {
 pub struct Directory {
     /// Its name in URLs.
     pub name: DirectoryName,
+    /// Whose directory it is; orders, certificates and ledger records say so.
+    pub tenant: Option<TenantName>,
     /// Who issues.
     pub authority: AuthorityId,
     /// The challenge types that are offered.

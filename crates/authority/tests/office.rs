@@ -16,7 +16,7 @@ use chancery_acme::{
     problem::ProblemType,
 };
 use chancery_authority::{
-    Authority, Failure, Limits, Refusal, Settings,
+    Authority, Directory, Failure, Limits, Refusal, Settings,
     changes::Counter,
     finalize_order::FinalizeOrderRejection,
     issue::{IssueRejection, NameRefusal},
@@ -832,6 +832,28 @@ fn with(ca: &TestOffice, chains: Vec<Arc<Chain>>, policy: &str) -> Settings {
         own_tls: old.own_tls.clone(),
         ledger: old.ledger.clone(),
         limits: old.limits.clone(),
+    }
+}
+
+#[tokio::test]
+async fn the_tenant_of_a_directory_is_kept_with_the_orders_certificates_and_records_that_begin_there() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let of_nobody = ca.ready_order(&account, &["before.test"]).await;
+    let mut settings = with(&ca, ca.office.settings().authorities[0].chains.clone(), POLICY);
+    for directory in settings.directories.values_mut() {
+        *directory = Arc::new(Directory { tenant: Some("payments".to_owned()), ..Directory::clone(directory) });
+    }
+    ca.office.replace_settings(settings, "a test").await.unwrap();
+    let of_payments = ca.ready_order(&account, &["after.test"]).await;
+    for (order, name, tenant) in [(of_nobody, "before.test", None), (of_payments, "after.test", Some("payments"))] {
+        assert_eq!(order.tenant.as_deref(), tenant);
+        let valid = ca.office.finalize_order(&account, order.id, csr(&[name])).await.unwrap();
+        let OrderState::Valid { certificate } = valid.state else { panic!("{valid:?}") };
+        let record = ca.store.certificate(certificate).await.unwrap().unwrap().value;
+        assert_eq!((valid.tenant.as_deref(), record.tenant.as_deref()), (tenant, tenant));
+        let (_, intent) = ca.office.intent_of(&record).await.unwrap();
+        assert_eq!(intent.tenant.as_deref(), tenant);
     }
 }
 

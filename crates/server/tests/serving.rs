@@ -417,7 +417,11 @@ async fn a_broken_policy_is_refused_with_its_place_and_the_old_one_stays_then_a_
 #[tokio::test]
 async fn certificates_and_accounts_are_listed_shown_exported_and_revoked_on_the_command_line() -> Result<()> {
     let responder = Responder::start().await?;
-    let server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
+    let mut server = Server::prepare(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
+    let config = fs::read_to_string(server.configuration())?;
+    let config = config.replace("[[directory]]\n", "[[directory]]\ntenant = \"payments\"\n");
+    fs::write(server.configuration(), config)?;
+    server.serve().await?;
     let mut client = server.client().await?;
     let url = client.obtain(&responder, "listed.test").await?;
     let pem = pem_of(&mut client, &url).await?;
@@ -430,6 +434,7 @@ async fn certificates_and_accounts_are_listed_shown_exported_and_revoked_on_the_
     assert_eq!(export.matches("BEGIN CERTIFICATE").count(), 2, "the client's and the server's own");
     let shown_to_people = server.printed(&["certificate", "show", &serial]).await?;
     assert!(shown_to_people.contains("allowed     dns:listed.test by rule "), "{shown_to_people}");
+    assert!(shown_to_people.contains("tenant      payments"), "{shown_to_people}");
     let index = shown["decision"]["ledger_index"].to_string();
     let record: Value = serde_json::from_str(&server.printed(&["ledger", "show", &index]).await?)?;
     assert_eq!((&record["kind"], &record["body"]["serial"]), (&json!("intent"), &json!(serial)));

@@ -224,6 +224,7 @@ fn settings(policy: &str, chain: &[Vec<u8>], key: &PublicKey, limits: Limits) ->
     let profile = Profile::new(ProfileSpec::server()).expect("the default profile is sound");
     let directory = Directory {
         name: "default".to_owned(),
+        tenant: None,
         authority: authority.id.clone(),
         challenges: ChallengeKind::ALL.to_vec(),
         profiles: vec!["server".to_owned()],

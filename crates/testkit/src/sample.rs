@@ -107,6 +107,7 @@ pub fn order(number: u64, account: AccountId, name: &str) -> (Order, Authorizati
         id,
         account,
         directory: "default".to_owned(),
+        tenant: Some("payments".to_owned()),
         names: names([name]),
         profile: "server".to_owned(),
         not_before: None,
@@ -139,6 +140,7 @@ pub fn certificate(number: u64, in_names: &[&str]) -> CertificateRecord {
         requester: "account 1".to_owned(),
         account: None,
         order: None,
+        tenant: Some("payments".to_owned()),
         chain: 0,
         crl_shard: None,
         retention: Retention::Full,
@@ -317,6 +319,7 @@ pub fn issuance(
         retention: "full".to_owned(),
         serial: record.serial,
         tbs: content.get(..tbs).expect("just measured").to_vec(),
+        tenant: record.tenant.clone(),
     });
     Issuance { record, intent, signature, sha256: sha256(&der) }
 }

@@ -185,6 +185,7 @@ impl Order {
             id,
             account: _,
             directory: _,
+            tenant: _,
             names,
             profile,
             not_before,

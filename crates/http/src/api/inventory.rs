@@ -213,6 +213,7 @@ async fn view(office: &Office, record: &CertificateRecord, pem: bool) -> Result<
         requester: record.requester.clone(),
         account: record.account.map(|id| id.to_string()),
         order: record.order.map(|id| id.to_string()),
+        tenant: record.tenant.clone(),
         state: record.state.as_str().to_owned(),
         revoked: record.revocation.map(|revocation| RevocationView {
             at: revocation.at.to_string(),

@@ -62,6 +62,9 @@ pub struct Intent {
     /// The TBSCertificate in DER (RFC 5280 §4.1), exactly as it goes to the signer.
     #[serde(with = "binary")]
     pub tbs: Vec<u8>,
+    /// Whose it is, where tenants are told apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 /// What is needed to have an account again after a rebuild.

@@ -72,11 +72,11 @@ prop_compose! {
         (door, idempotency, order, policy) in
             (text(), option::of(idempotency()), any::<Option<[u8; 16]>>(), any::<[u8; 32]>()),
         (profile, replaces, requester, retention) in (profile(), any::<Option<[u8; 16]>>(), requester(), text()),
-        serial in serial(), tbs in vec(any::<u8>(), 0..200),
+        serial in serial(), tbs in vec(any::<u8>(), 0..200), tenant in option::of(text()),
     ) -> Intent {
         Intent {
             account, account_facts, at, authority, certificate, chain, crl_shard, decision, door, idempotency, order,
-            policy, profile, replaces, requester, retention, serial, tbs,
+            policy, profile, replaces, requester, retention, serial, tbs, tenant,
         }
     }
 }

@@ -60,6 +60,7 @@ fn intent(number: u64) -> Intent {
         retention: "full".into(),
         serial: serial(number),
         tbs: tbs(serial(number)),
+        tenant: None,
     }
 }
 

@@ -212,6 +212,9 @@ fn describe(certificate: &CertificateView) -> Result<(), Failed> {
     line(format!("profile     {}", certificate.profile))?;
     line(format!("requester   {}", certificate.requester))?;
     line(format!("key         SHA-256 {}", certificate.key_sha256))?;
+    if let Some(tenant) = &certificate.tenant {
+        line(format!("tenant      {tenant}"))?;
+    }
     if let Some(order) = &certificate.order {
         line(format!("order       {order}"))?;
     }

@@ -99,6 +99,7 @@ pub(crate) fn own_certificate_is_allowed(
 fn directory_settings(directory: &v1::Directory) -> Directory {
     let v1::Directory {
         name,
+        tenant,
         authority,
         profiles,
         challenges,
@@ -110,6 +111,7 @@ fn directory_settings(directory: &v1::Directory) -> Directory {
     } = directory.clone();
     Directory {
         name,
+        tenant,
         authority,
         challenges,
         profiles,

@@ -236,6 +236,7 @@ fn check_directory(
 ) -> Checked<Directory> {
     let spec::DirectorySpec {
         name,
+        tenant,
         authority,
         profiles: offered,
         challenges,
@@ -245,10 +246,17 @@ fn check_directory(
         order_lifetime,
         authorization_lifetime,
     } = spec.into_inner();
-    let plain = name.get_ref().bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
-    if name.get_ref().is_empty() || name.get_ref().len() > 63 || !plain {
-        let expected = "1 to 63 lower-case letters, digits and hyphens: it stands in URLs";
-        return Err(source.fault(name.span(), format_args!("\"{}\"", name.get_ref()), expected));
+    let plain = |text: &Text, why: &str| {
+        let plain = text.get_ref().bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+        if plain && (1..=63).contains(&text.get_ref().len()) {
+            return Ok(());
+        }
+        let expected = format!("1 to 63 lower-case letters, digits and hyphens: it stands in {why}");
+        Err(source.fault(text.span(), format_args!("\"{}\"", text.get_ref()), expected))
+    };
+    plain(&name, "URLs")?;
+    if let Some(tenant) = &tenant {
+        plain(tenant, "every record")?;
     }
     let authority = known_authority(source, &authority, authorities)?;
     if offered.get_ref().is_empty() {
@@ -281,6 +289,7 @@ fn check_directory(
     };
     Ok(Directory {
         name: name.into_inner(),
+        tenant: tenant.map(Spanned::into_inner),
         authority,
         profiles,
         challenges,

@@ -80,6 +80,7 @@ pub(crate) enum Passphrase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Directory {
     pub(crate) name: String,
+    pub(crate) tenant: Option<String>,
     pub(crate) authority: AuthorityId,
     pub(crate) profiles: Vec<ProfileName>,
     pub(crate) challenges: Vec<ChallengeKind>,

@@ -87,6 +87,7 @@ pub(super) struct PassphraseSpec {
 #[serde(deny_unknown_fields)]
 pub(super) struct DirectorySpec {
     pub(super) name: Text,
+    pub(super) tenant: Option<Text>,
     pub(super) authority: Text,
     pub(super) profiles: Spanned<Vec<Text>>,
     pub(super) challenges: Option<Spanned<Vec<Text>>>,
