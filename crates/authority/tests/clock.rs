@@ -14,7 +14,7 @@ use chancery_authority::{
 use chancery_pki::Timestamp;
 use chancery_testkit::{
     memory::{Commit, Failing},
-    office::{TestOffice, csr, fresh_key, names_of},
+    office::{TestOffice, csr, fresh_key, names_of, registration},
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -146,13 +146,7 @@ async fn a_clock_in_doubt_validates_nothing_and_makes_no_accounts() {
     ca.clock.doubt_because(Some("the clock jumped"));
     let refused = ca.office.answer_challenge(&account, authorization.id, kind).await.unwrap_err();
     assert!(matches!(refused, Refusal::Failed(Failure::Unavailable(why)) if why == "the clock jumped"));
-    let request = RegisterAccount {
-        directory: "default".to_owned(),
-        key: fresh_key(),
-        contacts: Vec::new(),
-        terms_agreed: false,
-        only_existing: false,
-    };
+    let request = registration(fresh_key());
     let refused = ca.office.register_account(request.clone()).await.unwrap_err();
     assert!(matches!(refused, Refusal::Failed(Failure::Unavailable(_))));
     let known = RegisterAccount { key: account.key.clone(), ..request };

@@ -41,7 +41,7 @@ use chancery_pki::{
 use chancery_policy::{Format, Policy};
 use chancery_testkit::{
     memory::{Commit, Failing},
-    office::{ISSUER_LIFE, POLICY, TestOffice, csr, fresh_key, names_of},
+    office::{ISSUER_LIFE, POLICY, TestOffice, csr, fresh_key, names_of, registration},
     ports::SignerFault,
 };
 
@@ -158,11 +158,8 @@ async fn the_longest_names_that_an_order_may_have_fit_into_its_intent() {
     let octets: usize = names.iter().map(|name| name.len()).sum();
     assert!((NAMES_OCTETS_MAX - 100..=NAMES_OCTETS_MAX).contains(&octets), "{octets}");
     let request = RegisterAccount {
-        directory: "default".to_owned(),
-        key: fresh_key(),
         contacts: (0..10).map(|number| format!("mailto:{}{number}@a.test", "m".repeat(305))).collect(),
-        terms_agreed: false,
-        only_existing: false,
+        ..registration(fresh_key())
     };
     let account = ca.office.register_account(request).await.unwrap().account;
     let order = ca.ready_order(&account, &names).await;
@@ -440,13 +437,7 @@ async fn an_order_that_ends_is_pruned_and_one_that_led_to_a_certificate_goes_wit
 async fn accounts_without_any_certificate_are_limited_and_pruned() {
     let ca = TestOffice::new(POLICY, Limits { unproven_accounts: 1, ..Limits::default() });
     let stranger = ca.account().await;
-    let request = RegisterAccount {
-        directory: "default".to_owned(),
-        key: fresh_key(),
-        contacts: Vec::new(),
-        terms_agreed: false,
-        only_existing: false,
-    };
+    let request = registration(fresh_key());
     let refused = ca.office.register_account(request.clone()).await.unwrap_err();
     assert!(matches!(refused, Refusal::Rejected(RegisterRejection::TooManyUnproven { limit: 1 })));
     ca.clock.advance(DAY * 8);
@@ -470,13 +461,7 @@ async fn a_deactivated_account_is_never_revived_by_its_key() {
     assert!(matches!(ended.status, AccountStatus::Deactivated { .. }));
     ca.run_due_jobs().await;
     assert!(matches!(order_now(&ca, &order).await.state, OrderState::Invalid { .. }));
-    let again = RegisterAccount {
-        directory: "default".to_owned(),
-        key: account.key,
-        contacts: Vec::new(),
-        terms_agreed: false,
-        only_existing: false,
-    };
+    let again = registration(account.key);
     let refused = ca.office.register_account(again).await.unwrap_err();
     assert!(matches!(refused, Refusal::Rejected(RegisterRejection::Deactivated)));
 }

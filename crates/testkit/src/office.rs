@@ -162,14 +162,7 @@ impl TestOffice {
 
     /// An account with a key of its own.
     pub async fn account(&self) -> Account {
-        let request = RegisterAccount {
-            directory: "default".to_owned(),
-            key: fresh_key(),
-            contacts: Vec::new(),
-            terms_agreed: false,
-            only_existing: false,
-        };
-        self.office.register_account(request).await.expect("registered").account
+        self.office.register_account(registration(fresh_key())).await.expect("registered").account
     }
 
     /// An order for these names.
@@ -261,6 +254,18 @@ pub fn names_of(names: &[&str]) -> NameSet {
 pub fn fresh_key() -> PublicKey {
     let pair = rcgen::KeyPair::generate().expect("a key");
     PublicKey::from_spki(&rcgen::PublicKeyData::subject_public_key_info(&pair)).expect("a good key")
+}
+
+/// What an account with this key is made by, at the one directory.
+#[must_use]
+pub fn registration(key: PublicKey) -> RegisterAccount {
+    RegisterAccount {
+        directory: "default".to_owned(),
+        key,
+        contacts: Vec::new(),
+        terms_agreed: false,
+        only_existing: false,
+    }
 }
 
 /// A CSR for these names with a new P-256 key.
