@@ -1,5 +1,4 @@
 //! Nothing is issued, ended or dropped by a clock that is in doubt (threat model TM15); everything else goes on.
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::time::Duration;
 
@@ -17,7 +16,8 @@ use chancery_testkit::{
     office::{TestOffice, csr, fresh_key, names_of, registration},
 };
 
-const DAY: Duration = Duration::from_secs(86_400);
+use crate::DAY;
+
 const STANDING: [JobKind; 2] = [JobKind::PruneCertificates, JobKind::Checkpoint];
 /// The last is the server's to do.
 const AFTER_A_DOUBT: [JobKind; 3] = [JobKind::PruneCertificates, JobKind::Checkpoint, JobKind::RenewOwnTls];
