@@ -1,7 +1,7 @@
 //! The ledger's leaves, made from what the use cases know. Their plain structs belong to `ledger`.
 
 use chancery_acme::{
-    account::Account,
+    account::{Account, TermsAgreed},
     id::{AccountId, CertificateId},
 };
 use chancery_ledger::{Leaf, leaf};
@@ -45,6 +45,7 @@ pub(crate) fn intent(facts: &IntentFacts<'_>) -> Leaf {
         directory: account.directory.clone(),
         eab: account.external.as_ref().map(|external| external.key_id.clone()),
         spki: account.key.spki().to_vec(),
+        terms: account.terms_agreed.as_ref().map(terms),
     });
     leaf::Intent {
         account: record.account.map(|id| id.octets()),
@@ -129,6 +130,15 @@ pub(crate) fn revocation(record: &CertificateRecord, revocation: Revocation, by:
         serial: record.serial,
     }
     .into()
+}
+
+fn terms(agreed: &TermsAgreed) -> leaf::Terms {
+    leaf::Terms { at: agreed.at, url: agreed.url.clone() }
+}
+
+/// An account that has a leaf agreed to new terms of service.
+pub(crate) fn account_agreed(account: AccountId, agreed: &TermsAgreed) -> Leaf {
+    leaf::AccountAgreed { account: account.octets(), terms: terms(agreed) }.into()
 }
 
 /// An account that has a leaf ended.

@@ -211,7 +211,14 @@ impl Office {
             if account.status != AccountStatus::Valid {
                 return Err(Refusal::Rejected(RegisterRejection::Deactivated));
             }
-            match self.commit(Changes::new().with(Change::Account(Put::over(&loaded, account.clone())))).await {
+            let mut changes = Changes::new().with(Change::Account(Put::over(&loaded, account.clone())));
+            // Kept for a rebuild, as what it agreed to before is by its first intent.
+            if let (true, Some(agreed)) = (account.proven, &account.terms_agreed)
+                && loaded.value.terms_agreed.as_ref() != Some(agreed)
+            {
+                changes = changes.leaf(leaves::account_agreed(id, agreed));
+            }
+            match self.commit(changes).await {
                 Ok(_) => return Ok(account),
                 Err(CommitError::Conflict) => {}
                 Err(error) => return Err(Failure::from(error).into()),

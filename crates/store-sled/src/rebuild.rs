@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use chancery_acme::{
-    account::{Account, AccountStatus, ExternalAccount},
+    account::{Account, AccountStatus, ExternalAccount, TermsAgreed},
     id::{AccountId, CertificateId, OrderId},
     order::{Order, OrderState},
     problem::{Problem, ProblemType},
@@ -22,8 +22,8 @@ use chancery_authority::{
 use chancery_ledger::{
     Walker,
     leaf::{
-        Abandoned, AccountDeactivated, AuthorityInstalled, AuthorityRetired, CrlPublished, EabAction, EabKey, Intent,
-        PolicyActivated, Revocation as RevocationLeaf, Signature,
+        Abandoned, AccountAgreed, AccountDeactivated, AuthorityInstalled, AuthorityRetired, CrlPublished, EabAction,
+        EabKey, Intent, PolicyActivated, Revocation as RevocationLeaf, Signature, Terms,
     },
     verify::Visit,
 };
@@ -309,6 +309,10 @@ pub(crate) fn has_ended(intent: &Intent, now: Timestamp) -> bool {
     parsed.is_some_and(|parsed| parsed.validity().not_after() < now)
 }
 
+fn agreed(terms: &Terms) -> TermsAgreed {
+    TermsAgreed { url: terms.url.clone(), at: terms.at }
+}
+
 impl Visit for Rebuilder<'_> {
     type Error = Stopped;
 
@@ -376,7 +380,7 @@ impl Visit for Rebuilder<'_> {
                     key,
                     contacts: facts.contacts.clone(),
                     status: AccountStatus::Valid,
-                    terms_agreed: None,
+                    terms_agreed: facts.terms.as_ref().map(agreed),
                     created: facts.created,
                     proven: true,
                     external: facts.eab.clone().map(|key_id| ExternalAccount { key_id, binding: String::new() }),
@@ -480,6 +484,16 @@ impl Visit for Rebuilder<'_> {
             Change::Claim(claim),
             Change::Count { counter: Counter::EabAccounts(eab.key.clone()), by: 1, limit: None },
         ])
+    }
+
+    fn on_account_agreed(&mut self, index: u64, agreement: &AccountAgreed) -> Result<(), Stopped> {
+        if index < self.from {
+            return Ok(());
+        }
+        let key = key::account(AccountId::from_random(agreement.account));
+        let Some(held) = self.load::<Account>(&key)? else { return Ok(()) };
+        let account = Account { terms_agreed: Some(agreed(&agreement.terms)), ..held.value };
+        self.stage(vec![Change::Account(Put { replaces: Some(held.version), value: account })])
     }
 
     fn on_account_deactivated(&mut self, index: u64, ended: &AccountDeactivated) -> Result<(), Stopped> {

@@ -20,7 +20,7 @@ use chancery_ledger::{
     Leaf,
     leaf::{
         Abandoned, AccountFacts, AuthorityInstalled, AuthorityRetired, CrlPublished, Decision, Idempotency, Intent,
-        NameRule, Outcome, PolicyActivated, ProfileRef, Refusal, Requester, Revocation, Signature,
+        NameRule, Outcome, PolicyActivated, ProfileRef, Refusal, Requester, Revocation, Signature, Terms,
     },
 };
 use chancery_pki::{KeyKind, Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
@@ -293,6 +293,7 @@ pub fn issuance(
             directory: account.directory.clone(),
             eab: None,
             spki: account.key.spki().to_vec(),
+            terms: account.terms_agreed.as_ref().map(|agreed| Terms { at: agreed.at, url: agreed.url.clone() }),
         }),
         at: now(),
         authority: record.authority.to_string(),

@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use chancery_acme::{account::AccountStatus, order::OrderState};
 use chancery_authority::{
-    Limits, Refusal,
+    Directory, Limits, Refusal,
     changes::Counter,
     finalize_order::FinalizeOrderRejection,
     issue::IssueRejection,
     place_order::{PlaceOrder, PlaceOrderRejection},
     ports::{NotApplied, Store as _},
     records::JobKind,
-    register_account::RegisterRejection,
+    register_account::{RegisterAccount, RegisterRejection},
 };
 use chancery_ledger::{Leaf, leaf::AccountDeactivated};
 use chancery_testkit::{
@@ -19,7 +19,7 @@ use chancery_testkit::{
     office::{POLICY, TestOffice, csr, fresh_key, names_of, registration},
 };
 
-use crate::{DAY, leaves, order_now};
+use crate::{DAY, leaves, order_now, with};
 
 #[tokio::test]
 async fn policy_is_asked_at_new_order_and_at_finalize() {
@@ -152,6 +152,41 @@ async fn the_ledger_says_that_an_account_it_knows_of_ended_and_nothing_of_strang
     // A second wish changes nothing.
     ca.office.deactivate_account(holder.id).await.unwrap();
     assert_eq!(ca.store.tree_head().await.unwrap().size, before + 1);
+}
+
+#[tokio::test]
+async fn the_ledger_says_to_which_terms_an_account_agreed_with_its_first_intent_and_when_they_change() {
+    let ca = TestOffice::default();
+    let terms_are = async |number: u8| {
+        let mut settings = with(&ca, ca.office.settings().authorities[0].chains.clone(), POLICY);
+        for directory in settings.directories.values_mut() {
+            let terms_of_service = Some(format!("https://ca.test/terms-{number}"));
+            *directory = Arc::new(Directory { terms_of_service, ..Directory::clone(directory) });
+        }
+        ca.office.replace_settings(settings, "a test").await.unwrap();
+    };
+    let agreed = async || {
+        let said = leaves(&ca).await.into_iter().filter_map(|leaf| match leaf {
+            Leaf::Intent(intent) => intent.account_facts?.terms,
+            Leaf::AccountAgreed(agreed) => Some(agreed.terms),
+            _ => None,
+        });
+        said.map(|terms| terms.url).collect::<Vec<_>>()
+    };
+    terms_are(1).await;
+    let request = RegisterAccount { terms_agreed: true, ..registration(fresh_key()) };
+    let account = ca.office.register_account(request).await.unwrap().account;
+    terms_are(2).await;
+    let account = ca.office.update_account(account.id, None, true).await.unwrap();
+    assert_eq!(agreed().await, [""; 0], "strangers leave nothing in the ledger");
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+    assert_eq!(agreed().await, ["https://ca.test/terms-2"]);
+    terms_are(3).await;
+    for _ in 0..2 {
+        ca.office.update_account(account.id, None, true).await.unwrap();
+    }
+    assert_eq!(agreed().await, ["https://ca.test/terms-2", "https://ca.test/terms-3"]);
 }
 
 #[tokio::test]

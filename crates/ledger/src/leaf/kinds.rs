@@ -84,6 +84,20 @@ pub struct AccountFacts {
     /// Its public key, as SubjectPublicKeyInfo in DER.
     #[serde(with = "binary")]
     pub spki: Vec<u8>,
+    /// The terms of service that it agreed to, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
+}
+
+/// Terms of service that an account agreed to (RFC 8555 §7.3.3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    /// When it agreed.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// The URL at which they stood.
+    pub url: String,
 }
 
 /// What policy said about a request.
@@ -330,6 +344,17 @@ pub struct AccountDeactivated {
     /// When.
     #[serde(with = "time")]
     pub at: Timestamp,
+}
+
+/// An account that the ledger knows of agreed to terms of service that came later than its first intent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountAgreed {
+    /// The account.
+    #[serde(with = "binary")]
+    pub account: [u8; 16],
+    /// To which terms, and when.
+    pub terms: Terms,
 }
 
 /// A policy took effect. Its text is a file of its own, named by its hash.

@@ -12,9 +12,9 @@ mod kinds;
 mod text;
 
 pub use kinds::{
-    Abandoned, AccountDeactivated, AccountFacts, AuthorityInstalled, AuthorityRetired, Claim, CrlPublished, Decision,
-    EabAction, EabKey, Idempotency, Intent, NameRule, OldCheckpoint, Outcome, PolicyActivated, ProfileRef, Refusal,
-    Requester, Restored, Revocation, Signature, Warning,
+    Abandoned, AccountAgreed, AccountDeactivated, AccountFacts, AuthorityInstalled, AuthorityRetired, Claim,
+    CrlPublished, Decision, EabAction, EabKey, Idempotency, Intent, NameRule, OldCheckpoint, Outcome, PolicyActivated,
+    ProfileRef, Refusal, Requester, Restored, Revocation, Signature, Terms, Warning,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -159,6 +159,8 @@ leaf_kinds! {
     CrlPublished(CrlPublished) = "crl-published",
     /// Something happened to an external account binding key.
     EabKey(EabKey) = "eab-key",
+    /// An account agreed to new terms of service.
+    AccountAgreed(AccountAgreed) = "account-agreed",
     /// An account ended at its holder's wish.
     AccountDeactivated(AccountDeactivated) = "account-deactivated",
     /// A policy took effect.

@@ -53,9 +53,15 @@ fn decision() -> impl Strategy<Value = Decision> {
 prop_compose! {
     fn account_facts()(
         contacts in vec(text(), 0..3), created in time(), directory in text(), eab in option::of(text()),
-        spki in vec(any::<u8>(), 0..60),
+        spki in vec(any::<u8>(), 0..60), terms in option::of(terms()),
     ) -> AccountFacts {
-        AccountFacts { contacts, created, directory, eab, spki }
+        AccountFacts { contacts, created, directory, eab, spki, terms }
+    }
+}
+
+prop_compose! {
+    fn terms()(at in time(), url in text()) -> Terms {
+        Terms { at, url }
     }
 }
 
@@ -144,6 +150,7 @@ fn leaf() -> impl Strategy<Value = Leaf> {
         }
         .into()),
         (id(), time()).prop_map(|(account, at)| AccountDeactivated { account, at }.into()),
+        (id(), terms()).prop_map(|(account, terms)| AccountAgreed { account, terms }.into()),
         (time(), exact(), checkpoint, vec(hash(), 0..4), option::of(text())).prop_map(
             |(at, backup_size, checkpoint, consistency, note)| {
                 Restored { at, backup_size, checkpoint, consistency, note }.into()

@@ -497,6 +497,7 @@ impl Walker {
             Leaf::Restored(restored) => self.judge_restored(RestoreName { index, hash }, restored),
             Leaf::Refusal(_)
             | Leaf::EabKey(_)
+            | Leaf::AccountAgreed(_)
             | Leaf::AccountDeactivated(_)
             | Leaf::PolicyActivated(PolicyActivated { .. })
             | Leaf::AuthorityInstalled(_)
@@ -667,6 +668,7 @@ impl Sound {
             Leaf::Revocation(leaf) => visitor.on_revocation(index, leaf),
             Leaf::CrlPublished(leaf) => visitor.on_crl_published(index, leaf),
             Leaf::EabKey(leaf) => visitor.on_eab_key(index, leaf),
+            Leaf::AccountAgreed(leaf) => visitor.on_account_agreed(index, leaf),
             Leaf::AccountDeactivated(leaf) => visitor.on_account_deactivated(index, leaf),
             Leaf::PolicyActivated(leaf) => visitor.on_policy_activated(index, leaf),
             Leaf::AuthorityInstalled(leaf) => visitor.on_authority_installed(index, leaf),

@@ -3,7 +3,7 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use chancery_acme::{
-    account::{Account, AccountStatus},
+    account::{Account, AccountStatus, TermsAgreed},
     id::CertificateId,
     order::OrderState,
 };
@@ -14,7 +14,7 @@ use chancery_authority::{
         CertificateRecord, CertificateState, IdempotencyOutcome, JobKind, Revocation, RevocationReason, Versioned,
     },
 };
-use chancery_ledger::leaf::AccountDeactivated;
+use chancery_ledger::leaf::{AccountAgreed, AccountDeactivated, Terms};
 use chancery_pki::Timestamp;
 use chancery_testkit::sample;
 
@@ -46,6 +46,12 @@ async fn swept(path: &std::path::Path) -> Arc<SledStore> {
     let ended = Account { status: AccountStatus::Deactivated { at: sample::now() }, ..held.value.clone() };
     let leaf = AccountDeactivated { account: held.value.id.octets(), at: sample::now() };
     store.commit(Changes::new().with(Change::Account(Put::over(&held, ended))).leaf(leaf.into())).await.expect("kept");
+    // That of the second has agreed to new terms.
+    let held = store.account(sample::account(2).id).await.expect("readable").expect("stored");
+    let agreed = Account { terms_agreed: Some(new_terms()), ..held.value.clone() };
+    let terms = Terms { at: new_terms().at, url: new_terms().url };
+    let leaf = AccountAgreed { account: held.value.id.octets(), terms };
+    store.commit(Changes::new().with(Change::Account(Put::over(&held, agreed))).leaf(leaf.into())).await.expect("kept");
     // A CRL got its number.
     let number = Change::CrlNumber { authority: "issuing".parse().expect("a name"), shard: 0, number: 7 };
     store.commit(Changes::new().with(number).leaf(sample::leaf(7)).urgently()).await.expect("kept");
@@ -71,6 +77,10 @@ async fn swept(path: &std::path::Path) -> Arc<SledStore> {
     store.commit(Changes::new().schedule(JobKind::RenewOwnTls, sample::now())).await.expect("kept");
     store.sweep().expect("nothing stands against it");
     store
+}
+
+fn new_terms() -> TermsAgreed {
+    TermsAgreed { url: "https://example.com/terms-2".to_owned(), at: sample::now().after(Duration::from_secs(1)) }
 }
 
 async fn certificates(store: &SledStore) -> Vec<CertificateRecord> {
@@ -121,6 +131,8 @@ async fn rule_9_a_rebuild_brings_back_everything_that_a_leaf_speaks_of() {
     assert!(first.proven && second.proven);
     assert_eq!(first.status, AccountStatus::Deactivated { at: sample::now() }, "it is not revived");
     assert_eq!(second.status, AccountStatus::Valid);
+    assert_eq!(first.terms_agreed, sample::account(1).terms_agreed, "nobody has to agree again");
+    assert_eq!(second.terms_agreed, Some(new_terms()));
     let issuing = "issuing".parse().expect("a name");
     assert_eq!(store.crl_number(&issuing, 0).await.expect("readable"), Some(7));
     assert!(store.scrub(sample::now()).is_clean());

@@ -35,6 +35,7 @@ const LEAF_WORDS: &[&[u8]] = &[
     b"revocation",
     b"crl-published",
     b"eab-key",
+    b"account-agreed",
     b"account-deactivated",
     b"policy-activated",
     b"authority-installed",
