@@ -164,7 +164,8 @@ impl Office {
             };
             let context = IntentContext {
                 changes,
-                account: Some(account),
+                // What it agreed to and how it can be reached may have changed since, too.
+                account: Some(&stored.value),
                 account_is_new,
                 order: Some(id),
                 tenant: order.tenant.clone(),

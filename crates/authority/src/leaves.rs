@@ -1,7 +1,7 @@
 //! The ledger's leaves, made from what the use cases know. Their plain structs belong to `ledger`.
 
 use chancery_acme::{
-    account::{Account, TermsAgreed},
+    account::{Account, TenantName, TermsAgreed},
     id::{AccountId, CertificateId},
 };
 use chancery_ledger::{Leaf, leaf};
@@ -98,7 +98,13 @@ pub(crate) fn abandoned(record: &CertificateRecord, at: Timestamp) -> Result<Lea
 }
 
 /// Policy refused.
-pub(crate) fn refusal(who: &str, door: &Requester, refused: &Decision, at: Timestamp) -> Leaf {
+pub(crate) fn refusal(
+    who: &str,
+    door: &Requester,
+    tenant: Option<TenantName>,
+    refused: &Decision,
+    at: Timestamp,
+) -> Leaf {
     let names: Vec<String> = refused.names.iter().map(|verdict| verdict.name.to_string()).collect();
     let left_out = names.len().saturating_sub(REFUSAL_NAMES);
     leaf::Refusal {
@@ -110,6 +116,7 @@ pub(crate) fn refusal(who: &str, door: &Requester, refused: &Decision, at: Times
         policy: refused.policy.0,
         requester: leaf::Requester { claims: Vec::new(), summary: who.to_owned() },
         rule: refused.rule().map(str::to_owned),
+        tenant,
     }
     .into()
 }

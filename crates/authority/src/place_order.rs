@@ -227,7 +227,8 @@ impl Office {
         if !self.first_refusal(digest, now) {
             return;
         }
-        let changes = Changes::new().leaf(leaves::refusal(&who, requester, decision, now));
+        let tenant = directory_of(&self.settings(), account).ok().and_then(|directory| directory.tenant.clone());
+        let changes = Changes::new().leaf(leaves::refusal(&who, requester, tenant, decision, now));
         if let Err(error) = self.commit(changes).await {
             self.forget_refusal(&digest);
             tracing::warn!(%error, "a refusal was not recorded in the ledger");

@@ -246,7 +246,7 @@ impl Office {
                 }
                 AccountStatus::Deactivated { .. } | AccountStatus::Revoked { .. } => return Ok(loaded.value),
             };
-            // Owed since ever: it comes before all that time makes due, be it that a clock in doubt has that wait.
+            // Owed since ever: it comes before all that time makes due, which waits while the clock is in doubt.
             let mut changes = Changes::new()
                 .with(Change::Account(Put::over(&loaded, account.clone())))
                 .schedule(JobKind::CancelOrders { account: id }, Timestamp::from_unix_millis(0));

@@ -361,8 +361,12 @@ impl Visit for Rebuilder<'_> {
             if let Some(held) = self.load::<Account>(&key::account(account))? {
                 directory = Some(held.value.directory.clone());
                 if !held.value.proven {
-                    // A stranger until this very intent.
-                    let proven = Account { proven: true, ..held.value };
+                    // A stranger until this very intent, which says what it was by then.
+                    let mut proven = Account { proven: true, ..held.value };
+                    if let Some(facts) = &intent.account_facts {
+                        proven.contacts.clone_from(&facts.contacts);
+                        proven.terms_agreed = facts.terms.as_ref().map(agreed);
+                    }
                     items.push(Change::Account(self.put(&key::account(account), proven)?));
                     items.push(Change::Count { counter: Counter::UnprovenAccounts, by: -1, limit: None });
                     items.push(Change::Finish(JobKind::PruneAccount { account }));

@@ -206,6 +206,7 @@ pub fn too_large_leaf() -> Leaf {
         policy: [0; 32],
         requester: Requester { claims: Vec::new(), summary: "account 1".to_owned() },
         rule: None,
+        tenant: None,
     })
 }
 

@@ -261,6 +261,9 @@ pub struct Refusal {
     /// The rule's name; none where no rule allowed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// Whose it would have been, where tenants are told apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 /// A certificate was revoked. A second one for the same certificate changes the reason.

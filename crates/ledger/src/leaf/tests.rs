@@ -111,11 +111,13 @@ fn leaf() -> impl Strategy<Value = Leaf> {
             why
         }
         .into()),
-        (time(), text(), text(), vec(text(), 0..4), any::<u32>(), hash(), requester(), option::of(text())).prop_map(
-            |(at, because, door, names, names_left_out, policy, requester, rule)| {
-                Refusal { at, because, door, names, names_left_out, policy, requester, rule }.into()
-            }
-        ),
+        (
+            (time(), text(), text(), vec(text(), 0..4), any::<u32>()),
+            (hash(), requester(), option::of(text()), option::of(text()))
+        )
+            .prop_map(|((at, because, door, names, names_left_out), (policy, requester, rule, tenant))| {
+                Refusal { at, because, door, names, names_left_out, policy, requester, rule, tenant }.into()
+            }),
         (time(), text(), text(), id(), any::<Option<u8>>(), serial()).prop_map(
             |(at, authority, by, certificate, reason, serial)| {
                 Revocation { at, authority, by, certificate, reason, serial }.into()
@@ -241,7 +243,10 @@ fn leaves_of_every_kind_that_version_1_wrote_are_still_read() {
             "authority-retired",
             "restored",
             "account-deactivated",
-            "restored"
+            "restored",
+            "account-agreed",
+            "intent",
+            "refusal"
         ]
     );
 }

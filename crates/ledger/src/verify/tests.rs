@@ -183,6 +183,7 @@ fn log(certificates: u64) -> Log {
             policy: [1; 32],
             requester: requester(),
             rule: None,
+            tenant: None,
         });
         log.add(crl(1_795_600_000 + round));
         if round % 2 == 0 {

@@ -1,4 +1,4 @@
-//! The shapes of format 1. They never change; a changed record gets a format 2 beside them.
+//! The shapes of format 1. From the first release on they never change: a changed record gets a format 2 beside them.
 //!
 //! A record's identity is in its key alone.
 
