@@ -332,7 +332,7 @@ fn leftovers(folder: &Path, layer: Layer, number: u64) -> Vec<PathBuf> {
 /// The entries of a bundle, and the hashes kept of them.
 pub(crate) fn read_bundle(folder: &Path, tile: Tile) -> Result<(Vec<Vec<u8>>, Vec<Hash>), ReadError> {
     let path = folder.join(tile.to_string());
-    let bytes = fs::read(&path).map_err(|error| unreadable(&path, error))?;
+    let bytes = fs::read(&path).map_err(|error| ReadError::missing_or_io(&path, error))?;
     let entries: Vec<Vec<u8>> = bundle::decode(&bytes)
         .map_err(|error| Damage::new(&path, error.to_string()))?
         .into_iter()
@@ -349,14 +349,6 @@ pub(crate) fn read_bundle(folder: &Path, tile: Tile) -> Result<(Vec<Vec<u8>>, Ve
 /// The hashes of a tile.
 pub(crate) fn read_hashes(folder: &Path, tile: Tile) -> Result<Vec<Hash>, ReadError> {
     let path = folder.join(tile.to_string());
-    let bytes = fs::read(&path).map_err(|error| unreadable(&path, error))?;
+    let bytes = fs::read(&path).map_err(|error| ReadError::missing_or_io(&path, error))?;
     tile::decode(tile, &bytes).map_err(|error| Damage::new(&path, error.to_string()).into())
-}
-
-fn unreadable(path: &Path, error: io::Error) -> ReadError {
-    if error.kind() == io::ErrorKind::NotFound {
-        Damage::new(path, "it is missing").into()
-    } else {
-        ReadError::io(path)(error)
-    }
 }

@@ -34,9 +34,26 @@ pub struct Verified {
     pub report: Report,
     /// The store's own last checkpoint, as a signed note; whoever has the key verifies it.
     pub checkpoint: Option<String>,
-    /// The first thing that could not be read at all (rights, too many open files, a fault on the way to the disk):
-    /// what the report finds may be due to that, and nothing damaged.
-    pub unread: Option<String>,
+    /// What could not be read at all.
+    pub unread: Option<Unread>,
+}
+
+/// Files that could not be read (rights, too many open files, a fault on the way to the disk): each is a finding of the
+/// report, and nothing is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// How many.
+    pub files: u64,
+    /// The first, and why.
+    pub first: String,
+}
+
+impl Verified {
+    /// Whether anything was found that is not merely unread.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.report.findings_total > self.unread.as_ref().map_or(0, |unread| unread.files)
+    }
 }
 
 /// What a scrub found.
@@ -101,10 +118,8 @@ pub fn verify(path: &Path, knowledge: Knowledge) -> Result<Verified, OpenError> 
         walker.signed_by(key);
     }
     let mut policies = Policies::default();
-    let mut unread = None;
-    let mut note = |what| {
-        unread.get_or_insert(what);
-    };
+    let mut unread: Option<Unread> = None;
+    let mut note = |first| unread.get_or_insert(Unread { files: 0, first }).files += 1;
     let (report, checkpoint) = verify_folder(&folder, walker, &mut policies, |policies| policies, &mut note)?;
     Ok(Verified { report, checkpoint, unread })
 }
@@ -244,7 +259,7 @@ impl SledStore {
             Ok((report, _)) => Ok(report),
             Err(OpenError::Damaged(damage)) => Err(damage),
             Err(error) => {
-                if error.is_io() {
+                if !error.is_damage() {
                     note(error.to_string());
                 }
                 Err(Damage::new(self.shared.folder.root(), error.to_string()))

@@ -122,6 +122,15 @@ pub(crate) enum ReadError {
 }
 
 impl ReadError {
+    /// For what must be there: where it is not, that is damage.
+    pub(crate) fn missing_or_io(path: &Path, error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound {
+            Damage::new(path, "it is missing").into()
+        } else {
+            Self::io(path)(error)
+        }
+    }
+
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |error| Self::Io { path, error }
@@ -349,7 +358,7 @@ pub(crate) fn read(
     live: bool,
     mut visit: impl FnMut(Frame) -> Result<(), ReadError>,
 ) -> Result<Found, ReadError> {
-    let segments = segments(folder).map_err(ReadError::io(folder))?;
+    let segments = segments(folder).map_err(|error| ReadError::missing_or_io(folder, error))?;
     let mut so_far: Option<(Origin, Place, Place)> = None;
     let mut tail = None;
     let mut total = 0;

@@ -71,10 +71,18 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether something could not be read or written, so that nothing is known to be damaged.
+    /// Whether something that was stored is known to be damaged or lost. Else it is only out of reach: it belongs to
+    /// somebody else, cannot be read, is in use.
     #[must_use]
-    pub const fn is_io(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::Folder(FolderError::Io { .. }))
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_)
+            | Self::IndexDamaged(_)
+            | Self::JournalLost { .. }
+            | Self::ShorterThanCheckpoint { .. }
+            | Self::Folder(FolderError::Damaged(_)) => true,
+            Self::Io { .. } | Self::Folder(_) => false,
+        }
     }
 }
 

@@ -8,7 +8,10 @@ use chancery_ledger::{
 };
 use chancery_pki::key::KeyParts;
 use chancery_signer::KeyFile;
-use chancery_store_sled::check::{self, Knowledge};
+use chancery_store_sled::{
+    OpenError,
+    check::{self, Knowledge},
+};
 use serde::Serialize;
 
 use super::serve::STORE;
@@ -88,8 +91,8 @@ fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<RestoreName>
     };
     let store = config.data.join(STORE);
     let knowledge = Knowledge { kept, key: Some(key.clone()), accepted };
-    let verified = working("reading the whole ledger", || check::verify(&store, knowledge))
-        .map_err(|error| if error.is_io() { Failed::failed(error) } else { Failed::damaged(error) })?;
+    let verified =
+        working("reading the whole ledger", || check::verify(&store, knowledge)).map_err(out_of_reach_or_damaged)?;
     let report = &verified.report;
     // The store's own checkpoint: the walk compared its root, its signature is looked at here.
     let signature = match &verified.checkpoint {
@@ -142,7 +145,7 @@ fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<RestoreName>
                 .collect(),
             findings,
             findings_total: report.findings_total + u64::from(signature.is_err()),
-            unread: verified.unread.clone(),
+            unread: verified.unread.as_ref().map(|unread| unread.first.clone()),
         })?;
     } else {
         let root = report.root.map_or_else(|| "unknown".to_owned(), |root| root.to_string());
@@ -193,10 +196,11 @@ fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<RestoreName>
         ));
     }
     let total = report.findings_total + u64::from(signature.is_err());
-    if let Some(unread) = &verified.unread {
+    if let (Some(unread), false, true) = (&verified.unread, verified.is_damaged(), signature.is_ok()) {
         return Err(Failed::failed(format_args!(
-            "the ledger could not be read whole, and what could not be read is not known to be damaged: {unread}; see to \
-             that and verify again ({total} findings so far)"
+            "the ledger could not be read whole, and what could not be read is not known to be damaged: {}; see to that \
+             and verify again",
+            unread.first
         )));
     }
     Err(Failed::damaged(format_args!(
@@ -204,9 +208,13 @@ fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<RestoreName>
     )))
 }
 
+fn out_of_reach_or_damaged(error: OpenError) -> Failed {
+    if error.is_damage() { Failed::damaged(error) } else { Failed::failed(error) }
+}
+
 fn show(config: &Config, index: u64) -> Outcome {
     let bytes = check::leaf(&config.data.join(STORE), index)
-        .map_err(Failed::damaged)?
+        .map_err(out_of_reach_or_damaged)?
         .ok_or_else(|| Failed::failed(format_args!("the ledger has no record {index} yet")))?;
     // A leaf is canonical JSON already; shown, it is only spread out.
     Leaf::decode(&bytes).map_err(|error| Failed::damaged(format_args!("record {index}: {error}")))?;
