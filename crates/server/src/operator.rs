@@ -283,7 +283,7 @@ impl Process {
         let old = self.config.load_full();
         let file: PathBuf = old.file.clone();
         let new = load_config(Some(&file), &self.args).map_err(|error| refused(&error))?;
-        let needs_restart = needs_restart(&old, &new);
+        let mut needs_restart = needs_restart(&old, &new);
         if old
             .authorities
             .iter()
@@ -292,16 +292,19 @@ impl Process {
         {
             return Err(refused(&"authorities and their keys change only with a restart; nothing was taken"));
         }
-        let waiting = new.limits.places.waiting_answers;
-        if waiting >= self.requests_at_once {
-            return Err(refused(&format!(
-                "limits.waiting_answers = {waiting} leaves no room for other requests under limits.requests_at_once = {}, \
-                 which changes only with a restart; nothing was taken",
-                self.requests_at_once
-            )));
-        }
         let now = self.office.now();
-        let settings = settings::settings(&new, &self.issuing, &self.ledger, now).map_err(|error| refused(&error))?;
+        let mut settings =
+            settings::settings(&new, &self.issuing, &self.ledger, now).map_err(|error| refused(&error))?;
+        // The door has as many places as at its start, and some must be left for others.
+        let places = self.requests_at_once;
+        if settings.limits.waiting_answers >= places {
+            settings.limits.waiting_answers = places / 2;
+            settings.limits.waiting_answers_per_account = settings.limits.waiting_answers_per_account.min(places / 2);
+            needs_restart.push(format!(
+                "limits.waiting_answers is {} until then, half of limits.requests_at_once as it was at the start",
+                places / 2
+            ));
+        }
         let zones = ZoneTable::new(new.zones.iter().cloned()).map_err(|error| refused(&error))?;
         settings::own_certificate_is_allowed(&new, &settings, now).map_err(|error| refused(&error))?;
         Keeper::check(&new).map_err(|error| refused(&error))?;
