@@ -121,7 +121,6 @@ pub(crate) struct Acme {
     new_accounts: Buckets<u64>,
     new_orders: Buckets<AccountId>,
     under_way: UnderWay,
-    at_work: AtWork,
     documentation: Option<String>,
 }
 
@@ -137,6 +136,7 @@ impl AcmeState {
             external: external_url.trim_end_matches('/').into(),
             body_time,
             brought_keys: Buckets::new(rates.brought_keys_per_address),
+            at_work,
             documentation: documentation.as_deref().map(Into::into),
         };
         Self(Arc::new(Acme {
@@ -147,7 +147,6 @@ impl AcmeState {
             new_accounts: Buckets::new(rates.new_accounts_per_address),
             new_orders: Buckets::new(rates.orders_per_account),
             under_way: UnderWay::new(in_flight, arriving_per_address),
-            at_work,
             documentation,
         }))
     }
@@ -265,10 +264,9 @@ impl Acme {
         let Some(arriving) = self.under_way.enter(client.map(|ClientAddress(address)| bucket_of(address))) else {
             return Err(problem::overloaded().into());
         };
-        let _working = self.at_work.enter();
         self.metrics.in_flight().inc();
         let _counted = Counted(self.metrics.in_flight());
-        let signed = self.front.admit(&self.office, directory, parts, body, resource.accepts()).await?;
+        let (signed, _working) = self.front.admit(&self.office, directory, parts, body, resource.accepts()).await?;
         let _place = arriving.let_in();
         let account = match signed.signer() {
             Signer::Account(account) => Some(account.id),

@@ -21,6 +21,7 @@ use chancery_acme::{
     order::{Order, OrderState},
 };
 use chancery_authority::{
+    at_work::AtWork,
     changes::{Change, Changes, Claim, Counter, Put},
     ports::{CommitError, NotApplied, Store},
     records::{CertificateRecord, CertificateState, JobKind, LeafRef, Version, Versioned},
@@ -58,7 +59,7 @@ fn main() {
     println!("at once  certificates  per s   p50 ms  p99 ms  CPU us: all  committer  sweeper   syncs  commits/group");
     let next = Arc::new(AtomicU64::new(1));
     for (at_once, certificates) in [(1, most / 20), (8, most / 5), (32, most)] {
-        run(&runtime, &store, &account, &next, at_once, certificates.max(100));
+        run(&runtime, &store, &account, &next, &options.at_work, (at_once, certificates.max(100)));
     }
     let written = next.load(Ordering::Relaxed) - 1;
     store.sweep().expect("the sweep");
@@ -86,8 +87,8 @@ fn run(
     store: &Arc<SledStore>,
     account: &Account,
     next: &Arc<AtomicU64>,
-    at_once: u64,
-    certificates: u64,
+    at_work: &AtWork,
+    (at_once, certificates): (u64, u64),
 ) {
     let metrics = store.metrics();
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -101,7 +102,9 @@ fn run(
         for _ in 0..at_once {
             let (store, next) = (Arc::clone(store), Arc::clone(next));
             let (account, template) = (account.clone(), Arc::clone(&template));
+            let working = at_work.enter();
             workers.spawn(async move {
+                let _working = working;
                 let mut times = Vec::new();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);

@@ -16,7 +16,10 @@ use chancery_acme::{
     problem::ProblemType,
     wire::json,
 };
-use chancery_authority::Office;
+use chancery_authority::{
+    Office,
+    at_work::{AtWork, Working},
+};
 use chancery_pki::PublicKey;
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -48,6 +51,8 @@ pub(crate) struct Front {
     pub(crate) brought_keys: Buckets<u64>,
     /// A page about the limits.
     pub(crate) documentation: Option<Box<str>>,
+    /// Where requests are counted.
+    pub(crate) at_work: AtWork,
 }
 
 /// Who signed a request, proven.
@@ -78,7 +83,7 @@ pub(crate) struct Verified<T, B = Account> {
 pub(crate) struct PostAsGet;
 
 impl Front {
-    /// Lets a request through, or says what is wrong with it.
+    /// Lets a request through, or says what is wrong with it. It is at work from when its body is here.
     pub(crate) async fn admit(
         &self,
         office: &Office,
@@ -86,9 +91,10 @@ impl Front {
         parts: &Parts,
         body: Body,
         accepts: Accepts,
-    ) -> Result<Signed<Signer>, Fault> {
+    ) -> Result<(Signed<Signer>, Working), Fault> {
         check_content_type(&parts.headers)?;
         let body = self.read(body).await?;
+        let working = self.at_work.enter();
         let jws = Jws::parse(&body)?;
         drop(body);
         let nonce = match &jws.nonce {
@@ -158,7 +164,7 @@ impl Front {
         if let Signer::Account(account) = &by {
             check_status(account)?;
         }
-        Ok(Signed { by, payload: jws.payload })
+        Ok((Signed { by, payload: jws.payload }, working))
     }
 
     /// Reads a body that is neither too large nor too slow.

@@ -397,7 +397,8 @@ async fn a_body_that_does_not_arrive_in_time_is_408() {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_that_sends_its_bodies_slowly_takes_nobody_elses_place() {
-    let settings = AcmeSettings { in_flight: 20, arriving_per_address: 3, ..unlimited() };
+    let at_work = AtWork::default();
+    let settings = AcmeSettings { in_flight: 20, arriving_per_address: 3, at_work: at_work.clone(), ..unlimited() };
     let door = Door::with(settings, Limits::default());
     let path = door.urls.new_order().strip_prefix(EXTERNAL).expect("ours").to_owned();
     let from = |last: u8, body: Body| {
@@ -408,6 +409,7 @@ async fn an_address_that_sends_its_bodies_slowly_takes_nobody_elses_place() {
     };
     let slow: Vec<_> = (0..3).map(|_| tokio::spawn(door.router.clone().oneshot(from(9, Body::new(Never))))).collect();
     tokio::time::sleep(std::time::Duration::from_millis(1)).await; // paused: lets them begin
+    assert_eq!(at_work.now(), 0, "nothing is done for them yet");
     door.send(from(9, Body::empty())).await.problem(503, "serverInternal");
     door.client().await.order(&["a.test"]).await;
     for each in slow {
@@ -431,7 +433,9 @@ async fn overload_is_503_with_a_time_to_come_back_and_never_429() {
 async fn an_account_with_slow_challenges_waits_in_its_own_places_alone_and_turns_nobody_away() {
     let limits = Limits { waiting_answers: 3, waiting_answers_per_account: 2, ..Limits::default() };
     // All come from one address, and more may wait than may arrive from it at once.
-    let door = Door::with(AcmeSettings { in_flight: 4, arriving_per_address: 1, ..unlimited() }, limits);
+    let at_work = AtWork::default();
+    let settings = AcmeSettings { in_flight: 4, arriving_per_address: 1, at_work: at_work.clone(), ..unlimited() };
+    let door = Door::with(settings, limits);
     let (slow, other) = (door.client().await, door.client().await);
     let mut challenges = Vec::new();
     for number in 0..6 {
@@ -456,7 +460,7 @@ async fn an_account_with_slow_challenges_waits_in_its_own_places_alone_and_turns
         tokio::time::sleep(std::time::Duration::from_millis(1)).await; // paused: lets it answer or wait
     }
     let waiting = answers.iter().filter(|answer| !answer.is_finished()).count();
-    assert_eq!(waiting, 2, "the places of one account");
+    assert_eq!((waiting, at_work.now()), (2, 2), "the places of one account");
     other.order(&["a.test"]).await;
     assert!(began.elapsed() < std::time::Duration::from_secs(1));
     for answer in answers {
@@ -467,6 +471,7 @@ async fn an_account_with_slow_challenges_waits_in_its_own_places_alone_and_turns
         assert_eq!(serde_json::from_slice::<Value>(&body).expect("JSON")["status"], "processing");
     }
     assert_eq!(door.test.validator.seen().len(), 6, "each is looked at once");
+    assert_eq!(at_work.now(), 0, "who is answered is not at work");
 }
 
 #[tokio::test]
