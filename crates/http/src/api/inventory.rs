@@ -72,18 +72,24 @@ pub(super) async fn certificate(
     let record = find(&api.office, &named(id)?).await?;
     let mut shown = view(&api.office, &record, false).await?;
     // The row is shown, and leads to a revocation, where the ledger's record does not read.
-    let mut unread = |what: &str, error: Failure| {
-        tracing::error!(certificate.serial = %record.serial, %error, "{what} cannot be shown");
-        shown.unread = Some(format!("{what} cannot be shown: {error}"));
+    let mut unread = Vec::new();
+    let mut told = |what: &str, failure: Failure| match failure {
+        Failure::Internal(error) => {
+            tracing::error!(certificate.serial = %record.serial, error, "{what} cannot be shown");
+            unread.push(format!("{what} cannot be shown: {error}"));
+            Ok(())
+        }
+        passing @ (Failure::Busy | Failure::NoSpace(_) | Failure::Unavailable(_)) => Err(passing),
     };
     match decision(&api.office, &record).await {
         Ok(decision) => shown.decision = Some(decision),
-        Err(error) => unread("what was decided", error),
+        Err(failure) => told("what was decided", failure)?,
     }
     match pem_of(&api.office, &record).await {
         Ok(pem) => shown.pem = pem,
-        Err(error) => unread("the certificate", error),
+        Err(failure) => told("the certificate", failure)?,
     }
+    shown.unread = (!unread.is_empty()).then(|| unread.join("; "));
     Ok(Json(shown))
 }
 

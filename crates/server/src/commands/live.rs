@@ -195,7 +195,7 @@ fn show(id: &str, config: Option<&Path>, output: Format) -> Outcome {
         text(pem)?;
     }
     if let Some(unread) = &certificate.unread {
-        marked(Mark::Bad, unread)?;
+        return Err(Failed::damaged(unread));
     }
     Ok(Exit::Ok)
 }
