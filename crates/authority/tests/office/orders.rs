@@ -190,6 +190,21 @@ async fn the_ledger_says_to_which_terms_an_account_agreed_with_its_first_intent_
 }
 
 #[tokio::test]
+async fn an_account_enters_the_ledger_as_it_is_then_and_not_as_a_request_found_it() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    let contacts = vec!["mailto:new@a.test".to_owned()];
+    ca.office.update_account(account.id, Some(contacts.clone()), false).await.unwrap();
+    ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+    let said = leaves(&ca).await.into_iter().find_map(|leaf| match leaf {
+        Leaf::Intent(intent) => intent.account_facts,
+        _ => None,
+    });
+    assert_eq!(said.unwrap().contacts, contacts);
+}
+
+#[tokio::test]
 async fn open_orders_of_an_ended_account_are_cancelled_in_batches_and_a_restart_in_between_loses_none() {
     let ca = TestOffice::default();
     let account = ca.account().await;

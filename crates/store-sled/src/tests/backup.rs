@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use chancery_acme::order::OrderState;
+use chancery_acme::{account::Account, order::OrderState};
 use chancery_authority::{
     changes::{Change, Changes, Claim, Counter, Put},
     ports::{CertificateQuery, CommitError, Store},
@@ -300,6 +300,9 @@ async fn rule_11_newer_leaves_are_recovered_from_what_is_left_of_the_old_store()
     let store = places.open("store");
     issue(&*store, 1).await;
     let waiting = issue_to(&*store, 2, End::Open, None).await;
+    // Has neither agreed to anything yet nor been granted a certificate.
+    let stranger = Account { terms_agreed: None, ..sample::account(3) };
+    store.commit(Changes::new().with(Change::Account(Put::new(stranger)))).await.expect("kept");
     store.backup(&places.at("backup")).expect("room");
     // After the backup: one is swept into bundles, one is in the journal alone.
     let third = issue_to(&*store, 3, End::Issued, Some("3")).await;
@@ -316,7 +319,8 @@ async fn rule_11_newer_leaves_are_recovered_from_what_is_left_of_the_old_store()
     assert_eq!((report.from_backup, report.recovered, report.missing), (3, 4, 0));
     let store = places.open("new");
     assert_eq!(store.certificates(&CertificateQuery::All, None, 10).await.expect("readable"), before);
-    assert!(store.account(third.id).await.expect("readable").expect("from its leaf").value.proven);
+    let recovered = store.account(third.id).await.expect("readable").expect("in the backup").value;
+    assert_eq!(recovered, Account { proven: true, ..third }, "as its first intent says");
     assert!(store.account(waiting.id).await.expect("readable").is_some());
     assert!(store.idempotency(&key(Some("3"))).await.expect("readable").is_some());
     let report = check::verify(&target, knowing(&[("late", &late)], None)).expect("readable").report;

@@ -65,8 +65,10 @@ pub(crate) async fn issue_to(store: &dyn Store, number: u64, end: End, uid: Opti
     let name = format!("host{number}.example.com");
     let (order, authorization) = sample::order(number, account.id, &name);
     let pending = Counter::PendingOrders(account.id);
+    let known = store.account(account.id).await.expect("readable");
+    let put = known.map_or_else(|| Put::new(account.clone()), |known| Put::over(&known, account.clone()));
     let changes = Changes::new()
-        .with(Change::Account(Put::new(account.clone())))
+        .with(Change::Account(put))
         .with(Change::Count { counter: Counter::UnprovenAccounts, by: 1, limit: None })
         .with(Change::Order(Put::new(order.clone())))
         .with(Change::Authorization(Put::new(authorization)))

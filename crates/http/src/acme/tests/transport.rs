@@ -1,5 +1,7 @@
 //! RFC 8555 §6 and §7.1 to §7.2: what holds for every request.
 
+use chancery_authority::at_work::AtWork;
+
 use super::*;
 use crate::acme::testing::b64;
 

@@ -151,6 +151,7 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_spelling() {
         ("an unknown section", with("[policy]", "[polcy]")),
         ("an unknown key", with("profiles = ", "profile = ")),
         ("a missing key", with("file = \"policy.yaml\"\n", "")),
+        ("a tenant that is no name", with("name = \"default\"", "name = \"default\"\ntenant = \"Pay ments\"")),
         ("a wrong type", with("name = \"server\"", "name = 7")),
         ("no TOML", with("version = \"v1\"", "version = v1")),
         ("another version", with("\"v1\"", "\"v2\"")),
