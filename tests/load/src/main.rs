@@ -166,7 +166,8 @@ async fn poll(client: &mut Client, url: &str, mut answer: Answer, done: &[&str],
             return Err(format!("{url} is {status}: {}", String::from_utf8_lossy(&answer.body)).into());
         }
         *polls += 1;
-        tokio::time::sleep(POLL_PAUSE).await;
+        let named = answer.header("retry-after").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+        tokio::time::sleep(named.unwrap_or(POLL_PAUSE)).await;
         answer = client.read(url).await?.expect_status(200)?;
     }
 }
