@@ -1,12 +1,16 @@
 //! The issuing certificate as an operator meets it: its end, its constraints, its replacement. OpenSSL is the root.
 
-use std::{fs, path::PathBuf, process::Output};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
 
 use chancery_harness::{
     Result,
     client::{Client, Target, b64, trust},
     responder::Responder,
-    server::{Server, Setup, free_port, succeeded},
+    server::{Server, Setup, binary, free_port, succeeded},
 };
 use serde_json::{Value, json};
 
@@ -33,10 +37,7 @@ impl OfflineRoot {
     }
 
     fn openssl(&self, arguments: &str) -> Result<String> {
-        let output =
-            std::process::Command::new("openssl").args(arguments.split_whitespace()).current_dir(&self.0).output()?;
-        succeeded(&output)?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        openssl(&self.0, arguments)
     }
 
     /// Signs the issuing key for so many days and installs the certificate.
@@ -51,6 +52,12 @@ impl OfflineRoot {
         succeeded(&output)?;
         Ok(output)
     }
+}
+
+fn openssl(folder: &Path, arguments: &str) -> Result<String> {
+    let output = Command::new("openssl").args(arguments.split_whitespace()).current_dir(folder).output()?;
+    succeeded(&output)?;
+    Ok(printed(&output))
 }
 
 fn printed(output: &Output) -> String {
@@ -123,6 +130,45 @@ async fn names_that_the_issuer_or_policy_refuses_are_all_told_in_subproblems() -
     let both = &of("elsewhere.example")[0];
     assert!(both.contains("no rule allows it") && both.contains("lies outside the names"), "{told:?}");
     assert_eq!(told.len(), 4, "each once, and none that is not refused: {told:?}");
+    Ok(())
+}
+
+/// Every kind of issuing key, as `chancery init` takes it; how OpenSSL shows such a key, and what it signs with.
+const ISSUING_KEYS: [(&str, &str, &str); 6] = [
+    ("p256", "NIST CURVE: P-256", "ecdsa-with-SHA256"),
+    ("p384", "NIST CURVE: P-384", "ecdsa-with-SHA384"),
+    ("rsa2048", "Public-Key: (2048 bit)", "sha256WithRSAEncryption"),
+    ("rsa3072", "Public-Key: (3072 bit)", "sha256WithRSAEncryption"),
+    ("rsa4096", "Public-Key: (4096 bit)", "sha256WithRSAEncryption"),
+    ("ed25519", "ED25519 Public-Key", "ED25519"),
+];
+
+#[tokio::test]
+async fn a_certificate_under_an_issuing_key_of_every_kind_verifies_up_to_the_root() -> Result<()> {
+    let help = Command::new(binary()?).args(["init", "--help"]).output()?;
+    let kinds = ISSUING_KEYS.map(|(kind, ..)| kind).join(", ");
+    assert!(printed(&help).contains(&format!("[possible values: {kinds}]")), "another kind wants a row: {help:?}");
+    let responder = Responder::start().await?;
+    for (kind, key, signature) in ISSUING_KEYS {
+        let setup = Setup { http_port: responder.port(), key: Some(kind.to_owned()), ..Setup::default() };
+        let server = Server::start(&setup).await?;
+        let mut client = server.client().await?;
+        let url = client.obtain(&responder, "leaf.test").await?;
+        let chain = client.read(&url).await?.expect_status(200)?.body;
+        let folder = server.scratch("chain")?;
+        fs::write(folder.join("chain.pem"), &chain)?;
+        fs::copy(server.root_pem()?, folder.join("root.pem"))?;
+        openssl(&folder, "verify -x509_strict -CAfile root.pem -untrusted chain.pem chain.pem")?;
+        let leaf = openssl(&folder, "x509 -in chain.pem -noout -text -nameopt RFC2253")?;
+        assert!(leaf.contains(&format!("Signature Algorithm: {signature}\n")), "{kind}: {leaf}");
+        let (_, issuing) = std::str::from_utf8(&chain)?.split_once("-----END CERTIFICATE-----").ok_or("a chain")?;
+        fs::write(folder.join("issuing.pem"), issuing)?;
+        let issuing = openssl(&folder, "x509 -in issuing.pem -noout -text -nameopt RFC2253")?;
+        assert!(issuing.contains(key), "{kind}: {issuing}");
+        let subject = openssl(&folder, "x509 -in issuing.pem -noout -subject -nameopt RFC2253")?;
+        let issuer = openssl(&folder, "x509 -in chain.pem -noout -issuer -nameopt RFC2253")?;
+        assert_eq!(issuer.strip_prefix("issuer="), subject.strip_prefix("subject="), "{kind}");
+    }
     Ok(())
 }
 

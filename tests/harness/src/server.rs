@@ -50,6 +50,8 @@ pub struct Setup {
     pub tls_alpn_port: u16,
     /// The resolvers of the zone `dns.test`; without them its names stand in the table of fixed hosts.
     pub resolver: Option<SocketAddr>,
+    /// The kind of the issuing key, as `chancery init --key` has it; the command's own choice without it.
+    pub key: Option<String>,
     /// The policy.
     pub policy: String,
     /// More configuration, appended.
@@ -70,6 +72,7 @@ impl Default for Setup {
             http_port: 1,
             tls_alpn_port: 1,
             resolver: None,
+            key: None,
             policy: POLICY.to_owned(),
             configuration: String::new(),
             passphrase: None,
@@ -145,6 +148,9 @@ impl Server {
         init.args(["init", "--development", "--url", &format!("https://localhost:{port}")])
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .arg(&ca);
+        if let Some(key) = &setup.key {
+            init.args(["--key", key]);
+        }
         if let Some(passphrase) = &setup.passphrase {
             let file = server.passphrase_file();
             fs::write(&file, format!("{passphrase}\n"))?;
