@@ -6,6 +6,7 @@ mod in_force;
 mod issuance;
 mod orders;
 mod pruning;
+mod requests;
 mod validation;
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
