@@ -22,7 +22,8 @@ use aws_lc_rs::{
     },
 };
 use chancery_pki::{
-    KeyKind, Lifetime, Name, NameSet, PublicKey, SerialNumber, SignatureAlgorithm, Timestamp, Validity,
+    Csr, CsrRejection, KeyKind, Lifetime, Name, NameSet, PublicKey, SerialNumber, SignatureAlgorithm, Timestamp,
+    Validity,
     certificate::{self, Certificate, Difference, verify_issued},
     chain::{Chain, install},
     distinguished_name::{Attribute, AttributeKind},
@@ -687,12 +688,32 @@ fn the_public_key_is_copied_whatever_algorithm_the_issuer_signs_with() {
 
 #[test]
 fn no_request_can_make_a_certificate_of_a_ca() {
-    with_a_certificate(|der, _, _, _| {
-        let (_, read) = X509Certificate::from_der(der).expect("readable");
+    with_a_certificate(|_, _, request, issuer| {
+        let asking = |extensions: &str| {
+            issuer.ssl.generate("req", GENPKEY[3].1);
+            issuer.ssl.write(
+                "req.cnf",
+                format!("[req]\nprompt=no\ndistinguished_name=dn\n[dn]\nCN=a.example.com\n[ext]\n{extensions}\n"),
+            );
+            Csr::from_der(&issuer.ssl.run("req -new -key req.key -config req.cnf -reqexts ext -outform DER"))
+        };
+        let usages = "keyUsage=critical,keyCertSign,cRLSign\nextendedKeyUsage=anyExtendedKeyUsage";
+        let refused = asking(&format!("basicConstraints=critical,CA:TRUE\n{usages}"));
+        assert_eq!(refused, Err(CsrRejection::AsksForCa));
+        // What is read and decides nothing.
+        let csr = asking(&format!("basicConstraints=critical,CA:FALSE\n{usages}")).expect("accepted");
+        assert_eq!(csr.requested_usages().key_usages.as_deref(), Some(&["keyCertSign", "cRLSign"][..]));
+        let request = LeafRequest { key: csr.public_key(), ..*request };
+        let tbs = Tbs::build(&request, issuer.chain.issuing(), issuer.algorithm()).expect("built");
+        let der = tbs.assemble(&issuer.sign(tbs.der())).expect("assembled");
+        let (_, read) = X509Certificate::from_der(&der).expect("readable");
+        assert_eq!(read.public_key().raw, csr.public_key().spki());
         let basic = read.basic_constraints().expect("readable").expect("present");
         assert!(basic.critical && !basic.value.ca && basic.value.path_len_constraint.is_none());
         let usage = read.key_usage().expect("readable").expect("present");
         assert!(!usage.value.key_cert_sign() && !usage.value.crl_sign());
+        let purposes = read.extended_key_usage().expect("readable").expect("present");
+        assert!(purposes.value.server_auth && !purposes.value.any);
     });
 }
 
