@@ -11,12 +11,16 @@ use std::{
     time::Duration,
 };
 
+use chancery_authority::{changes::Changes, ports::Store as _};
 use chancery_harness::{
     Result,
     client::{Client, authorizations, challenge},
     responder::Responder,
     server::{POLICY, Server, Setup, free_port},
 };
+use chancery_ledger::leaf::CrlPublished;
+use chancery_pki::Timestamp;
+use chancery_store_sled::{Options, SledStore};
 use serde_json::{Value, json};
 
 fn error_of(output: &Output) -> String {
@@ -583,6 +587,59 @@ async fn damage_that_a_start_does_not_meet_is_found_behind_it_and_nothing_is_iss
     let shown = server.json(&["certificate", "show", &serial]).await?;
     assert!(first.starts_with(shown["pem"].as_str().unwrap_or("?")));
     server.printed(&["certificate", "revoke", &serial, "--yes"]).await?;
+    Ok(())
+}
+
+/// What a clock that was a day ahead leaves behind: one more record, of that time.
+async fn recorded_a_day_ahead(server: &Server) -> Result<()> {
+    let path = server.path().join("store");
+    let store = tokio::task::spawn_blocking(move || SledStore::open(&path, Options::default())).await??;
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let at = Timestamp::from_unix_seconds(now.tv_sec + 86_400);
+    let leaf = CrlPublished { at, authority: "issuing".to_owned(), number: 1, sha256: [0; 32], shard: 0 };
+    store.commit(Changes { leaves: vec![leaf.into()], ..Changes::default() }).await?;
+    Ok(tokio::task::spawn_blocking(move || store.stop()).await?)
+}
+
+#[tokio::test]
+async fn a_clock_behind_what_was_recorded_stops_issuance_in_words_at_every_start_and_reading_goes_on() -> Result<()> {
+    let responder = Responder::start().await?;
+    let mut server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
+    let mut client = server.client().await?;
+    let url = client.obtain(&responder, "before.test").await?;
+    let pem = pem_of(&mut client, &url).await?;
+    let order = client.new_order(&["open.test"]).await?.expect_status(201)?.location()?;
+    server.stop().await?;
+    recorded_a_day_ahead(&server).await?;
+
+    for start in ["the first", "one after a change of policy and a revocation", "one more"] {
+        let _ = fs::remove_file(server.log());
+        server.serve().await?;
+        let status = server.json(&["status"]).await?;
+        let why = status["not_issuing"][0].as_str().unwrap_or_default().to_owned();
+        assert!(
+            why.starts_with("this machine's clock says 2") && why.contains("but something was recorded at 2"),
+            "{start}: {status}"
+        );
+        assert!(why.contains("nothing is issued until the clock is right (see: timedatectl)"), "{start}: {why}");
+        client.nonce = None;
+        let refused = client.new_order(&["after.test"]).await?;
+        assert_eq!((refused.status, refused.problem().as_str()), (503, "serverInternal"), "{start}");
+        assert!(refused.header("retry-after").is_some(), "{start}: {refused:?}");
+        let log = fs::read_to_string(server.log())?;
+        assert!(log.contains("but something was recorded at") && !log.contains("panicked"), "{start}: {log}");
+        // What was issued and ordered before can be read, by clients and by operators.
+        assert_eq!(pem_of(&mut client, &url).await?, pem, "{start}");
+        assert_eq!(client.read(&order).await?.expect_status(200)?.text("status")?, "pending", "{start}");
+        let listed = server.json(&["certificate", "list", "--name", "before.test"]).await?;
+        let serial = listed[0]["serial"].as_str().unwrap_or_default();
+        // Whatever is recorded by the wrong clock does not make it right.
+        if start == "the first" {
+            server.printed(&["certificate", "revoke", serial, "--yes"]).await?;
+            fs::write(server.path().join("policy.yaml"), POLICY.replace("secret.denied.test", "fresh.test"))?;
+        }
+        server.stop().await?;
+    }
     Ok(())
 }
 

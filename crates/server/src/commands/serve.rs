@@ -302,14 +302,29 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(Failed::failed)
 }
 
-/// When the last leaf of the ledger was recorded: a clock that is behind it is wrong.
+/// The latest time that is known to have been recorded: a clock that is behind it is wrong.
+///
+/// Revocations and a new policy are recorded by a wrong clock too, and must not make it the right one. Nothing is
+/// issued by it, so the last intent and all that follows it are enough to look at.
 async fn last_recorded(store: &dyn Store) -> Result<Option<Timestamp>, StoreError> {
-    let head = store.tree_head().await?;
-    let Some(last) = head.size.checked_sub(1) else { return Ok(None) };
-    let Some(leaf) = store.leaf(last).await? else { return Ok(None) };
-    // Leaves are JSON, and each says when it was recorded.
-    let leaf: Option<serde_json::Value> = serde_json::from_slice(&leaf).ok();
-    Ok(leaf.and_then(|leaf| leaf.get("body")?.get("at")?.as_i64()).map(Timestamp::from_unix_millis))
+    let size = store.tree_head().await?.size;
+    let mut latest = None;
+    for index in (0..size).rev() {
+        let leaf = match store.leaf(index).await {
+            Ok(leaf) => leaf,
+            // The scrub names it; nothing is issued then.
+            Err(_) if latest.is_some() => break,
+            Err(error) => return Err(error),
+        };
+        // Leaves are JSON, and each says when it was recorded.
+        let leaf: serde_json::Value = leaf.and_then(|leaf| serde_json::from_slice(&leaf).ok()).unwrap_or_default();
+        let at = leaf.get("body").and_then(|body| body.get("at")?.as_i64()).map(Timestamp::from_unix_millis);
+        latest = latest.max(at);
+        if leaf.get("kind").is_some_and(|kind| kind == "intent") {
+            break;
+        }
+    }
+    Ok(latest)
 }
 
 /// Records what is in force, and owes the jobs that come round by themselves. Where the disk is too
