@@ -16,7 +16,7 @@ use crate::{
     failure::{Failure, Refusal},
     issue::{IntentContext, IssueRejection, IssueRequest, IssuedChain, PermitError, Permitted, Recorded},
     office::{ATTEMPTS, Office},
-    place_order::{acme_requester, directory_of},
+    place_order::{acme_requester, directory_of, who},
     ports::CommitError,
     records::{JobKind, Versioned},
     register_account::{TermsChanged, must_agree, order_changes},
@@ -139,7 +139,8 @@ impl Office {
                 Ok(permitted) => permitted,
                 Err(PermitError::Rejected(rejection)) => {
                     if let Some(decision) = rejection.policy() {
-                        self.record_refusal(account, &requester, decision, now).await;
+                        let (who, tenant) = (who(account, &requester), directory.tenant.as_ref());
+                        self.record_refusal(&who, tenant, &requester, decision, now).await;
                     }
                     return Err(Refusal::Rejected(R::Issue(rejection)));
                 }

@@ -24,10 +24,14 @@ use chancery_policy::{Decision, Outcome, Requester};
 use crate::{
     changes::{Change, Changes, Committed, Put},
     failure::Failure,
+    issue_once::Attempt,
     leaves,
     office::Office,
     ports::{CommitError, NotApplied, Purpose, SignerError, ToBeSigned},
-    records::{CertificateRecord, CertificateState, IdempotencyKey, JobKind, LeafRef, Retention, Version, Versioned},
+    records::{
+        CertificateRecord, CertificateState, IdempotencyOutcome, IdempotencyRecord, JobKind, LeafRef, Retention,
+        Version, Versioned,
+    },
     settings::{Authority, Settings},
 };
 
@@ -309,7 +313,8 @@ pub(crate) struct IntentContext<'a> {
     pub(crate) account_is_new: bool,
     pub(crate) order: Option<OrderId>,
     pub(crate) tenant: Option<TenantName>,
-    pub(crate) idempotency: Option<(&'a IdempotencyKey, [u8; 32], u32)>,
+    /// Leave to try under the request's name, where its requester named it.
+    pub(crate) idempotency: Option<Attempt>,
     pub(crate) settle_at: Timestamp,
 }
 
@@ -345,12 +350,13 @@ impl Linted {
         }
     }
 
-    /// Commit 1: the intent, its record and its settlement job become durable together.
+    /// Commit 1: the intent, its record, its settlement job and that its request is under way become durable together.
     pub(crate) async fn record(self, office: &Office, context: IntentContext<'_>) -> Result<Recorded, CommitError> {
         if let Some(why) = office.held().into_iter().next() {
             return Err(CommitError::NotApplied(NotApplied::Stopped(why.into())));
         }
         let record = self.record_value(&context);
+        let pending = context.idempotency.map(|attempt| attempt.pending(record.id, record.recorded));
         let leaf = leaves::intent(&leaves::IntentFacts {
             record: &record,
             tbs: self.tbs.der(),
@@ -359,18 +365,20 @@ impl Linted {
             decision: &self.permitted.decision,
             account: context.account,
             account_is_new: context.account_is_new,
-            idempotency: context.idempotency,
+            idempotency: pending.as_ref().map(|pending| &pending.value),
         });
         let mut changes = context.changes;
         // INVARIANT: the record says that its intent is leaf 0 of this commit.
         changes.leaves.insert(0, leaf);
+        let idempotency = pending.as_ref().map(|pending| pending.value.clone());
+        changes.items.extend(pending.map(Change::Idempotency));
         let changes = changes
             .with(Change::Certificate(Put::new(record.clone())))
             .schedule(JobKind::Settle { certificate: record.id }, context.settle_at);
         let Committed { version, first_leaf } = commit_patiently(office, changes).await?;
         let record =
             CertificateRecord { state: CertificateState::Intended { intent: LeafRef::At(first_leaf) }, ..record };
-        Ok(Recorded { linted: self, record: Versioned { value: record, version }, intent: first_leaf })
+        Ok(Recorded { linted: self, record: Versioned { value: record, version }, intent: first_leaf, idempotency })
     }
 }
 
@@ -379,6 +387,8 @@ pub(crate) struct Recorded {
     linted: Linted,
     record: Versioned<CertificateRecord>,
     intent: u64,
+    /// What commit 1 wrote under the request's name.
+    idempotency: Option<IdempotencyRecord>,
 }
 
 /// A signature was not had, or is not what it should be. What was recorded is settled by its job.
@@ -391,6 +401,11 @@ pub(crate) enum SigningError {
 }
 
 impl Recorded {
+    /// The certificate's identity.
+    pub(crate) const fn certificate_id(&self) -> CertificateId {
+        self.record.value.id
+    }
+
     /// The version under which commit 1 wrote its records.
     pub(crate) const fn version(&self) -> Version {
         self.record.version
@@ -440,12 +455,16 @@ impl Signed {
     /// Commit 2: the signature and the state that speaks of it become durable together. `with`
     /// holds the door's own changes, such as the order's being valid.
     pub(crate) async fn release(self, office: &Office, with: Changes) -> Result<Released, CommitError> {
-        let Recorded { linted, record, intent } = self.recorded;
+        let Recorded { linted, record, intent, idempotency } = self.recorded;
         let id = record.value.id;
         let at = office.now();
         let signature_leaf = leaves::signature(id, intent, &self.signature, sha256(&self.der), at);
         let mut changes = with;
         changes.leaves.insert(0, signature_leaf);
+        changes.items.extend(idempotency.map(|pending| {
+            let outcome = IdempotencyOutcome::Issued { certificate: id };
+            Change::Idempotency(Put { replaces: Some(record.version), value: IdempotencyRecord { outcome, ..pending } })
+        }));
         let issued = CertificateRecord {
             state: CertificateState::Issued { intent: LeafRef::At(intent), signature: LeafRef::InThisCommit(0) },
             ..record.value.clone()

@@ -12,7 +12,8 @@ use crate::{
     failure::Failure,
     issue::sha256,
     records::{
-        AuthorityId, CertificateRecord, IdempotencyKey, InForce, LeafRef, Retention, Revocation, RevocationReason,
+        AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, LeafRef, Retention, Revocation,
+        RevocationReason,
     },
 };
 
@@ -33,7 +34,7 @@ pub(crate) struct IntentFacts<'a> {
     pub(crate) decision: &'a Decision,
     pub(crate) account: Option<&'a Account>,
     pub(crate) account_is_new: bool,
-    pub(crate) idempotency: Option<(&'a IdempotencyKey, [u8; 32], u32)>,
+    pub(crate) idempotency: Option<&'a IdempotencyRecord>,
 }
 
 /// A certificate is about to be signed.
@@ -57,10 +58,10 @@ pub(crate) fn intent(facts: &IntentFacts<'_>) -> Leaf {
         crl_shard: record.crl_shard.map(u32::from),
         decision: decision(facts.decision),
         door: facts.requester.door.to_string(),
-        idempotency: facts.idempotency.map(|(key, request, attempt)| leaf::Idempotency {
-            attempt,
-            key: idempotency_text(key),
-            request: Some(request),
+        idempotency: facts.idempotency.map(|pending| leaf::Idempotency {
+            attempt: pending.attempt,
+            key: idempotency_text(&pending.key),
+            request: Some(pending.request),
         }),
         order: record.order.map(|id| id.octets()),
         policy: facts.decision.policy.0,

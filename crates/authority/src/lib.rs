@@ -13,6 +13,7 @@ pub mod failure;
 pub mod finalize_order;
 pub mod inventory;
 pub mod issue;
+pub mod issue_once;
 pub mod jobs;
 mod leaves;
 pub mod office;

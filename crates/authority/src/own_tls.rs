@@ -29,19 +29,11 @@ impl Office {
         let own = settings.own_tls.as_ref().ok_or_else(|| {
             Failure::Unavailable("no profile is configured for the server's own certificate".to_owned())
         })?;
-        let authority = settings
-            .authority(&own.authority)
-            .cloned()
-            .ok_or_else(|| Failure::Unavailable(format!("no authority named {}", own.authority)))?;
-        let profile = settings
-            .profiles
-            .get(&own.profile)
-            .cloned()
-            .ok_or_else(|| Failure::Unavailable(format!("no profile named {}", own.profile)))?;
+        let (authority, profile) = settings.offered(&own.authority, &own.profile)?;
         let now = self.issuing_time()?;
         let request = IssueRequest {
-            authority: Arc::clone(&authority),
-            profile,
+            authority: Arc::clone(authority),
+            profile: Arc::clone(profile),
             requester: Requester::own_tls(),
             names,
             key,

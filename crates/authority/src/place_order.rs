@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use chancery_acme::{
-    account::Account,
+    account::{Account, TenantName},
     authorization::{Authorization, AuthorizationState},
     challenge::{Challenge, ChallengeKind, ChallengeState, Token},
     id::OrderId,
@@ -115,7 +115,8 @@ impl Office {
             Outcome::Deny | Outcome::Hold => true,
         };
         if refused_by_policy {
-            self.record_refusal(account, &requester, &decision, now).await;
+            let (who, tenant) = (who(account, &requester), directory.tenant.as_ref());
+            self.record_refusal(&who, tenant, &requester, &decision, now).await;
         }
         let mut others = names_refused(&profile, chain, &request.names, now)?;
         others.extend(request.names.iter().filter(|name| !self.is_solvable(&directory, name)).map(|name| {
@@ -209,30 +210,33 @@ impl Office {
         (order, authorizations)
     }
 
-    /// The first refusal of its kind within its hour gets a leaf; strangers share one, so that
-    /// they cannot grow the ledger. That a refusal could not be recorded does not undo it.
+    /// The first refusal of its kind within its hour gets a leaf. That a refusal could not be recorded does not undo it.
     pub(crate) async fn record_refusal(
         &self,
-        account: &Account,
+        who: &str,
+        tenant: Option<&TenantName>,
         requester: &Requester,
         decision: &Decision,
         now: Timestamp,
     ) {
-        let who = if account.proven {
-            requester.to_string()
-        } else {
-            format!("accounts without any certificate at directory {}", account.directory)
-        };
-        let digest = leaves::refusal_digest(&who, decision);
+        let digest = leaves::refusal_digest(who, decision);
         if !self.first_refusal(digest, now) {
             return;
         }
-        let tenant = directory_of(&self.settings(), account).ok().and_then(|directory| directory.tenant.clone());
-        let changes = Changes::new().leaf(leaves::refusal(&who, requester, tenant, decision, now));
+        let changes = Changes::new().leaf(leaves::refusal(who, requester, tenant.cloned(), decision, now));
         if let Err(error) = self.commit(changes).await {
             self.forget_refusal(&digest);
             tracing::warn!(%error, "a refusal was not recorded in the ledger");
         }
+    }
+}
+
+/// Who is refused, as the ledger tells it: strangers share one name, so that they cannot grow it.
+pub(crate) fn who(account: &Account, requester: &Requester) -> String {
+    if account.proven {
+        requester.to_string()
+    } else {
+        format!("accounts without any certificate at directory {}", account.directory)
     }
 }
 

@@ -8,6 +8,7 @@ use chancery_acme::{
     order::ProfileName,
 };
 use chancery_pki::{NameSet, SerialNumber, SpkiDigest, Timestamp, Validity};
+use chancery_policy::Door;
 
 /// The name of an authority, as the configuration gives it: letters, digits and hyphens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -284,6 +285,26 @@ pub struct IdempotencyKey {
     pub credential: String,
     /// The requester's own identifier of the request (a UID).
     pub uid: String,
+}
+
+/// A request cannot be named so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a request's identifier, and what it is asked with, have 1 to 256 octets each and no control characters")]
+pub struct NotAnIdempotencyKey;
+
+impl IdempotencyKey {
+    /// The key of a request.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAnIdempotencyKey`]: ledger and store keep its parts apart by control characters.
+    pub fn new(door: Door, credential: &str, uid: &str) -> Result<Self, NotAnIdempotencyKey> {
+        let fits = |text: &str| (1..=256).contains(&text.len()) && !text.contains(char::is_control);
+        if !fits(credential) || !fits(uid) {
+            return Err(NotAnIdempotencyKey);
+        }
+        Ok(Self { door: door.to_string(), credential: credential.to_owned(), uid: uid.to_owned() })
+    }
 }
 
 /// What became of a request that may be repeated.

@@ -17,7 +17,7 @@ use chancery_pki::{
 };
 use chancery_policy::Policy;
 
-use crate::{checkpoint::LedgerSettings, ports::KeyId, records::AuthorityId};
+use crate::{checkpoint::LedgerSettings, failure::Failure, ports::KeyId, records::AuthorityId};
 
 /// Everything the configuration decides about issuance.
 #[derive(Debug)]
@@ -146,6 +146,18 @@ impl Settings {
     #[must_use]
     pub fn authority(&self, id: &AuthorityId) -> Option<&Arc<Authority>> {
         self.authorities.iter().find(|authority| authority.id == *id)
+    }
+
+    /// The authority and the profile of these names.
+    pub(crate) fn offered(
+        &self,
+        authority: &AuthorityId,
+        profile: &ProfileName,
+    ) -> Result<(&Arc<Authority>, &Arc<Profile>), Failure> {
+        let missing = |what: &str, name: &str| Failure::Unavailable(format!("no {what} named {name}"));
+        let found = self.authority(authority).ok_or_else(|| missing("authority", authority.as_str()))?;
+        let profile = self.profiles.get(profile).ok_or_else(|| missing("profile", profile))?;
+        Ok((found, profile))
     }
 
     /// How long before an issuing chain's end the alarm is raised: early enough that no profile's life is cut before.

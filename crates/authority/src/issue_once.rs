@@ -1,0 +1,246 @@
+//! Issuing for doors whose requesters name their requests themselves: asking again under the same name is harmless, and
+//! leads to the same certificate.
+
+use std::sync::Arc;
+
+use chancery_acme::{account::TenantName, id::CertificateId, order::ProfileName};
+use chancery_pki::{NameSet, PublicKey, SerialNumber, Timestamp};
+use chancery_policy::Requester;
+
+use crate::{
+    changes::{Changes, Put},
+    failure::{Failure, Refusal},
+    issue::{IntentContext, IssueRejection, IssueRequest, IssuedChain, PermitError, Permitted, Recorded, sha256},
+    office::{ATTEMPTS, Office},
+    ports::CommitError,
+    records::{
+        AuthorityId, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, NotAnIdempotencyKey,
+        Version,
+    },
+};
+
+/// What a door asks for whose requester names its requests. The door has proved who asks.
+#[derive(Debug, Clone)]
+pub struct IssueOnce {
+    /// The credential that asks, or the cluster that it speaks for. With the door and `uid` it is the request's name.
+    pub credential: String,
+    /// The requester's own identifier of the request.
+    pub uid: String,
+    /// By which authority.
+    pub authority: AuthorityId,
+    /// Under which profile.
+    pub profile: ProfileName,
+    /// Who asks.
+    pub requester: Requester,
+    /// Whose the certificate is, where tenants are told apart.
+    pub tenant: Option<TenantName>,
+    /// What it shall name.
+    pub names: NameSet,
+    /// Its key.
+    pub public_key: PublicKey,
+    /// From when on it shall hold, if that is asked for.
+    pub not_before: Option<Timestamp>,
+    /// Until when, if that is asked for.
+    pub not_after: Option<Timestamp>,
+}
+
+/// What a request has led to, be it asked for the first time or again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Once {
+    /// The certificate.
+    Issued {
+        /// Which.
+        certificate: CertificateId,
+        /// It, with its chain.
+        chain: IssuedChain,
+    },
+    /// Its intent is recorded. Ask again; the answer follows within [`settle_after`](crate::Limits::settle_after).
+    UnderWay {
+        /// Which.
+        certificate: CertificateId,
+    },
+}
+
+/// Why nothing is issued for a request.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum IssueOnceRejection {
+    /// It cannot be named so.
+    #[error(transparent)]
+    Name(#[from] NotAnIdempotencyKey),
+    /// Something else was asked for under its name.
+    #[error("the request \"{uid}\" was made before and asked for something else; give a new request a new identifier")]
+    OtherRequest {
+        /// The identifier.
+        uid: String,
+    },
+    /// Policy, profile or issuer say no.
+    #[error(transparent)]
+    Issue(IssueRejection),
+}
+
+/// Leave to try under a request's name: nothing is issued or under way under it. Made by the lookup alone.
+pub(crate) struct Attempt {
+    key: IdempotencyKey,
+    request: [u8; 32],
+    /// Counted from 1.
+    number: u32,
+    over: Option<Version>,
+}
+
+impl Attempt {
+    /// What commit 1 writes: of two at once the version lets one through.
+    pub(crate) fn pending(self, certificate: CertificateId, at: Timestamp) -> Put<IdempotencyRecord> {
+        let Self { key, request, number, over } = self;
+        let outcome = IdempotencyOutcome::Pending { certificate };
+        Put { replaces: over, value: IdempotencyRecord { key, request, attempt: number, outcome, at } }
+    }
+}
+
+/// What a look at a request's name says.
+enum Known {
+    Answered(Once),
+    Untried(Attempt),
+}
+
+impl IssueOnce {
+    /// SHA-256 of all that is asked for, each part with its length.
+    fn digest(&self) -> [u8; 32] {
+        let Self { credential: _, uid: _, authority, profile, requester, tenant, names, .. } = self;
+        let time = |time: Option<Timestamp>| time.map(|time| time.unix_millis().to_string()).unwrap_or_default();
+        let mut parts = vec![
+            authority.to_string(),
+            profile.clone(),
+            requester.to_string(),
+            tenant.clone().unwrap_or_default(),
+            time(self.not_before),
+            time(self.not_after),
+        ];
+        parts.extend(names.iter().map(ToString::to_string));
+        let mut bytes = self.public_key.digest().0.to_vec();
+        for part in parts {
+            bytes.extend_from_slice(format!("{}:{part}", part.len()).as_bytes());
+        }
+        sha256(&bytes)
+    }
+}
+
+impl Office {
+    /// Issues a certificate for a request that its requester named, once. Asked again, it answers with the certificate
+    /// that the request led to; only what was given up with an unknown outcome is tried again, under a new serial.
+    ///
+    /// # Errors
+    ///
+    /// An [`IssueOnceRejection`], or [`Failure`]; then nothing was handed out, and asking again is harmless.
+    pub async fn issue_once(&self, request: IssueOnce) -> Result<Once, Refusal<IssueOnceRejection>> {
+        let office = self.clone();
+        // Whoever asks may go away in the middle, and ask again.
+        let work = self.work(async move {
+            match office.record_once(&request).await? {
+                Ok(recorded) => Ok(office.sign_once(recorded).await),
+                Err(known) => Ok(known),
+            }
+        })?;
+        work.await.unwrap_or_else(|_| Err(Failure::Internal("an issuance ended without a result".to_owned()).into()))
+    }
+
+    /// From the lookup to commit 1; or what the request has led to before.
+    async fn record_once(&self, request: &IssueOnce) -> Result<Result<Recorded, Once>, Refusal<IssueOnceRejection>> {
+        use IssueOnceRejection as R;
+        let settings = self.settings();
+        let IssueOnce { credential, uid, requester, names, .. } = request;
+        let key = IdempotencyKey::new(requester.door, credential, uid)
+            .map_err(|rejection| Refusal::Rejected(rejection.into()))?;
+        for _ in 0..ATTEMPTS {
+            let attempt = match self.known(&key, request.digest()).await? {
+                Known::Answered(once) => return Ok(Err(once)),
+                Known::Untried(attempt) => attempt,
+            };
+            let (authority, profile) = settings.offered(&request.authority, &request.profile)?;
+            let now = self.issuing_time()?;
+            let asked = IssueRequest {
+                authority: Arc::clone(authority),
+                profile: Arc::clone(profile),
+                requester: requester.clone(),
+                names,
+                key: &request.public_key,
+                not_before: request.not_before,
+                not_after: request.not_after,
+                must_staple: false,
+            };
+            let permitted = match Self::ask_policy(&settings, || Permitted::ask(&settings, asked, now)) {
+                Ok(permitted) => permitted,
+                Err(PermitError::Rejected(rejection)) => {
+                    if let Some(decision) = rejection.policy() {
+                        let (who, tenant) = (requester.to_string(), request.tenant.as_ref());
+                        self.record_refusal(&who, tenant, requester, decision, now).await;
+                    }
+                    return Err(Refusal::Rejected(R::Issue(rejection)));
+                }
+                Err(PermitError::Failed(failure)) => return Err(failure.into()),
+            };
+            let linted = permitted.lint(SerialNumber::from_random(self.entropy().octets16()))?;
+            let context = IntentContext {
+                changes: Changes::new(),
+                account: None,
+                account_is_new: false,
+                order: None,
+                tenant: request.tenant.clone(),
+                idempotency: Some(attempt),
+                settle_at: now.after(settings.limits.settle_after),
+            };
+            match linted.record(self, context).await {
+                Ok(recorded) => return Ok(Ok(recorded)),
+                Err(CommitError::Conflict) => {}
+                Err(error) => return Err(Failure::from(error).into()),
+            }
+        }
+        Err(Failure::Busy.into())
+    }
+
+    /// From the recorded intent to the certificate.
+    async fn sign_once(&self, recorded: Recorded) -> Once {
+        let certificate = recorded.certificate_id();
+        let signed = match recorded.sign(self).await {
+            Ok(signed) => signed,
+            Err(error) => {
+                tracing::error!(certificate.id = %certificate, %error, "an intent was not signed; its job settles it");
+                return Once::UnderWay { certificate };
+            }
+        };
+        match signed.release(self, Changes::new()).await {
+            Ok(released) => Once::Issued { certificate, chain: released.chain },
+            Err(error) => {
+                tracing::error!(certificate.id = %certificate, %error, "a signature was not stored; its job settles it");
+                Once::UnderWay { certificate }
+            }
+        }
+    }
+
+    /// What is known under a request's name.
+    async fn known(&self, key: &IdempotencyKey, request: [u8; 32]) -> Result<Known, Refusal<IssueOnceRejection>> {
+        let untried = |number, over| Known::Untried(Attempt { key: key.clone(), request, number, over });
+        let Some(held) = self.store().idempotency(key).await? else { return Ok(untried(1, None)) };
+        if held.value.request != request {
+            return Err(Refusal::Rejected(IssueOnceRejection::OtherRequest { uid: key.uid.clone() }));
+        }
+        let again = || untried(held.value.attempt.saturating_add(1), Some(held.version));
+        let certificate = match &held.value.outcome {
+            IdempotencyOutcome::Pending { certificate } | IdempotencyOutcome::Issued { certificate } => *certificate,
+            // Nothing was signed for the first two, and policy is asked again. What the last may have signed has a
+            // serial that is never used again.
+            IdempotencyOutcome::Refused { .. } | IdempotencyOutcome::Held | IdempotencyOutcome::Abandoned { .. } => {
+                return Ok(again());
+            }
+        };
+        // Where its record is gone, its time is over.
+        let Some(record) = self.store().certificate(certificate).await? else { return Ok(again()) };
+        Ok(match (self.issued_chain(&record.value).await?, record.value.state) {
+            (Some(chain), _) => Known::Answered(Once::Issued { certificate, chain }),
+            // Settled between the two looks.
+            (None, CertificateState::PossiblyIssued { .. }) => again(),
+            (None, CertificateState::Intended { .. } | CertificateState::Issued { .. }) => {
+                Known::Answered(Once::UnderWay { certificate })
+            }
+        })
+    }
+}
