@@ -19,7 +19,9 @@ use crate::{
     leaves,
     office::{ATTEMPTS, Office},
     ports::{CertificateQuery, CommitError},
-    records::{CertificateRecord, CertificateState, IdempotencyOutcome, Job, JobKind, Retention, Versioned},
+    records::{
+        CertificateRecord, CertificateState, IdempotencyOutcome, IdempotencyRecord, Job, JobKind, Retention, Versioned,
+    },
     register_account::order_changes,
 };
 
@@ -238,7 +240,7 @@ impl Office {
         Err(Failure::Busy)
     }
 
-    /// Drops records of certificates whose retention is over, and their orders; their leaves stay in the ledger.
+    /// Drops records of certificates whose retention is over, and their orders or what became of their requests; their leaves stay in the ledger.
     async fn prune_certificates(&self) -> Result<(), Failure> {
         let limits = self.settings().limits.clone();
         let now = self.trusted_time()?;
@@ -278,6 +280,9 @@ impl Office {
                 if let Some(loaded) = self.store().certificate(record.id).await? {
                     changes = changes.with(Change::RemoveCertificate(record.id, loaded.version));
                 }
+                if let Some(held) = self.outcome_with(&record).await? {
+                    changes = changes.with(Change::RemoveIdempotency(held.value.key, held.version));
+                }
                 if let Some(order) = record.order
                     && let Some(loaded) = self.store().order(order).await?
                 {
@@ -295,6 +300,25 @@ impl Office {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// What became of the request that led to a certificate, where that was the last attempt at it. An order's request
+    /// has no name.
+    async fn outcome_with(&self, record: &CertificateRecord) -> Result<Option<Versioned<IdempotencyRecord>>, Failure> {
+        use IdempotencyOutcome as O;
+        if record.order.is_some() {
+            return Ok(None);
+        }
+        // Where the leaf is damaged nobody knows the name. The outcome stays, and without the certificate it says nothing.
+        let Ok(intent) = self.leaf_at(record.state.intent()).await else { return Ok(None) };
+        let Some(key) = leaves::idempotency_key(&intent) else { return Ok(None) };
+        let held = self.store().idempotency(&key).await?;
+        Ok(held.filter(|held| match held.value.outcome {
+            O::Pending { certificate } | O::Issued { certificate } | O::Abandoned { certificate } => {
+                certificate == record.id
+            }
+            O::Refused { .. } | O::Held => false,
+        }))
     }
 
     /// Owes the jobs which return for ever now, wherever they were. Called once at every start, where the server looks

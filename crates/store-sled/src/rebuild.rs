@@ -270,14 +270,18 @@ impl<'a> Rebuilder<'a> {
             items.push(Change::Order(Put { replaces: Some(version), value: Order { state: order_state, ..held } }));
             items.push(Change::Count { counter: Counter::PendingOrders(account), by: -1, limit: None });
         }
+        let is_over = self.retained.is_over(&held.value);
         if let Some(of) = self.keys.remove(&id.octets())
             && let Some(held) = self.load::<IdempotencyRecord>(&key::idempotency(&of))?
         {
-            let ended = IdempotencyRecord { outcome, ..held.value };
-            items.push(Change::Idempotency(self.put(&key::idempotency(&of), ended)?));
+            items.push(if is_over {
+                Change::RemoveIdempotency(of, held.version)
+            } else {
+                Change::Idempotency(Put::over(&held, IdempotencyRecord { outcome, ..held.value.clone() }))
+            });
         }
         self.stage(items)?;
-        if self.retained.is_over(&held.value) { self.prune(id) } else { Ok(()) }
+        if is_over { self.prune(id) } else { Ok(()) }
     }
 
     /// Drops a certificate's record and its order, as pruning did when their retention was over.

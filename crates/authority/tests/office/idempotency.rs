@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use chancery_acme::id::CertificateId;
 use chancery_authority::{
-    Failure, Refusal,
+    Failure, Limits, Refusal,
     issue::IssueRejection,
     issue_once::{IssueOnce, IssueOnceRejection, Once},
     ports::Store as _,
-    records::{CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord},
+    records::{CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, LeafRef},
 };
 use chancery_ledger::Leaf;
 use chancery_policy::{Door, Requester};
 use chancery_testkit::{
     memory::{Commit, Failing},
-    office::{TestOffice, fresh_key, names_of},
+    office::{POLICY, TestOffice, fresh_key, names_of},
     ports::SignerFault,
 };
 
@@ -247,4 +247,31 @@ async fn an_identifier_by_which_the_ledger_could_not_tell_requests_apart_is_refu
         assert!(matches!(refused, Refusal::Rejected(IssueOnceRejection::Name(_))), "{uid:?}");
     }
     assert_eq!((ca.signer.signatures(), ca.store.commits()), (0, 0));
+}
+
+#[tokio::test]
+async fn what_became_of_a_request_is_forgotten_with_the_record_of_its_certificate() {
+    let limits = Limits { keep_expired_certificates: DAY * 30, ..Limits::default() };
+    let ca = TestOffice::new(POLICY, limits);
+    ca.office.owe_standing_jobs().await.unwrap();
+    let (kept, damaged) = (request("1", &["a.test"]), request("2", &["b.test"]));
+    let first = ca.office.issue_once(kept.clone()).await.unwrap();
+    let unreadable = ca.office.issue_once(damaged.clone()).await.unwrap();
+    ca.clock.advance(DAY * 100);
+    ca.run_due_jobs().await;
+    assert_eq!(ca.office.issue_once(kept.clone()).await.unwrap(), first, "expired, but its record is there");
+    let damaged_leaf = certificates(&ca).await.into_iter().find(|record| record.id == which(&unreadable)).unwrap();
+    let LeafRef::At(index) = damaged_leaf.state.intent() else { panic!("{damaged_leaf:?}") };
+    ca.store.damage_leaf(index);
+    ca.clock.advance(DAY * 30);
+    ca.run_due_jobs().await;
+    assert_eq!(certificates(&ca).await.len(), 0);
+    let key = IdempotencyKey::new(Door::CertManager, "prod-eu", "1").unwrap();
+    assert_eq!(ca.store.idempotency(&key).await.unwrap(), None);
+    // A name that could not be read says nothing without its certificate.
+    for (request, before) in [(kept, first), (damaged, unreadable)] {
+        let again = ca.office.issue_once(request).await.unwrap();
+        assert!(matches!(again, Once::Issued { .. }), "{again:?}");
+        assert_ne!(which(&again), which(&before));
+    }
 }

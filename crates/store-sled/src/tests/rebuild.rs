@@ -193,6 +193,10 @@ async fn rule_9_what_pruning_has_dropped_does_not_return() {
         let claim = Change::Claim(Claim::OrderCertificate(order_id(number)));
         store.commit(Changes::new().with(claim)).await.expect("given back");
     }
+    for (uid, is_kept) in [("1", false), ("2", false), ("3", true)] {
+        let outcome = store.idempotency(&key(Some(uid))).await.expect("readable");
+        assert_eq!(outcome.is_some(), is_kept, "{uid}");
+    }
     // Nothing that led to them is left.
     for class in [class::CERTIFICATE_NAME, class::CERTIFICATE_KEY, class::CERTIFICATE_END] {
         assert_eq!(store.shared.view.scan(&[class], None, 100).expect("readable").len(), 1);
