@@ -26,5 +26,5 @@ pub use error::{Fault, PolicyError, PolicyErrors};
 pub use evaluate::{Policy, Request};
 pub use language::Format;
 pub use pattern::PatternFault;
-pub use requester::{Claims, Door, Fact, Requester};
+pub use requester::{Claims, Door, Fact, Requester, UnknownClaim, UnknownDoor};
 pub use rule::{Effect, RuleName};

@@ -110,7 +110,31 @@ pub struct Claims {
     pub user: Option<String>,
 }
 
+/// The text names no claim.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no such claim: the claims are account, eab, cluster, namespace, service-account and user")]
+pub struct UnknownClaim;
+
 impl Claims {
+    /// Sets a claim by its name, as a policy's `for` spells it; what it said before.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownClaim`], which lists those that there are.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<Option<String>, UnknownClaim> {
+        let kind = ClaimKind::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or(UnknownClaim)?;
+        let Self { account, eab, cluster, namespace, service_account, user } = self;
+        let claim = match kind {
+            ClaimKind::Account => account,
+            ClaimKind::Eab => eab,
+            ClaimKind::Cluster => cluster,
+            ClaimKind::Namespace => namespace,
+            ClaimKind::ServiceAccount => service_account,
+            ClaimKind::User => user,
+        };
+        Ok(claim.replace(value.to_owned()))
+    }
+
     pub(crate) fn of(&self, kind: ClaimKind) -> Option<&str> {
         let Self { account, eab, cluster, namespace, service_account, user } = self;
         let claim = match kind {
@@ -217,6 +241,18 @@ mod tests {
             workload.to_string(),
             "cert-manager cluster prod-eu (namespace istio-ingress, claims user eve\\u{1b}[2J)"
         );
+    }
+
+    #[test]
+    fn every_claim_is_set_by_its_name_and_the_refusal_of_another_lists_them() {
+        let mut claims = Claims::default();
+        for kind in ClaimKind::ALL {
+            assert_eq!(claims.set(kind.as_str(), "first"), Ok(None));
+            assert_eq!(claims.set(kind.as_str(), kind.as_str()), Ok(Some("first".to_owned())));
+            assert_eq!(claims.of(kind), Some(kind.as_str()));
+            assert!(UnknownClaim.to_string().contains(kind.as_str()));
+        }
+        assert_eq!(claims.set("service_account", "x"), Err(UnknownClaim), "that is how conditions spell it");
     }
 
     #[test]

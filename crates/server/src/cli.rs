@@ -3,9 +3,15 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use chancery_ledger::verify::RestoreName;
+use chancery_pki::{KeyKind, Lifetime, Timestamp};
+use chancery_policy::{Claims, Door};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{config::v1::LogFormat, exit::EXIT_CODES, output::Format};
+use crate::{
+    config::{duration, v1::LogFormat},
+    exit::EXIT_CODES,
+    output::Format,
+};
 
 /// Chancery, a certificate authority for the inside of a company: ACME over HTTPS, an audit ledger
 /// that proves itself, and a policy that says who may have which names.
@@ -173,7 +179,9 @@ pub(crate) enum PolicyCommand {
     /// Say what the policy decides for names and a requester, and why
     #[command(after_help = "Examples:
   chancery policy explain www.example.com '*.apps.example.com' --profile server
-  chancery policy explain pay.apps.example.com --eab platform-team --key p256")]
+  chancery policy explain pay.apps.example.com --key P-256 --lifetime 90d
+  chancery policy explain ca.example.com --door own-tls
+  chancery policy explain pay.example.com --door mesh --claim namespace=shop --profile server")]
     Explain(ExplainArgs),
     /// Look whether a policy file would be taken
     #[command(after_help = "Example:
@@ -189,24 +197,61 @@ pub(crate) struct ExplainArgs {
     /// The names that would be asked for
     #[arg(required = true, value_name = "NAME")]
     pub(crate) names: Vec<String>,
-    /// The profile that would be asked for [default: the directory's first]
+    /// The profile that would be asked for [default: the first that the door offers]
     #[arg(long)]
     pub(crate) profile: Option<String>,
     /// The policy file [default: the one of the configuration]
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
-    /// The ACME directory
-    #[arg(long, default_value = "default")]
-    pub(crate) directory: String,
+    /// The door that the request comes in by: acme, cert-manager, kubernetes-signer, mesh, api or own-tls
+    #[arg(long, default_value_t = Door::Acme)]
+    pub(crate) door: Door,
+    /// The ACME directory [default: default]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) directory: Option<String>,
     /// The account's id
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     pub(crate) account: Option<String>,
     /// The EAB key that the account was made with
     #[arg(long, value_name = "KEY")]
     pub(crate) eab: Option<String>,
+    /// What the requester has proved: its account, eab, cluster, namespace, service-account or user; may be given
+    /// several times
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    pub(crate) claims: Vec<Claim>,
+    /// What the requester merely says, which a condition alone can read; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = claim)]
+    pub(crate) claimed: Vec<Claim>,
     /// The kind of the certificate's key, as if it were at finalize
     #[arg(long, value_name = "KIND")]
-    pub(crate) key: Option<String>,
+    pub(crate) key: Option<KeyKind>,
+    /// How long the certificate would live, such as 90d or 12h, as if it were at finalize
+    #[arg(long, value_parser = lifetime)]
+    pub(crate) lifetime: Option<Lifetime>,
+    /// When it would be asked for, such as 2026-11-25T10:00:00Z [default: now]
+    #[arg(long)]
+    pub(crate) time: Option<Timestamp>,
+}
+
+/// What is said about a requester.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) name: String,
+    pub(crate) value: String,
+}
+
+fn claim(text: &str) -> Result<Claim, String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, such as namespace=shop")?;
+    Claims::default().set(name, value).map_err(|error| error.to_string())?;
+    if value.is_empty() {
+        return Err("an empty claim is no claim; leave it out".to_owned());
+    }
+    Ok(Claim { name: name.to_owned(), value: value.to_owned() })
+}
+
+fn lifetime(text: &str) -> Result<Lifetime, String> {
+    let written = duration::parse(text).map_err(|_| "write a number and a unit: w, d, h, m or s, such as 90d")?;
+    Lifetime::from_seconds(written.as_secs()).map_err(|error| error.to_string())
 }
 
 #[derive(Debug, Subcommand)]

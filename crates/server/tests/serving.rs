@@ -511,6 +511,26 @@ async fn a_backup_is_restored_into_an_empty_folder_and_the_ledger_verifies_befor
 }
 
 #[tokio::test]
+async fn a_decision_is_explained_for_the_profile_that_its_door_asks_for_by_itself() -> Result<()> {
+    let mut server = Server::start(&Setup::default()).await?;
+    server.stop().await?;
+    let own = server.printed(&["policy", "explain", "localhost", "--door", "own-tls"]).await?;
+    assert!(own.starts_with("order allowed: 1 name\n  localhost    allowed    rule own"), "{own}");
+    server.printed(&["policy", "explain", "a.test"]).await?;
+    for (words, told) in [
+        (["--door", "mesh"].as_slice(), "say which profile with --profile: "),
+        (&["--profile", "else"], "there is no profile \"else\"; say which profile with --profile: "),
+        (&["--directory", "else"], "there is no directory \"else\"; say which with --directory: default"),
+        (&["--directory", "else", "--profile", "server"], "there is no directory \"else\""),
+    ] {
+        let output = server.command(&[&["policy", "explain", "a.test"], words].concat()).await?;
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(error_of(&output).contains(told), "{words:?}: {}", error_of(&output));
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_flipped_bit_in_the_ledger_is_found_named_and_never_served() -> Result<()> {
     let responder = Responder::start().await?;
     let mut server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;

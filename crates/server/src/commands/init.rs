@@ -226,7 +226,7 @@ fn config_text(sample: &Sample<'_>) -> String {
     text
 }
 
-fn policy_text(host: &str, development: bool) -> String {
+pub(super) fn policy_text(host: &str, development: bool) -> String {
     let own = if host.parse::<std::net::IpAddr>().is_ok() {
         let bits = if host.contains(':') { 128 } else { 32 };
         format!("addresses: [\"{host}/{bits}\"]")

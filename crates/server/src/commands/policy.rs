@@ -2,19 +2,23 @@
 
 use std::path::Path;
 
+use chancery_acme::order::ProfileName;
 use chancery_authority::ports::Clock as _;
-use chancery_pki::{KeyKind, Name, NameSet};
-use chancery_policy::{Outcome as Verdict, Request, Requester};
+use chancery_pki::{Name, NameSet};
+use chancery_policy::{Claims, Decision, Door, Outcome as Verdict, Request, Requester};
 use serde::Serialize;
 
 use crate::{
     cli::{ExplainArgs, PolicyCommand},
-    config,
+    config::{self, Config, v1::Tls},
     exit::{Exit, Failed, Outcome},
     output::{Format, Mark, json, line, marked},
     system::SystemClock,
     wiring::settings,
 };
+
+/// The ACME directory that is meant where none is named.
+const DIRECTORY: &str = "default";
 
 pub(crate) fn run(command: PolicyCommand, config: Option<&Path>, output: Format) -> Outcome {
     match command {
@@ -54,9 +58,65 @@ struct ShownName {
     because: Option<String>,
 }
 
-fn explain(args: &ExplainArgs, config: Option<&Path>, output: Format) -> Outcome {
-    let ExplainArgs { names, profile, policy, directory, account, eab, key } = args;
-    let parsed = names
+/// Who would ask, as the words of the command line say.
+fn requester(args: &ExplainArgs) -> Result<Requester, Failed> {
+    let mut requester = Requester { door: args.door, ..Requester::own_tls() };
+    match (args.door, &args.directory) {
+        (Door::Acme, directory) => requester.directory = Some(directory.as_deref().unwrap_or(DIRECTORY).to_owned()),
+        (_, None) => {}
+        (door, Some(_)) => {
+            return Err(Failed::failed(format_args!("--directory speaks of the door acme, and --door says {door}")));
+        }
+    }
+    let set = |claims: &mut Claims, name: &str, value: &str| match claims.set(name, value) {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => Err(Failed::failed(format_args!("the claim {name} is given twice"))),
+        Err(error) => Err(Failed::failed(format_args!("{name}: {error}"))),
+    };
+    for (name, value) in [("account", &args.account), ("eab", &args.eab)] {
+        value.iter().try_for_each(|value| set(&mut requester.proven, name, value))?;
+    }
+    args.claims.iter().try_for_each(|claim| set(&mut requester.proven, &claim.name, &claim.value))?;
+    args.claimed.iter().try_for_each(|claim| set(&mut requester.claimed, &claim.name, &claim.value))?;
+    if args.door == Door::Acme && requester.proven.account.is_none() {
+        requester.proven.account = Some("(any)".to_owned());
+    }
+    Ok(requester)
+}
+
+/// The profile that is given, or else the one that such a request would be made under.
+fn profile(args: &ExplainArgs, config: Option<&Config>) -> Result<ProfileName, Failed> {
+    let Some(config) = config else { return Ok(args.profile.clone().unwrap_or_else(|| "server".to_owned())) };
+    let say = || format!("say which profile with --profile: {}", all(config.profiles.keys()));
+    let name = args.directory.as_deref().unwrap_or(DIRECTORY);
+    let directory = config.directories.get(name);
+    if args.door == Door::Acme && directory.is_none() {
+        let known = all(config.directories.keys());
+        return Err(Failed::failed(format_args!(
+            "there is no directory \"{name}\"; say which with --directory: {known}"
+        )));
+    }
+    match (&args.profile, args.door) {
+        (Some(profile), _) if config.profiles.contains_key(profile) => Ok(profile.clone()),
+        (Some(profile), _) => Err(Failed::failed(format_args!("there is no profile \"{profile}\"; {}", say()))),
+        (None, Door::Acme) => {
+            directory.and_then(|directory| directory.profiles.first().cloned()).ok_or_else(|| Failed::failed(say()))
+        }
+        (None, Door::OwnTls) => match &config.tls {
+            Tls::Own { profile, .. } => Ok(profile.clone()),
+            Tls::Brought { .. } => Err(Failed::failed(say())),
+        },
+        (None, Door::CertManager | Door::KubernetesSigner | Door::Mesh | Door::Api) => Err(Failed::failed(say())),
+    }
+}
+
+fn all<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn decide(args: &ExplainArgs, config: Option<&Path>) -> Result<Decision, Failed> {
+    let parsed = args
+        .names
         .iter()
         .map(|name| {
             let read = if name.starts_with("spiffe://") {
@@ -68,40 +128,31 @@ fn explain(args: &ExplainArgs, config: Option<&Path>, output: Format) -> Outcome
         })
         .collect::<Result<Vec<_>, _>>()?;
     let names = NameSet::new(parsed).map_err(Failed::failed)?;
-    let key = key
-        .as_deref()
-        .map(|key| key.parse::<KeyKind>().map_err(|error| Failed::failed(format_args!("--key {key}: {error}"))))
-        .transpose()?;
-    // Without --policy the configuration also knows the directory's default profile.
-    let loaded = match policy {
+    let requester = requester(args)?;
+    // Without --policy the configuration also knows the profiles, and which is asked for by default.
+    let loaded = match &args.policy {
         Some(_) => None,
         None => Some(config::load(config)?),
     };
-    let file = match (policy, &loaded) {
+    let file = match (&args.policy, &loaded) {
         (Some(file), _) => file.clone(),
         (None, Some(config)) => config.policy.clone(),
         (None, None) => return Err(Failed::failed("say which policy with --policy FILE")),
     };
-    let profile = match (profile, &loaded) {
-        (Some(profile), _) => profile.clone(),
-        (None, Some(config)) => config
-            .directories
-            .get(directory)
-            .and_then(|directory| directory.profiles.first().cloned())
-            .ok_or_else(|| Failed::failed(format_args!("there is no directory \"{directory}\"; see --directory")))?,
-        (None, None) => "server".to_owned(),
-    };
+    let profile = profile(args, loaded.as_ref())?;
     let policy = settings::policy(&file).map_err(Failed::refused)?;
-    let requester = Requester::acme(directory, account.as_deref().unwrap_or("(any)"), eab.as_deref());
-    let request = Request {
+    Ok(policy.evaluate(&Request {
         requester: &requester,
         names: &names,
         profile: &profile,
-        key,
-        lifetime: None,
-        now: SystemClock.now(),
-    };
-    let decision = policy.evaluate(&request);
+        key: args.key,
+        lifetime: args.lifetime,
+        now: args.time.unwrap_or_else(|| SystemClock.now()),
+    }))
+}
+
+fn explain(args: &ExplainArgs, config: Option<&Path>, output: Format) -> Outcome {
+    let decision = decide(args, config)?;
     if output == Format::Json {
         json(&Shown {
             outcome: decision.outcome.as_str(),
@@ -127,4 +178,118 @@ fn explain(args: &ExplainArgs, config: Option<&Path>, output: Format) -> Outcome
         Verdict::Allow | Verdict::Undecided => Exit::Ok,
         Verdict::Hold | Verdict::Deny => Exit::Refused,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::{cli, commands::init};
+
+    const POLICY: &str = r#"version: v1
+rules:
+  - { name: acme, allow: { names: [acme.test] }, for: { door: acme, directory: internal, account: AbC, eab: key-1 } }
+  - { name: cert-manager, allow: { names: [cert-manager.test] }, for: { door: cert-manager, cluster: prod, namespace: shop } }
+  - { name: kubernetes-signer, allow: { names: [kubernetes-signer.test] }, for: { door: kubernetes-signer, cluster: prod } }
+  - { name: mesh, allow: { names: [mesh.test] }, for: { door: mesh, namespace: shop, service-account: web } }
+  - { name: api, allow: { names: [api.test] }, for: { door: api, user: ann } }
+  - { name: own-tls, allow: { names: [own-tls.test] }, for: { door: own-tls } }
+  - { name: short, allow: { names: [short.test] }, when: 'request.lifetime <= duration("24h")' }
+  - { name: weekdays, allow: { names: [weekdays.test] }, when: 'request.time.getDayOfWeek() in [1, 2, 3, 4, 5]' }
+  - { name: self, allow: { names: [self.test] }, when: 'requester.claimed.user == "eve"' }
+  - { name: curves, allow: { names: [curves.test], keys: [P-256] } }
+"#;
+
+    fn parsed(words: &str) -> Result<ExplainArgs, clap::Error> {
+        let words = ["chancery", "policy", "explain"].into_iter().chain(words.split(' '));
+        match cli::Cli::try_parse_from(words)?.command {
+            cli::Command::Policy(PolicyCommand::Explain(args)) => Ok(args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn decided(policy: &str, words: &str) -> Result<Decision, Failed> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("policy.yaml");
+        std::fs::write(&file, policy).unwrap();
+        decide(&ExplainArgs { policy: Some(file), ..parsed(words).unwrap() }, None)
+    }
+
+    fn outcome(words: &str) -> (Verdict, Option<String>) {
+        let decision = decided(POLICY, words).unwrap();
+        (decision.outcome, decision.rule().map(str::to_owned))
+    }
+
+    #[test]
+    fn a_requester_of_every_door_with_every_claim_can_be_asked_for() {
+        for (door, claims) in [
+            ("acme", "--directory internal --account AbC --eab key-1"),
+            ("acme", "--directory internal --claim account=AbC --claim eab=key-1"),
+            ("cert-manager", "--claim cluster=prod --claim namespace=shop"),
+            ("kubernetes-signer", "--claim cluster=prod"),
+            ("mesh", "--claim namespace=shop --claim service-account=web"),
+            ("api", "--claim user=ann"),
+        ] {
+            let allowed = outcome(&format!("{door}.test --door {door} {claims}"));
+            assert_eq!(allowed, (Verdict::Allow, Some(door.to_owned())), "{door}");
+            let merely_said = claims.replace("--claim ", "--claimed ");
+            if merely_said != claims {
+                assert_eq!(outcome(&format!("{door}.test --door {door} {merely_said}")).0, Verdict::Deny, "{door}");
+            }
+            assert_eq!(outcome(&format!("{door}.test --door {door}")).0, Verdict::Deny, "{door}");
+        }
+        assert_eq!(outcome("own-tls.test --door own-tls"), (Verdict::Allow, Some("own-tls".to_owned())));
+        assert_eq!(outcome("own-tls.test").0, Verdict::Deny, "without --door it is an ACME account");
+        assert_eq!(outcome("self.test --claimed user=eve"), (Verdict::Allow, Some("self".to_owned())));
+        assert_eq!(outcome("self.test --claim user=eve").0, Verdict::Deny);
+    }
+
+    #[test]
+    fn the_servers_own_certificate_is_explained_by_the_rule_that_init_writes() {
+        let decision = decided(&init::policy_text("localhost", true), "localhost --door own-tls").unwrap();
+        assert_eq!(decision.explain(), "order allowed: 1 name\n  localhost    allowed    rule own-certificate");
+    }
+
+    #[test]
+    fn conditions_see_the_lifetime_the_time_and_the_key_that_are_given() {
+        for (words, expected) in [
+            ("short.test", Verdict::Undecided),
+            ("short.test --lifetime 24h", Verdict::Allow),
+            ("short.test --lifetime 1d1s", Verdict::Deny),
+            ("weekdays.test --time 2026-11-27T23:59:59Z", Verdict::Allow),
+            ("weekdays.test --time 2026-11-28T00:00:00Z", Verdict::Deny),
+            ("curves.test", Verdict::Undecided),
+            ("curves.test --key P-256", Verdict::Allow),
+            ("curves.test --key ed25519", Verdict::Deny),
+        ] {
+            assert_eq!(outcome(words).0, expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_not_known_is_refused_with_those_that_are() {
+        for (words, told) in [
+            ("--door telnet", "acme, cert-manager, kubernetes-signer, mesh, api and own-tls"),
+            ("--claim team=x", "account, eab, cluster, namespace, service-account and user"),
+            ("--claimed team=x", "account, eab, cluster, namespace, service-account and user"),
+            ("--claim cluster", "write NAME=VALUE"),
+            ("--claim cluster=", "an empty claim is no claim"),
+            ("--key p256", "RSA-2048, RSA-3072, RSA-4096, P-256, P-384, P-521 or Ed25519"),
+            ("--lifetime soon", "w, d, h, m or s"),
+            ("--lifetime 0s", "at least one second"),
+            ("--time today", "2026-11-25T10:00:00Z"),
+        ] {
+            let refused = parsed(&format!("a.test {words}")).unwrap_err().to_string();
+            assert!(refused.contains(told), "{words}: {refused}");
+        }
+        for (words, told) in [
+            ("--claim eab=a --claim eab=b", "the claim eab is given twice"),
+            ("--account a --claim account=b", "the claim account is given twice"),
+            ("--door mesh --directory internal", "--directory speaks of the door acme, and --door says mesh"),
+        ] {
+            let refused = decided(POLICY, &format!("a.test {words}")).unwrap_err().to_string();
+            assert_eq!(refused, told, "{words}");
+        }
+    }
 }

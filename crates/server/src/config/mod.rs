@@ -3,7 +3,7 @@
 //! A `Spec` is what stands in the file; [`Config`] is what it means, checked. Nothing here
 //! opens a key, a chain or a policy: that is [`wiring`](crate::wiring)'s.
 
-mod duration;
+pub(crate) mod duration;
 mod source;
 mod spelling;
 pub(crate) mod v1;
