@@ -25,6 +25,8 @@ pub struct Status {
     pub ledger_size: u64,
     /// The ledger's root, in base64 as checkpoints write it.
     pub ledger_root: String,
+    /// What checkpoints are verified with (C2SP signed-note): name, hash and key.
+    pub ledger_verifier_key: Option<String>,
     /// The last signed checkpoint.
     pub checkpoint: Option<CheckpointView>,
     /// The certificate that HTTPS serves with.

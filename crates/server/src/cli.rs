@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use chancery_ledger::verify::RestoreName;
+use chancery_ledger::{VerifierKey, verify::RestoreName};
 use chancery_pki::{KeyKind, Lifetime, Timestamp};
 use chancery_policy::{Claims, Door};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -259,16 +259,24 @@ pub(crate) enum LedgerCommand {
     /// Prove that no record was changed, dropped or moved; also beside a running server
     #[command(after_help = "Examples:
   chancery ledger verify
-  chancery ledger verify --checkpoint /elsewhere/checkpoint-2026-11-01.txt
+  chancery ledger verify --checkpoint checkpoint-2026-11-01.txt --verifier-key \"$(cat ledger.key)\"
   chancery ledger verify --accept-restore 20852163:QJIlIh2Sm0hCTBnXbx8f2bhMK8J9GWNzs3qu/6Av0bA=")]
     Verify {
         /// A checkpoint that was kept elsewhere: the ledger must still hold everything it covers
         #[arg(long, value_name = "FILE")]
         checkpoint: Option<PathBuf>,
+        /// The ledger's verifier key as it was kept elsewhere (see ledger key), instead of the one that this machine
+        /// holds
+        #[arg(long, value_name = "NAME+HASH+KEY")]
+        verifier_key: Option<VerifierKey>,
         /// The record of a restore that lost records and that you made; may be given several times
         #[arg(long, value_name = "INDEX:HASH")]
         accept_restore: Vec<RestoreName>,
     },
+    /// Print the key that checkpoints are verified with, to keep it elsewhere
+    #[command(after_help = "Example:
+  chancery ledger key > ledger.key")]
+    Key,
     /// Show one record
     #[command(after_help = "Example:
   chancery ledger show 0")]

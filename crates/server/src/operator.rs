@@ -125,6 +125,11 @@ impl Operator for Process {
             policy_sha256: settings.policy.hash().to_string(),
             ledger_size: head.size,
             ledger_root: chancery_ledger::Hash::from_slice(&head.root).map(|root| root.to_string()).unwrap_or_default(),
+            ledger_verifier_key: settings
+                .ledger
+                .as_ref()
+                .and_then(|ledger| self.office.ledger_verifier(ledger).ok())
+                .map(|key| key.to_string()),
             checkpoint: checkpoint.map(|note| CheckpointView { note }),
             tls: self.served.shown().map(|shown| TlsView {
                 own: shown.own,

@@ -531,6 +531,41 @@ async fn a_decision_is_explained_for_the_profile_that_its_door_asks_for_by_itsel
 }
 
 #[tokio::test]
+async fn a_checkpoint_kept_elsewhere_is_verified_with_the_key_that_was_kept_with_it() -> Result<()> {
+    let responder = Responder::start().await?;
+    let mut server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;
+    server.client().await?.obtain(&responder, "sealed.test").await?;
+    let key = server.printed(&["ledger", "key"]).await?.trim().to_owned();
+    assert_eq!(server.json(&["status"]).await?["ledger_verifier_key"], key);
+    assert_eq!(server.json(&["ledger", "key"]).await?["verifier_key"], key);
+    assert!(server.printed(&["status"]).await?.contains(&format!("verified with {key}\n")));
+    server.stop().await?;
+    let elsewhere = server.scratch("elsewhere")?.join("checkpoint");
+    let checkpoint = fs::read_to_string(server.path().join("store/checkpoint"))?;
+    fs::write(&elsewhere, checkpoint.split_once('\n').map(|(_, note)| note).unwrap_or_default())?;
+    let elsewhere = elsewhere.display().to_string();
+    let verify = ["ledger", "verify", "--checkpoint", &elsewhere];
+    server.printed(&verify).await?;
+
+    // Whoever owns the machine has put another key in the place of the ledger's.
+    let mut other = Server::start(&Setup::default()).await?;
+    other.stop().await?;
+    fs::copy(other.path().join("keys/ledger.key"), server.path().join("keys/ledger.key"))?;
+    let forged = server.printed(&["ledger", "key"]).await?.trim().to_owned();
+    assert_ne!(forged, key);
+    let refused = server.command(&verify).await?;
+    assert_eq!(refused.status.code(), Some(3), "the machine's key did not sign it: {}", error_of(&refused));
+    let verified = server.printed(&[&verify[..], &["--verifier-key", &key]].concat()).await?;
+    assert!(verified.contains("the ledger still holds everything that it covers"), "{verified}");
+    let refused = server.command(&[&verify[..], &["--verifier-key", &forged]].concat()).await?;
+    assert_eq!(refused.status.code(), Some(3), "{}", error_of(&refused));
+    let refused = server.command(&[&verify[..], &["--verifier-key", "nonsense"]].concat()).await?;
+    assert_eq!(refused.status.code(), Some(2), "{}", error_of(&refused));
+    assert!(error_of(&refused).contains("a verifier key is name+hash+key"), "{}", error_of(&refused));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_flipped_bit_in_the_ledger_is_found_named_and_never_served() -> Result<()> {
     let responder = Responder::start().await?;
     let mut server = Server::start(&Setup { http_port: responder.port(), ..Setup::default() }).await?;

@@ -25,8 +25,17 @@ use crate::{
 pub(crate) fn run(command: LedgerCommand, config: Option<&Path>, output: Format) -> Outcome {
     let config = config::load(config)?;
     match command {
-        LedgerCommand::Verify { checkpoint, accept_restore } => {
-            verify(&config, checkpoint.as_deref(), accept_restore, output)
+        LedgerCommand::Verify { checkpoint, verifier_key, accept_restore } => {
+            let key = verifier_key.map_or_else(|| verifier(&config), Ok)?;
+            verify(&config, &key, checkpoint.as_deref(), accept_restore, output)
+        }
+        LedgerCommand::Key => {
+            let verifier_key = verifier(&config)?.to_string();
+            match output {
+                Format::Json => json(&ShownKey { verifier_key })?,
+                Format::Text => line(verifier_key)?,
+            }
+            Ok(Exit::Ok)
         }
         LedgerCommand::Show { index } => show(&config, index),
     }
@@ -49,6 +58,12 @@ pub(crate) fn kept_checkpoint(file: &Path, key: &VerifierKey) -> Result<SignedCh
     let signed = SignedCheckpoint::parse(&bytes).map_err(|error| Failed::refused(format_args!("{shown}: {error}")))?;
     signed.verify(key).map_err(|error| Failed::refused(format_args!("{shown}: {error}")))?;
     Ok(signed)
+}
+
+/// The ledger's verifier key, for programs.
+#[derive(Debug, Serialize)]
+struct ShownKey {
+    verifier_key: String,
 }
 
 /// What a verification found, for programs.
@@ -83,10 +98,15 @@ struct ShownRestore {
     accepted: bool,
 }
 
-fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<RestoreName>, output: Format) -> Outcome {
-    let key = verifier(config)?;
+fn verify(
+    config: &Config,
+    key: &VerifierKey,
+    checkpoint: Option<&Path>,
+    accepted: Vec<RestoreName>,
+    output: Format,
+) -> Outcome {
     let kept = match checkpoint {
-        Some(file) => vec![(file.display().to_string(), kept_checkpoint(file, &key)?.unverified().clone())],
+        Some(file) => vec![(file.display().to_string(), kept_checkpoint(file, key)?.unverified().clone())],
         None => Vec::new(),
     };
     let store = config.data.join(STORE);
@@ -99,7 +119,7 @@ fn verify(config: &Config, checkpoint: Option<&Path>, accepted: Vec<RestoreName>
         None => Ok("there is no checkpoint yet".to_owned()),
         Some(note) => match SignedCheckpoint::parse(note.as_bytes()) {
             Err(error) => Err(format!("the store's own checkpoint does not read: {error}")),
-            Ok(signed) => match signed.verify(&key) {
+            Ok(signed) => match signed.verify(key) {
                 Ok(checkpoint) => {
                     Ok(format!("the checkpoint of {} records is signed by the ledger's key", checkpoint.size()))
                 }

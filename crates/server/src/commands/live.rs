@@ -49,6 +49,9 @@ pub(crate) fn status(config: Option<&Path>, output: Format) -> Outcome {
     }
     line(format!("policy       {}   SHA-256 {}", status.policy_file, status.policy_sha256))?;
     line(format!("ledger       {} records, root {}", status.ledger_size, status.ledger_root))?;
+    if let Some(key) = &status.ledger_verifier_key {
+        line(format!("             verified with {key}"))?;
+    }
     if let Some(tls) = &status.tls {
         let end = tls.not_after.as_deref().unwrap_or("unknown");
         line(format!("HTTPS        {}   until {end}", tls.names.join(", ")))?;
