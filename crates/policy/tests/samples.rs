@@ -151,3 +151,20 @@ fn every_condition_that_the_page_shows_is_taken() {
         Policy::parse(&text, Format::Yaml, "page").unwrap();
     }
 }
+
+#[test]
+fn the_pages_first_example_gives_whoever_copies_it_a_certificate_at_the_acme_door() {
+    let block = PAGE.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let policy = Policy::parse(block, Format::Yaml, "page").unwrap();
+    let anybody = Requester::acme("default", "AbC", None);
+    let key = Some(KeyKind::P256);
+    for (name, outcome, rule) in [
+        ("pay.apps.example.com", Outcome::Allow, Some("platform-hosts")),
+        ("a.b.svc.example.com", Outcome::Allow, Some("platform-hosts")),
+        ("*.example.com", Outcome::Deny, Some("no-apex-wildcards")),
+        ("other.example.com", Outcome::Deny, None),
+    ] {
+        let decision = ask(&policy, &anybody, "server", &[name], key);
+        assert_eq!((decision.outcome, decision.rule()), (outcome, rule), "{name}");
+    }
+}

@@ -68,11 +68,8 @@ fn restore(
     let target = config.data.join(STORE);
     let key = ledger::verifier(config)?;
     let kept = checkpoint.map(|file| ledger::kept_checkpoint(file, &key)).transpose()?;
-    let question = format!(
-        "Restore {} into {}? Nonces, open orders and single-use EAB keys become void.",
-        backup.display(),
-        target.display()
-    );
+    let question =
+        format!("Restore {} into {}? Nonces and open orders become void.", backup.display(), target.display());
     if !yes && !agreed(&question)? {
         return Err(Failed::refused("nothing was done; --yes answers the question"));
     }
