@@ -105,18 +105,29 @@ enum Known {
 impl IssueOnce {
     /// SHA-256 of all that is asked for, each part with its length.
     fn digest(&self) -> [u8; 32] {
-        let Self { credential: _, uid: _, authority, profile, requester, tenant, names, .. } = self;
+        let Self {
+            credential: _,
+            uid: _,
+            authority,
+            profile,
+            requester,
+            tenant,
+            names,
+            public_key,
+            not_before,
+            not_after,
+        } = self;
         let time = |time: Option<Timestamp>| time.map(|time| time.unix_millis().to_string()).unwrap_or_default();
         let mut parts = vec![
             authority.to_string(),
             profile.clone(),
             requester.to_string(),
             tenant.clone().unwrap_or_default(),
-            time(self.not_before),
-            time(self.not_after),
+            time(*not_before),
+            time(*not_after),
         ];
         parts.extend(names.iter().map(ToString::to_string));
-        let mut bytes = self.public_key.digest().0.to_vec();
+        let mut bytes = public_key.digest().0.to_vec();
         for part in parts {
             bytes.extend_from_slice(format!("{}:{part}", part.len()).as_bytes());
         }

@@ -87,6 +87,7 @@ async fn something_else_asked_for_under_the_same_identifier_is_refused_and_signs
     let others = [
         IssueOnce { names: names_of(&["b.test"]), ..asked.clone() },
         IssueOnce { public_key: fresh_key(), ..asked.clone() },
+        IssueOnce { authority: "else".parse().unwrap(), ..asked.clone() },
         IssueOnce { profile: "else".to_owned(), ..asked.clone() },
         IssueOnce { tenant: Some("else".to_owned()), ..asked.clone() },
         IssueOnce { not_after: Some(chancery_testkit::office::start().after(DAY)), ..asked.clone() },
