@@ -313,10 +313,12 @@ impl Run {
             "account list",
             "ledger verify",
             "ledger show 0",
+            "ledger key",
             "authority show",
             "authority csr --subject CN=Again --out",
             "policy check",
             "policy explain seen.test secret.denied.test",
+            "policy explain localhost --door own-tls",
             "backup",
             "--help",
         ] {
