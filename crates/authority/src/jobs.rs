@@ -240,7 +240,8 @@ impl Office {
         Err(Failure::Busy)
     }
 
-    /// Drops records of certificates whose retention is over, and their orders or what became of their requests; their leaves stay in the ledger.
+    /// Drops records of certificates whose retention is over, and their orders or what became of their requests; their
+    /// leaves stay in the ledger.
     async fn prune_certificates(&self) -> Result<(), Failure> {
         let limits = self.settings().limits.clone();
         let now = self.trusted_time()?;

@@ -591,7 +591,7 @@ async fn a_flipped_bit_in_the_ledger_is_found_named_and_never_served() -> Result
     // It excuses nothing else that is wrong.
     let checkpoint = server.path().join("store/checkpoint");
     let note = fs::read_to_string(&checkpoint)?;
-    let root = note.lines().nth(2).unwrap_or_default().to_owned();
+    let root = note.lines().nth(3).unwrap_or_default().to_owned();
     let other = if root.starts_with('A') { "B" } else { "A" };
     fs::write(&checkpoint, note.replace(&root, &format!("{other}{}", &root[1..])))?;
     let output = server.command(&["ledger", "verify"]).await?;
