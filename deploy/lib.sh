@@ -30,7 +30,7 @@ step() {
   while kill -0 "$pid" 2>/dev/null; do
     sleep 0.2
     waited=$((waited + 1))
-    last=$(tail -c 400 "$log" | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | cut -c1-90)
+    last=$(tail -c 400 "$log" | tr '\r' '\n' | grep -av '^ *$' | tail -n 1 | cut -c1-90)
     if [ -t 1 ]; then
       printf '\r\e[K  … %s %s%s%s' "$title" "$c_dim" "$last" "$c_off"
     elif [ $((waited % 150)) -eq 0 ]; then
