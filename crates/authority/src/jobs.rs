@@ -311,7 +311,11 @@ impl Office {
             return Ok(None);
         }
         // Where the leaf is damaged nobody knows the name. The outcome stays, and without the certificate it says nothing.
-        let Ok(intent) = self.leaf_at(record.state.intent()).await else { return Ok(None) };
+        let intent = match self.leaf_at(record.state.intent()).await {
+            Ok(intent) => intent,
+            Err(Failure::Internal(_)) => return Ok(None),
+            Err(passing) => return Err(passing),
+        };
         let Some(key) = leaves::idempotency_key(&intent) else { return Ok(None) };
         let held = self.store().idempotency(&key).await?;
         Ok(held.filter(|held| match held.value.outcome {
