@@ -17,6 +17,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("signer", &["authority", "pki", "acme", "policy", "ledger"]),
     ("validation", &["authority", "pki", "acme", "policy", "ledger", "egress"]),
     ("http", &["authority", "pki", "acme", "policy", "ledger", "api", "egress"]),
+    ("cluster", &["authority", "pki", "acme", "policy", "ledger", "egress"]),
+    ("issuer", &["api", "pki", "egress"]),
     (
         "server",
         &[
@@ -31,6 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "validation",
             "api",
             "http",
+            "cluster",
         ],
     ),
     ("testkit", &["authority", "pki", "acme", "policy", "ledger"]),
@@ -43,11 +46,12 @@ const NO_TESTKIT: &[&str] = &["pki", "acme", "policy", "ledger", "egress", "api"
 /// Heavy crates, and who of ours may name them.
 const FIREWALLS: &[(&str, &[&str])] = &[
     ("sled", &["store-sled"]),
-    ("axum", &["http", "server"]),
-    ("josekit", &["http", "harness", "load"]),
-    ("clap", &["server", "load"]),
+    ("axum", &["http", "server", "issuer"]),
+    ("josekit", &["http", "cluster", "harness", "load"]),
+    ("clap", &["server", "issuer", "load"]),
     ("hickory-resolver", &["egress"]),
-    ("tokio-rustls", &["server", "validation", "harness", "load"]),
+    ("kube", &["cluster", "issuer", "cluster-tests"]),
+    ("tokio-rustls", &["server", "validation", "api", "harness", "load", "cluster-tests"]),
 ];
 
 /// Crates without I/O, clock and chance: an async runtime or a TLS library has no place there.

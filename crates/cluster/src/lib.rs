@@ -1,0 +1,1 @@
+//! Whom a Kubernetes token speaks for.

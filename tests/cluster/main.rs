@@ -1,0 +1,3 @@
+//! What the cluster sees, on a real control plane.
+
+fn main() {}

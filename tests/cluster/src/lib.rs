@@ -1,0 +1,1 @@
+//! A real Kubernetes control plane and a real cert-manager, without containers.
