@@ -4,9 +4,14 @@
 //! The client speaks over the server's local socket; it never retries by itself.
 
 mod client;
+mod signing;
 mod types;
 
 pub use client::{Client, ClientError};
+pub use signing::{
+    IssuerRef, Origin, PodRef, RefusalReason, RequestKind, SignedCertificate, SignerInfo, SignerProfile,
+    SigningRequest, SigningState, UsageReport,
+};
 pub use types::{
     AccountList, AccountView, AuthorityView, BackedUp, BackupRequest, CertificateFilter, CertificateList,
     CertificateView, CheckpointView, DecisionView, DirectoryView, ErrorBody, IssuanceList, IssuanceQuery, IssuanceView,
