@@ -260,6 +260,8 @@ fn typed_name(name: &Name) -> String {
     match name {
         Name::Dns(_) | Name::Wildcard(_) => format!("dns:{name}"),
         Name::Ip(_) => format!("ip:{name}"),
-        Name::Spiffe(_) => name.to_string(),
+        Name::Email(_) => format!("email:{name}"),
+        // They say what they are: by their scheme, or as they are shown.
+        Name::Spiffe(_) | Name::Uri(_) | Name::Other(_) | Name::CommonName(_) => name.to_string(),
     }
 }

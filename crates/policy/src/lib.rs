@@ -23,7 +23,7 @@ mod spelling;
 
 pub use decision::{Decision, NameVerdict, Outcome, PolicyHash, Warning};
 pub use error::{Fault, PolicyError, PolicyErrors};
-pub use evaluate::{Policy, Request};
+pub use evaluate::{Content, Policy, Request};
 pub use language::Format;
 pub use pattern::PatternFault;
 pub use requester::{Claims, Door, Fact, Requester, UnknownClaim, UnknownDoor};

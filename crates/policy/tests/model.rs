@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use chancery_pki::{KeyKind, Lifetime, Name, NameSet, Timestamp};
-use chancery_policy::{Claims, Door, Fault, Format, Outcome, Policy, Request, Requester};
+use chancery_policy::{Claims, Content, Door, Fault, Format, Outcome, Policy, Request, Requester};
 use proptest::{collection::vec, option, prelude::*, sample::select, sample::subsequence};
 
 const NAME_PATTERNS: &[&str] =
@@ -306,6 +306,7 @@ fn evaluate(policy: &Policy, asked: &Asked) -> chancery_policy::Decision {
         profile: asked.profile,
         key: asked.key,
         lifetime: asked.lifetime.map(|life| Lifetime::from_seconds(life).unwrap()),
+        content: Content::default(),
         now: Timestamp::from_unix_seconds(asked.seconds),
     })
 }

@@ -182,7 +182,7 @@ pub(crate) enum PolicyCommand {
   chancery policy explain pay.apps.example.com --key P-256 --lifetime 90d
   chancery policy explain ca.example.com --door own-tls
   chancery policy explain pay.example.com --door mesh --claim namespace=shop --profile server")]
-    Explain(ExplainArgs),
+    Explain(Box<ExplainArgs>),
     /// Look whether a policy file would be taken
     #[command(after_help = "Example:
   chancery policy check policy.yaml")]
@@ -228,6 +228,13 @@ pub(crate) struct ExplainArgs {
     /// How long the certificate would live, such as 90d or 12h, as if it were at finalize
     #[arg(long, value_parser = lifetime)]
     pub(crate) lifetime: Option<Lifetime>,
+    /// What the certificate would be used for, in Kubernetes' words such as "client auth"; may be given several times
+    /// [default: what the profile gives]
+    #[arg(long = "usage", value_name = "WORDS")]
+    pub(crate) usages: Vec<String>,
+    /// As if a CA's certificate were asked for
+    #[arg(long)]
+    pub(crate) ca: bool,
     /// When it would be asked for, such as 2026-11-25T10:00:00Z [default: now]
     #[arg(long)]
     pub(crate) time: Option<Timestamp>,

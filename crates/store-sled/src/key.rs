@@ -112,6 +112,10 @@ fn name(name: &Name) -> Vec<u8> {
         Name::Wildcard(base) => [b"d", labels(base.as_str()).as_slice(), b"*.\0"].concat(),
         Name::Ip(address) => [b"i", address.to_string().as_bytes(), &[0]].concat(),
         Name::Spiffe(id) => [b"s", id.as_str().as_bytes(), &[0]].concat(),
+        Name::Uri(uri) => [b"u", uri.as_str().as_bytes(), &[0]].concat(),
+        Name::Email(address) => [b"m", address.as_str().as_bytes(), &[0]].concat(),
+        Name::Other(other) => [b"o", other.to_string().as_bytes(), &[0]].concat(),
+        Name::CommonName(own) => [b"c", own.as_str().as_bytes(), &[0]].concat(),
     }
 }
 

@@ -27,7 +27,7 @@ use chancery_ledger::{
     },
     verify::Visit,
 };
-use chancery_pki::{NameSet, PublicKey, SpkiDigest, Timestamp, certificate::Certificate, tbs};
+use chancery_pki::{Name, NameSet, PublicKey, SpkiDigest, Timestamp, certificate::Certificate, tbs};
 
 use crate::{
     apply::{Base, Staging},
@@ -335,7 +335,11 @@ impl Visit for Rebuilder<'_> {
         let id = CertificateId::from_random(intent.certificate);
         let account = intent.account.map(AccountId::from_random);
         let order = intent.order.map(OrderId::from_octets);
-        let names = NameSet::new(parsed.names().iter().cloned()).map_err(|error| damaged(&error.to_string()))?;
+        // A common name of its own stands in the subject alone; that it counts as a name only the decision says.
+        let in_subject = intent.decision.names.iter().filter_map(|judged| judged.name.parse().ok());
+        let in_subject = in_subject.filter(|name: &Name| !name.is_alternative_name());
+        let names = NameSet::new(parsed.names().iter().cloned().chain(in_subject))
+            .map_err(|error| damaged(&error.to_string()))?;
         let record = CertificateRecord {
             id,
             authority: self.authority(index, &intent.authority)?,

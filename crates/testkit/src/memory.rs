@@ -487,7 +487,12 @@ fn matches(query: &CertificateQuery, record: &CertificateRecord) -> bool {
                     .as_str()
                     .strip_suffix(suffix.as_str())
                     .is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
-                Name::Ip(_) | Name::Spiffe(_) => false,
+                Name::Ip(_)
+                | Name::Spiffe(_)
+                | Name::Uri(_)
+                | Name::Email(_)
+                | Name::Other(_)
+                | Name::CommonName(_) => false,
             })
         }
         CertificateQuery::Key(key) => record.key == *key,

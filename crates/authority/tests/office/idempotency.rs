@@ -11,6 +11,7 @@ use chancery_authority::{
     records::{CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, LeafRef},
 };
 use chancery_ledger::Leaf;
+use chancery_pki::Content;
 use chancery_policy::{Door, Requester};
 use chancery_testkit::{
     memory::{Commit, Failing},
@@ -35,6 +36,8 @@ fn request(uid: &str, names: &[&str]) -> IssueOnce {
         public_key: fresh_key(),
         not_before: None,
         not_after: None,
+        lifetime: None,
+        content: Content::default(),
     }
 }
 

@@ -169,12 +169,8 @@ fn wanted(
         return Err(ApiError::invalid("name, below, account, key_sha256, expires_before: at most one of them"));
     }
     if let Some(name) = name {
-        let read = if name.starts_with("spiffe://") {
-            name.parse().map(Name::Spiffe)
-        } else {
-            Name::ip(&name).or_else(|_| Name::dns(&name))
-        };
-        return read.map(CertificateQuery::Name).map_err(|error| ApiError::invalid(format!("name: {error}")));
+        let read = name.parse::<Name>().map(CertificateQuery::Name);
+        return read.map_err(|error| ApiError::invalid(format!("name: {error}")));
     }
     if let Some(below) = below {
         let read = Name::dns(&below).map_err(|error| ApiError::invalid(format!("below: {error}")))?;

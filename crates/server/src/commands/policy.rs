@@ -4,8 +4,8 @@ use std::path::Path;
 
 use chancery_acme::order::ProfileName;
 use chancery_authority::ports::Clock as _;
-use chancery_pki::{Name, NameSet};
-use chancery_policy::{Claims, Decision, Door, Outcome as Verdict, Request, Requester};
+use chancery_pki::{Name, NameSet, Usages};
+use chancery_policy::{Claims, Content, Decision, Door, Outcome as Verdict, Request, Requester};
 use serde::Serialize;
 
 use crate::{
@@ -119,11 +119,7 @@ fn decide(args: &ExplainArgs, config: Option<&Path>) -> Result<Decision, Failed>
         .names
         .iter()
         .map(|name| {
-            let read = if name.starts_with("spiffe://") {
-                name.parse().map(Name::Spiffe)
-            } else {
-                Name::ip(name).or_else(|_| Name::dns(name))
-            };
+            let read = name.parse::<Name>();
             read.map_err(|error| Failed::failed(format_args!("\"{name}\": {error}")))
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -141,12 +137,18 @@ fn decide(args: &ExplainArgs, config: Option<&Path>) -> Result<Decision, Failed>
     };
     let profile = profile(args, loaded.as_ref())?;
     let policy = settings::policy(&file).map_err(Failed::refused)?;
+    let usages = Usages::from_words(args.usages.iter().map(String::as_str)).map_err(Failed::failed)?;
+    let asked = chancery_pki::Content { usages, is_ca: args.ca, ..chancery_pki::Content::default() };
+    let known = loaded.as_ref().and_then(|config| config.profiles.get(&profile));
+    // Without a configuration nobody knows what the profile gives.
+    let usages = known.map_or_else(|| asked.usages.to_words().collect(), |profile| profile.usages_in_words(&asked));
     Ok(policy.evaluate(&Request {
         requester: &requester,
         names: &names,
         profile: &profile,
         key: args.key,
         lifetime: args.lifetime,
+        content: Content { usages: &usages, is_ca: args.ca, subject: "" },
         now: args.time.unwrap_or_else(|| SystemClock.now()),
     }))
 }
@@ -204,7 +206,7 @@ rules:
     fn parsed(words: &str) -> Result<ExplainArgs, clap::Error> {
         let words = ["chancery", "policy", "explain"].into_iter().chain(words.split(' '));
         match cli::Cli::try_parse_from(words)?.command {
-            cli::Command::Policy(PolicyCommand::Explain(args)) => Ok(args),
+            cli::Command::Policy(PolicyCommand::Explain(args)) => Ok(*args),
             other => panic!("{other:?}"),
         }
     }

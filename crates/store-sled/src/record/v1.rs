@@ -2,7 +2,7 @@
 //!
 //! A record's identity is in its key alone.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use chancery_acme::{
     account::{Account, AccountStatus, ExternalAccount, TermsAgreed},
@@ -16,7 +16,7 @@ use chancery_authority::records::{
     CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, InForce, LeafRef,
     Retention, Revocation, RevocationReason, Version, Versioned,
 };
-use chancery_pki::{Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
+use chancery_pki::{CommonName, Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
 use serde::{Deserialize, Serialize};
 
 use super::{OrderRow, Owed, Record};
@@ -33,6 +33,11 @@ pub(crate) enum NameShape<'a> {
     Wildcard(&'a str),
     Ip(IpAddr),
     Spiffe(&'a str),
+    Uri(&'a str),
+    Email(&'a str),
+    /// As it is shown, kind and value.
+    Other(Cow<'a, str>),
+    CommonName(&'a str),
 }
 
 fn name(of: &Name) -> NameShape<'_> {
@@ -41,6 +46,10 @@ fn name(of: &Name) -> NameShape<'_> {
         Name::Wildcard(base) => NameShape::Wildcard(base.as_str()),
         Name::Ip(address) => NameShape::Ip(*address),
         Name::Spiffe(id) => NameShape::Spiffe(id.as_str()),
+        Name::Uri(uri) => NameShape::Uri(uri.as_str()),
+        Name::Email(address) => NameShape::Email(address.as_str()),
+        Name::Other(name) => NameShape::Other(name.to_string().into()),
+        Name::CommonName(name) => NameShape::CommonName(name.as_str()),
     }
 }
 
@@ -50,6 +59,10 @@ fn name_from(shape: &NameShape<'_>) -> Shaped<Name> {
         NameShape::Wildcard(base) => Name::Wildcard(base.parse().map_err(|_| "a wildcard's base is no name")?),
         NameShape::Ip(address) => Name::Ip(*address),
         NameShape::Spiffe(id) => Name::Spiffe(id.parse().map_err(|_| "a SPIFFE ID is none")?),
+        NameShape::Uri(uri) => Name::Uri(uri.parse().map_err(|_| "a URI is none")?),
+        NameShape::Email(address) => Name::Email(address.parse().map_err(|_| "an e-mail address is none")?),
+        NameShape::Other(name) => Name::Other(name.parse().map_err(|_| "a name of another kind is none")?),
+        NameShape::CommonName(name) => Name::CommonName(CommonName::new(name).map_err(|_| "a common name is none")?),
     })
 }
 

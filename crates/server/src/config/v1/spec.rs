@@ -111,6 +111,11 @@ pub(super) struct ProfileSpec {
     pub(super) names: Option<Vec<Text>>,
     pub(super) key_usages: Option<Vec<Text>>,
     pub(super) extended_key_usages: Option<Vec<Text>>,
+    #[serde(default)]
+    pub(super) requested_key_usages: Vec<Text>,
+    #[serde(default)]
+    pub(super) requested_extended_key_usages: Vec<Text>,
+    pub(super) ca: Option<CaSpec>,
     pub(super) subject: Option<Text>,
     pub(super) subject_attributes: Option<Spanned<Vec<Text>>>,
     pub(super) policies: Option<Vec<Text>>,
@@ -120,6 +125,27 @@ pub(super) struct ProfileSpec {
     #[serde(default)]
     pub(super) must_staple: bool,
     pub(super) records: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CaSpec {
+    #[serde(default)]
+    pub(super) path_len: u8,
+    #[serde(default)]
+    pub(super) permitted_dns: Vec<Text>,
+    #[serde(default)]
+    pub(super) excluded_dns: Vec<Text>,
+    #[serde(default)]
+    pub(super) permitted_ips: Vec<Text>,
+    #[serde(default)]
+    pub(super) excluded_ips: Vec<Text>,
+    #[serde(default)]
+    pub(super) permitted_emails: Vec<Text>,
+    #[serde(default)]
+    pub(super) excluded_emails: Vec<Text>,
+    #[serde(default)]
+    pub(super) extended_key_usages: Vec<Text>,
 }
 
 #[derive(Debug, Deserialize)]
