@@ -27,7 +27,9 @@ use chancery_pki::{KeyKind, Lifetime, Name, NameSet, Timestamp, name::NAMES_MAX,
 use chrono::{DateTime, TimeDelta};
 
 use crate::{
+    entries::Entries,
     evaluate::{Content, Request},
+    reported::{GROUPS_MAX, ReportKind, Reported},
     requester::{ClaimKind, Claims, Door, Requester},
     spelling::nearest,
 };
@@ -357,7 +359,7 @@ impl<'p> Walk<'p> {
                 }
                 let steps = self.variable(node, &path)?;
                 if select.test {
-                    let why = if path.contains(".proven.") || path.contains(".claimed.") {
+                    let why = if [".proven.", ".claimed.", ".reported."].iter().any(|whose| path.contains(whose)) {
                         format!("asks has({path}): a claim that is absent is the empty text; compare it with ''")
                     } else {
                         format!("asks has({path}): it is always there when a decision is made")
@@ -405,7 +407,8 @@ impl<'p> Walk<'p> {
                 let Some(size) = range_size(&comprehension.iter_range) else {
                     return Err(self.fault(
                         &comprehension.iter_range,
-                        "loops over something else than request.names, request.usages or a list that is written out",
+                        "loops over something else than request.names, request.usages, requester.reported.groups or a list that is \
+                         written out",
                     ));
                 };
                 let variables = std::iter::once(&comprehension.iter_var).chain(&comprehension.iter_var2);
@@ -448,11 +451,21 @@ impl<'p> Walk<'p> {
         if path == USAGES {
             return Ok(USAGES_COST);
         }
+        if path == GROUPS {
+            return Ok(GROUPS_COST);
+        }
         if VARIABLES.iter().any(|variable| variable == path) {
             return Ok(1);
         }
+        let wholes = ["requester.proven", "requester.claimed", "requester.reported"];
+        let entry =
+            [LABELS, ANNOTATIONS].iter().find_map(|map| Some((map, path.strip_prefix(map)?.strip_prefix('.')?)));
+        if let Some((map, key)) = entry {
+            let why = format!("selects {path:?}: the keys of that map are texts");
+            return Err(self.fault(node, why).nearest(Some(format!("{map}[\"{key}\"]"))));
+        }
         let near = nearest_variable(path);
-        let why = if ROOTS.contains(&path) || path == "requester.proven" || path == "requester.claimed" {
+        let why = if ROOTS.contains(&path) || wholes.contains(&path) {
             format!("uses {path:?} as a whole; name one of its facts, such as request.profile or requester.proven.eab")
         } else {
             format!("names {path:?}, which is not there")
@@ -523,6 +536,7 @@ fn range_size(range: &IdedExpr) -> Option<u64> {
         Expr::Select(_) => match path(range).as_deref() {
             Some(NAMES) => Some(NAMES_COST),
             Some(USAGES) => Some(USAGES_COST),
+            Some(GROUPS) => Some(GROUPS_COST),
             _ => None,
         },
         Expr::List(list) => u64::try_from(list.elements.len()).ok(),
@@ -543,6 +557,12 @@ const IS_CA: &str = "request.is_ca";
 const SUBJECT: &str = "request.subject";
 const DOOR: &str = "requester.door";
 const DIRECTORY: &str = "requester.directory";
+const GROUPS: &str = "requester.reported.groups";
+const LABELS: &str = "requester.reported.namespace_labels";
+const ANNOTATIONS: &str = "requester.reported.annotations";
+/// Steps to walk through all groups.
+const GROUPS_COST: u64 = 64;
+const _: () = assert!(GROUPS_MAX == 64);
 /// Steps to walk through all names.
 const NAMES_COST: u64 = 100;
 const _: () = assert!(NAMES_MAX == 100);
@@ -554,8 +574,10 @@ static VARIABLES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let claims = ["proven", "claimed"].into_iter().flat_map(|whose| {
         ClaimKind::ALL.into_iter().map(move |kind| format!("requester.{whose}.{}", kind.in_conditions()))
     });
-    let facts = [NAMES, PROFILE, TIME, KEY, LIFETIME, USAGES, IS_CA, SUBJECT, DOOR, DIRECTORY].map(str::to_owned);
-    facts.into_iter().chain(claims).collect()
+    let reports = ReportKind::ALL.into_iter().map(|kind| format!("requester.reported.{}", kind.in_conditions()));
+    let facts = [NAMES, PROFILE, TIME, KEY, LIFETIME, USAGES, IS_CA, SUBJECT, DOOR, DIRECTORY];
+    let facts = facts.into_iter().chain([GROUPS, LABELS, ANNOTATIONS]).map(str::to_owned);
+    facts.chain(claims).chain(reports).collect()
 });
 
 fn nearest_variable(path: &str) -> Option<&'static str> {
@@ -604,6 +626,12 @@ impl<'a> Facts<'a> {
     }
 }
 
+impl<'a> Facts<'a> {
+    fn reported(&self) -> Option<&'a Reported> {
+        self.requester.reported.as_deref()
+    }
+}
+
 impl VariableResolver for Facts<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         let text = |text: &'b str| Some(CowVal::owned(CelString::from(text)));
@@ -639,8 +667,19 @@ impl VariableResolver for Facts<'_> {
             }
             DOOR => text(self.requester.door.as_str()),
             DIRECTORY => text(self.requester.directory.as_deref().unwrap_or_default()),
+            GROUPS => {
+                let groups = self.reported().map(|reported| reported.groups.as_slice()).unwrap_or_default();
+                let each = |group: &'b String| -> Box<dyn Val + 'b> { Box::new(CelString::from(group.as_str())) };
+                Some(CowVal::owned(CelList::from(groups.iter().map(each).collect::<Vec<_>>())))
+            }
+            LABELS => Some(CowVal::owned(Entries(self.reported().map(|reported| &reported.namespace_labels)))),
+            ANNOTATIONS => Some(CowVal::owned(Entries(self.reported().map(|reported| &reported.annotations)))),
             other => {
                 let (whose, claim) = other.strip_prefix("requester.")?.split_once('.')?;
+                if whose == "reported" {
+                    let kind = ReportKind::ALL.into_iter().find(|kind| kind.in_conditions() == claim)?;
+                    return text(self.reported().and_then(|reported| reported.of(kind)).unwrap_or_default());
+                }
                 let claims: &'b Claims = match whose {
                     "proven" => &self.requester.proven,
                     "claimed" => &self.requester.claimed,
@@ -693,6 +732,13 @@ static SAMPLES: LazyLock<[Sample; 3]> = LazyLock::new(|| {
     };
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let said = Claims { user: Some("sample-user".to_owned()), ..Claims::default() };
+    let reported = Reported {
+        namespace: Some("sample-namespace".to_owned()),
+        username: Some("system:serviceaccount:cert-manager:cert-manager".to_owned()),
+        groups: vec!["system:authenticated".to_owned()],
+        ..Reported::default()
+    };
+    let reported = Some(Arc::new(reported));
     [
         Sample {
             requester: Requester::acme("sample", "sample-account", Some("sample-key")),
@@ -706,7 +752,7 @@ static SAMPLES: LazyLock<[Sample; 3]> = LazyLock::new(|| {
             now: Timestamp::from_unix_seconds(1_795_600_000),
         },
         Sample {
-            requester: Requester { door: Door::CertManager, directory: None, proven: workload, claimed: said },
+            requester: Requester { proven: workload, claimed: said, reported, ..Requester::at(Door::CertManager) },
             names: names(&["*.example.com", "10.0.0.1", "b.example.com", "spiffe://example/ns/a/sa/b"]),
             profile: "client",
             key: KeyKind::Rsa4096,

@@ -298,7 +298,7 @@ fn judge(rules: &[ModelRule], asked: &Asked, name: &str) -> Outcome {
 fn evaluate(policy: &Policy, asked: &Asked) -> chancery_policy::Decision {
     let claims = |eab: Option<&str>| Claims { eab: eab.map(str::to_owned), ..Claims::default() };
     let requester =
-        Requester { door: asked.door, directory: None, proven: claims(asked.eab), claimed: claims(asked.claimed) };
+        Requester { proven: claims(asked.eab), claimed: claims(asked.claimed), ..Requester::at(asked.door) };
     let names = NameSet::new(asked.names.iter().map(|name| name.parse::<Name>().unwrap())).unwrap();
     policy.evaluate(&Request {
         requester: &requester,

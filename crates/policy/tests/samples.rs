@@ -22,7 +22,7 @@ fn eab(team: &str) -> Requester {
 }
 
 fn at(door: Door, proven: Claims) -> Requester {
-    Requester { door, directory: None, proven, claimed: Claims::default() }
+    Requester { proven, ..Requester::at(door) }
 }
 
 fn ask(policy: &Policy, requester: &Requester, profile: &str, names: &[&str], key: Option<KeyKind>) -> Decision {

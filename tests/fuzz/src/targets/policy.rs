@@ -152,10 +152,8 @@ fn policy(octets: &[u8], format: Format) -> Verdict {
 
 fn requesters() -> [Requester; 3] {
     let mesh = Requester {
-        door: Door::Mesh,
-        directory: None,
-        proven: Claims::default(),
         claimed: Claims { namespace: Some("a".to_owned()), ..Claims::default() },
+        ..Requester::at(Door::Mesh)
     };
     [Requester::acme("internal", "account", Some("platform-team")), Requester::own_tls(), mesh]
 }
