@@ -5,6 +5,7 @@
 
 mod client;
 mod signing;
+mod tokens;
 mod types;
 
 pub use client::{Client, ClientError};
@@ -12,6 +13,7 @@ pub use signing::{
     IssuerRef, Origin, PodRef, RefusalReason, RequestKind, SignedCertificate, SignerInfo, SignerProfile,
     SigningRequest, SigningState, UsageReport,
 };
+pub use tokens::{MadeToken, MakeTokenRequest, TokenList, TokenView};
 pub use types::{
     AccountList, AccountView, AuthorityView, BackedUp, BackupRequest, CertificateFilter, CertificateList,
     CertificateView, CheckpointView, DecisionView, DirectoryView, ErrorBody, IssuanceList, IssuanceQuery, IssuanceView,

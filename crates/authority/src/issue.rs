@@ -29,8 +29,8 @@ use crate::{
     office::Office,
     ports::{CommitError, NotApplied, Purpose, SignerError, ToBeSigned},
     records::{
-        CertificateRecord, CertificateState, IdempotencyOutcome, IdempotencyRecord, JobKind, LeafRef, Retention,
-        Version, Versioned,
+        CertificateRecord, CertificateState, ClusterOrigin, IdempotencyOutcome, IdempotencyRecord, JobKind, LeafRef,
+        Retention, Version, Versioned,
     },
     settings::{Authority, Settings},
 };
@@ -404,6 +404,8 @@ impl Linted {
             account: context.account.map(|account| account.id),
             order: context.order,
             tenant: context.tenant.clone(),
+            origin: ClusterOrigin::of(&permitted.requester),
+            used_by: Vec::new(),
             chain: permitted.place,
             crl_shard: self.crl_shard,
             retention: match permitted.profile.retention() {
@@ -597,14 +599,19 @@ impl IssuedChain {
     }
 }
 
-/// The certificates above one that this authority issued: those of the chain by which it was issued, or where that is
-/// gone or stands elsewhere since, of another one of the same issuer. None, where there is none: an authority may have
-/// kept its name and got another key.
+/// The certificates above one that this authority issued, see [`chain_above`].
 pub(crate) fn issuers_of(authority: &Authority, chain: u16, certificate: &[u8]) -> Vec<Vec<u8>> {
-    let Ok(certificate) = Certificate::from_der(certificate) else { return Vec::new() };
+    chain_above(authority, chain, certificate).map(|chain| issuers(chain)).unwrap_or_default()
+}
+
+/// The chain above a certificate that this authority issued: the one by which it was issued, or where that is gone or
+/// stands elsewhere since, another one of the same issuer. None, where there is none: an authority may have kept its
+/// name and got another key.
+pub(crate) fn chain_above<'a>(authority: &'a Authority, chain: u16, certificate: &[u8]) -> Option<&'a Arc<Chain>> {
+    let certificate = Certificate::from_der(certificate).ok()?;
     let above = |chain: &&Arc<Chain>| is_above(chain.issuing(), &certificate);
     let by_place = authority.chains.get(usize::from(chain)).filter(above);
-    by_place.or_else(|| authority.chains.iter().find(above)).map(|chain| issuers(chain)).unwrap_or_default()
+    by_place.or_else(|| authority.chains.iter().find(above))
 }
 
 /// Whether an issuing certificate is the one above another: its name, and its key. What we issue names its issuer's

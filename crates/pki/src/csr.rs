@@ -17,12 +17,14 @@
 
 mod elements;
 mod extensions;
+mod pem;
 
 use der::{
     Decode, Tag, Tagged,
     asn1::{AnyRef, BitStringRef, ObjectIdentifier},
 };
 
+pub use self::pem::{NotPem, from_pem};
 use self::{
     elements::{elements, exactly, first, object_identifier},
     extensions::Extensions,

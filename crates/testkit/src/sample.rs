@@ -14,7 +14,9 @@ use chancery_acme::{
 };
 use chancery_authority::{
     changes::{Change, Changes, Put},
-    records::{AuthorityId, CertificateRecord, CertificateState, InForce, LeafRef, Retention, Versioned},
+    records::{
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, CertificateState, InForce, LeafRef, Retention, Versioned,
+    },
 };
 use chancery_ledger::{
     Leaf,
@@ -24,6 +26,7 @@ use chancery_ledger::{
     },
 };
 use chancery_pki::{KeyKind, Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
+use chancery_policy::NameLimits;
 
 /// 2026-11-25T09:46:40Z.
 #[must_use]
@@ -141,12 +144,35 @@ pub fn certificate(number: u64, in_names: &[&str]) -> CertificateRecord {
         account: None,
         order: None,
         tenant: Some("payments".to_owned()),
+        origin: None,
+        used_by: Vec::new(),
         chain: 0,
         crl_shard: None,
         retention: Retention::Full,
         state: CertificateState::Intended { intent: LeafRef::InThisCommit(0) },
         revocation: None,
         recorded: now(),
+    }
+}
+
+/// An API token with every limit that there is.
+///
+/// # Panics
+///
+/// Never: its pattern is one.
+#[must_use]
+pub fn api_token(number: u64) -> ApiToken {
+    ApiToken {
+        id: ApiTokenId::from_octets(octets(number)),
+        cluster: "prod-eu".to_owned(),
+        comment: format!("token {number}"),
+        sha256: [u8::try_from(number % 251).expect("below 256"); 32],
+        namespaces: Some(["payments".to_owned(), "shop".to_owned()].into()),
+        profiles: Some(vec!["server".to_owned()]),
+        names: Some(NameLimits::parse(&["**.shop.example.com", "10.0.0.0/8"]).expect("patterns")),
+        created: now(),
+        expires: now().after(std::time::Duration::from_secs(86_400)),
+        revoked: None,
     }
 }
 

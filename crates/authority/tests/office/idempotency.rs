@@ -95,6 +95,7 @@ async fn something_else_asked_for_under_the_same_identifier_is_refused_and_signs
         IssueOnce { tenant: Some("else".to_owned()), ..asked.clone() },
         IssueOnce { not_after: Some(chancery_testkit::office::start().after(DAY)), ..asked.clone() },
         IssueOnce { not_before: Some(chancery_testkit::office::start()), ..asked.clone() },
+        IssueOnce { lifetime: chancery_pki::Lifetime::from_seconds(3_600).ok(), ..asked.clone() },
         IssueOnce { requester: other, ..asked.clone() },
     ];
     for other in others {

@@ -1,15 +1,17 @@
 //! `chancery policy`: what it decides, and whether a file would be taken.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use chancery_acme::order::ProfileName;
 use chancery_authority::ports::Clock as _;
 use chancery_pki::{Name, NameSet, Usages};
-use chancery_policy::{Claims, Content, Decision, Door, Outcome as Verdict, Request, Requester};
+use chancery_policy::{
+    Claims, Content, Decision, Door, Outcome as Verdict, Reported, Request, Requester,
+};
 use serde::Serialize;
 
 use crate::{
-    cli::{ExplainArgs, PolicyCommand},
+    cli::{Claim, ExplainArgs, PolicyCommand},
     config::{self, Config, v1::Tls},
     exit::{Exit, Failed, Outcome},
     output::{Format, Mark, json, line, marked},
@@ -60,7 +62,7 @@ struct ShownName {
 
 /// Who would ask, as the words of the command line say.
 fn requester(args: &ExplainArgs) -> Result<Requester, Failed> {
-    let mut requester = Requester { door: args.door, ..Requester::own_tls() };
+    let mut requester = Requester::at(args.door);
     match (args.door, &args.directory) {
         (Door::Acme, directory) => requester.directory = Some(directory.as_deref().unwrap_or(DIRECTORY).to_owned()),
         (_, None) => {}
@@ -78,6 +80,17 @@ fn requester(args: &ExplainArgs) -> Result<Requester, Failed> {
     }
     args.claims.iter().try_for_each(|claim| set(&mut requester.proven, &claim.name, &claim.value))?;
     args.claimed.iter().try_for_each(|claim| set(&mut requester.claimed, &claim.name, &claim.value))?;
+    if !args.reported.is_empty() {
+        let mut reported = Reported::default();
+        for Claim { name, value } in &args.reported {
+            match reported.set(name, value) {
+                Ok(None) => {}
+                Ok(Some(_)) => return Err(Failed::failed(format_args!("{name} is reported twice"))),
+                Err(error) => return Err(Failed::failed(format_args!("{name}: {error}"))),
+            }
+        }
+        requester.reported = Some(Arc::new(reported));
+    }
     if args.door == Door::Acme && requester.proven.account.is_none() {
         requester.proven.account = Some("(any)".to_owned());
     }

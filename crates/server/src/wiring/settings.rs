@@ -59,6 +59,11 @@ pub(crate) fn settings(
     Ok(Settings {
         authorities,
         directories,
+        clusters: config
+            .clusters
+            .iter()
+            .map(|(name, cluster)| (name.clone(), Arc::new(cluster.settings.clone())))
+            .collect(),
         profiles: config.profiles.iter().map(|(name, profile)| (name.clone(), Arc::new(profile.clone()))).collect(),
         policy: Arc::new(policy(&config.policy)?),
         block_list: Arc::new(block_list(config.blocked_keys.as_deref())?),

@@ -23,6 +23,8 @@ pub(super) struct Spec {
     #[serde(default)]
     pub(super) directory: Vec<Spanned<DirectorySpec>>,
     #[serde(default)]
+    pub(super) cluster: Vec<Spanned<ClusterSpec>>,
+    #[serde(default)]
     pub(super) profile: Vec<Spanned<ProfileSpec>>,
     pub(super) policy: PolicySpec,
     #[serde(default)]
@@ -97,6 +99,41 @@ pub(super) struct DirectorySpec {
     pub(super) caa_identities: Vec<Text>,
     pub(super) order_lifetime: Option<Text>,
     pub(super) authorization_lifetime: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClusterSpec {
+    pub(super) name: Text,
+    pub(super) authority: Text,
+    pub(super) profiles: Spanned<Vec<Text>>,
+    pub(super) tenant: Option<Text>,
+    pub(super) namespaces: Option<Spanned<Vec<Text>>>,
+    pub(super) names: Option<Spanned<Vec<Text>>>,
+    pub(super) token: Option<Spanned<ClusterTokenSpec>>,
+    pub(super) client_certificates: Option<Spanned<ClientCertificatesSpec>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClusterTokenSpec {
+    pub(super) issuer: Text,
+    pub(super) audience: Text,
+    #[serde(default)]
+    pub(super) accounts: Vec<Text>,
+    pub(super) own_namespace_account: Option<Text>,
+    pub(super) check: Option<Text>,
+    pub(super) keys: Option<Text>,
+    pub(super) api_server: Option<Text>,
+    pub(super) api_server_ca: Option<Text>,
+    pub(super) api_server_token: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientCertificatesSpec {
+    pub(super) ca: Text,
+    pub(super) names: Spanned<Vec<Text>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -210,6 +247,8 @@ pub(super) struct LimitsSpec {
     pub(super) stop_timeout: Option<Text>,
     pub(super) new_accounts_per_address_per_hour: Option<Spanned<u32>>,
     pub(super) orders_per_account_per_hour: Option<Spanned<u32>>,
+    pub(super) cluster_requests_at_once: Option<Spanned<usize>>,
+    pub(super) requests_per_credential_per_second: Option<Spanned<u32>>,
     pub(super) pending_orders_per_account: Option<Spanned<u64>>,
     pub(super) unproven_accounts: Option<Spanned<u64>>,
     pub(super) unproven_account_lifetime: Option<Text>,
