@@ -4,10 +4,15 @@
 //! (the cluster, and the namespace where it is bound to some) is kept apart from what its controller reports. Nothing
 //! that a tenant writes chooses authority, profile or limits.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use chancery_acme::{id::CertificateId, order::ProfileName};
-use chancery_pki::{Csr, Lifetime, Timestamp, csr::CsrRejection, profile::Profile};
+use chancery_pki::{
+    Content, Csr, Lifetime, Usages,
+    content::EchoDiffers,
+    csr::{CsrRejection, CsrRules},
+    usage::UsageRejection as UnknownUsage,
+};
 use chancery_policy::{Claims, Door, Reported, Requester, TooMuchReported};
 
 use crate::{
@@ -23,9 +28,6 @@ use crate::{
     },
     revoke::{RevokeRejection, Revoker},
 };
-
-/// The part of a life by which it may begin in the past: a short one would be over before it is used.
-const BACKDATED_PART: u32 = 10;
 
 /// What kind of object asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,6 +64,10 @@ pub struct SignForRequest {
     pub profile: Option<ProfileName>,
     /// How long it shall live; none, as the profile has it.
     pub lifetime: Option<Lifetime>,
+    /// What it shall be used for, in the words of Kubernetes and cert-manager; none, as the profile has it.
+    pub usages: Vec<String>,
+    /// Whether it shall be a CA's.
+    pub is_ca: bool,
     /// What the controller reports about the object.
     pub reported: Reported,
     /// The term of the controller's leadership.
@@ -136,10 +142,14 @@ pub enum SignRejection {
     /// The CSR.
     #[error(transparent)]
     Csr(#[from] CsrRejection),
+    /// A word that is no usage.
+    #[error(transparent)]
+    Usages(#[from] UnknownUsage),
+    /// The CSR says something else than its object.
+    #[error(transparent)]
+    Echo(#[from] EchoDiffers),
     /// It names nothing.
-    #[error(
-        "the certificate signing request names no host, address or SPIFFE ID; put at least one into its subjectAltName"
-    )]
+    #[error("the certificate signing request names nothing; put at least one name into its subjectAltName")]
     NoNames,
     /// OCSP must-staple.
     #[error("the certificate signing request asks for OCSP must-staple, which is not issued for Kubernetes")]
@@ -189,7 +199,7 @@ impl Office {
     ) -> Result<Signed, Refusal<SignRejection>> {
         use SignRejection as R;
         let reject = |rejection| Err(Refusal::Rejected(rejection));
-        let SignForRequest { kind, uid, csr, profile, lifetime, reported, term } = asked;
+        let SignForRequest { kind, uid, csr, profile, lifetime, usages, is_ca, reported, term } = asked;
         if let Some(rejection) = self.fence(credential, term) {
             return reject(rejection);
         }
@@ -214,7 +224,10 @@ impl Office {
                 });
             }
         };
-        let csr = Csr::from_der(&csr).map_err(|rejection| Refusal::Rejected(rejection.into()))?;
+        let (csr, content) = match read(&csr, &usages, is_ca) {
+            Ok(read) => read,
+            Err(rejection) => return reject(rejection),
+        };
         let Some(names) = csr.names().cloned() else { return reject(R::NoNames) };
         if csr.wants_must_staple() {
             return reject(R::MustStaple);
@@ -236,6 +249,7 @@ impl Office {
             not_before: None,
             not_after: None,
             lifetime,
+            content,
         };
         match self.issue_once(request).await {
             Ok(Once::Issued { certificate, chain }) => self.signed_for(certificate, chain).await.map_err(Into::into),
@@ -409,6 +423,14 @@ impl Office {
     }
 }
 
+/// The CSR, and what it and its object ask for beside names and key.
+fn read(csr: &[u8], usages: &[String], is_ca: bool) -> Result<(Csr, Content), SignRejection> {
+    let csr = Csr::from_der_by(csr, CsrRules::Object)?;
+    let words: Vec<&str> = usages.iter().map(String::as_str).collect();
+    let content = Content::of_object(&csr, Usages::from_words(words)?, is_ca)?;
+    Ok((csr, content))
+}
+
 fn requester(credential: &Credential, kind: ObjectKind, reported: Reported) -> Requester {
     let proves_it = credential.namespaces().is_some();
     let proven = Claims {
@@ -417,13 +439,4 @@ fn requester(credential: &Credential, kind: ObjectKind, reported: Reported) -> R
         ..Claims::default()
     };
     Requester { proven, reported: Some(Arc::new(reported)), ..Requester::at(kind.door()) }
-}
-
-/// From when to when a certificate holds that shall live so long: counted from its beginning, which lies in the past as
-/// the profile has it, but by a small part of the life at most.
-pub(crate) fn times_of(profile: &Profile, lifetime: Lifetime, now: Timestamp) -> (Timestamp, Timestamp) {
-    let seconds = Duration::from_secs(u64::from(lifetime.seconds()));
-    let backdated = profile.backdate().min(seconds / BACKDATED_PART);
-    let not_before = now.whole_seconds().before(Duration::from_secs(backdated.as_secs()));
-    (not_before, not_before.after(seconds.saturating_sub(Duration::from_secs(1))))
 }

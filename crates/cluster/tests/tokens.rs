@@ -1,5 +1,5 @@
 //! Service-account tokens, as a fake API server signs and reviews them: which are taken, and why the others are not.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a helper that fails fails its test")]
 
 use std::{
     collections::BTreeMap,

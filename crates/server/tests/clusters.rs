@@ -77,7 +77,8 @@ impl Controller {
 
 fn request(uid: &str, names: &[&str]) -> Result<Value> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let pem = STANDARD.encode(csr(names)?).as_bytes().chunks(64).map(String::from_utf8_lossy).collect::<Vec<_>>();
+    let text = STANDARD.encode(csr(names)?);
+    let pem = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect::<Vec<_>>();
     let pem = format!("-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n", pem.join("\n"));
     Ok(json!({
         "kind": "certificate-request",

@@ -31,6 +31,8 @@ fn request(uid: &str, names: &[&str]) -> SignForRequest {
         csr: csr(names).der().to_vec(),
         profile: None,
         lifetime: None,
+        usages: Vec::new(),
+        is_ca: false,
         reported: Reported {
             namespace: Some("shop".to_owned()),
             name: Some("web-1".to_owned()),

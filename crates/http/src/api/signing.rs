@@ -57,7 +57,7 @@ pub(super) async fn sign(
     let _working = api.clusters.at_work.enter();
     let SigningRequest { kind, uid, csr, profile, lifetime_s, usages, is_ca, origin, term } = read(&body)?;
     let shown = uid.escape_debug().to_string();
-    let asked = match asked(kind, uid, &csr, (profile, lifetime_s), (&usages, is_ca), origin, term) {
+    let asked = match asked(kind, uid, &csr, (profile, lifetime_s), (usages, is_ca), origin, term) {
         Ok(asked) => asked,
         Err(refused) => return Ok(answered(*refused, &shown)),
     };
@@ -207,19 +207,16 @@ fn asked(
     uid: String,
     csr: &str,
     (profile, lifetime_s): (Option<String>, Option<u64>),
-    (usages, is_ca): (&[String], bool),
+    (usages, is_ca): (Vec<String>, bool),
     origin: Origin,
     term: Option<u64>,
 ) -> Result<SignForRequest, Box<SigningState>> {
-    let _ = usages;
     let refused = |reason, message| Box::new(refusal(reason, message, None));
-    if is_ca {
-        return Err(refused(RefusalReason::Policy, "certificates of CAs are not issued".to_owned()));
-    }
     let csr = csr::from_pem(csr).map_err(|error| refused(RefusalReason::Csr, error.to_string()))?;
     let lifetime = lifetime_s.map(Lifetime::from_seconds).transpose();
     let lifetime = lifetime.map_err(|error| refused(RefusalReason::Lifetime, error.to_string()))?;
-    Ok(SignForRequest { kind: object_kind(kind), uid, csr, profile, lifetime, reported: reported(origin), term })
+    let (kind, reported) = (object_kind(kind), reported(origin));
+    Ok(SignForRequest { kind, uid, csr, profile, lifetime, usages, is_ca, reported, term })
 }
 
 fn reported(origin: Origin) -> Reported {
@@ -294,13 +291,20 @@ fn refused(rejection: &SignRejection) -> Result<SigningState, ApiError> {
     use SignRejection as R;
     let (reason, rule) = match rejection {
         R::StaleTerm { .. } => return Err(ApiError::stale_term(rejection.to_string())),
-        R::Once(IssueOnceRejection::Name(_)) => return Err(ApiError::invalid(rejection.to_string())),
+        R::Once(IssueOnceRejection::Name(_) | IssueOnceRejection::LifetimeTwice) => {
+            return Err(ApiError::invalid(rejection.to_string()));
+        }
         R::Once(IssueOnceRejection::OtherRequest { .. }) => (Why::OtherRequest, None),
         R::Once(IssueOnceRejection::Issue(rejection)) => return Ok(not_issued(rejection)),
         R::Reported(_) | R::Namespace { .. } | R::Limits(_) => (Why::Policy, None),
         R::Profile { .. } => (Why::Profile, None),
         R::Csr(CsrRejection::Key(_)) => (Why::Key, None),
-        R::Csr(_) | R::NoNames | R::MustStaple => (Why::Csr, None),
+        R::Csr(_)
+        | R::NoNames
+        | R::MustStaple
+        | R::Usages(_)
+        | R::Echo(_)
+        | R::Once(IssueOnceRejection::TooLarge { .. }) => (Why::Csr, None),
     };
     Ok(refusal(reason, rejection.to_string(), rule))
 }

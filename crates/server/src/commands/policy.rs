@@ -5,9 +5,7 @@ use std::{path::Path, sync::Arc};
 use chancery_acme::order::ProfileName;
 use chancery_authority::ports::Clock as _;
 use chancery_pki::{Name, NameSet, Usages};
-use chancery_policy::{
-    Claims, Content, Decision, Door, Outcome as Verdict, Reported, Request, Requester,
-};
+use chancery_policy::{Claims, Content, Decision, Door, Outcome as Verdict, Reported, Request, Requester};
 use serde::Serialize;
 
 use crate::{

@@ -337,7 +337,7 @@ async fn tokens_are_made_listed_and_revoked_over_the_local_socket_alone() {
     let made: chancery_api::MadeToken = serde_json::from_slice(&made).unwrap();
     assert!(made.secret.starts_with("chancery_") && !format!("{made:?}").contains(&made.secret));
     let list: chancery_api::TokenList = get(&app, "/v1/cluster-tokens").await;
-    assert_eq!(list.tokens, [made.token.clone()]);
+    assert_eq!(list.tokens, std::slice::from_ref(&made.token));
     assert_eq!(
         (made.token.state.as_str(), made.token.names.as_deref()),
         ("valid", Some(&["*.shop.test".to_owned()][..]))
