@@ -19,6 +19,7 @@ mod node;
 mod pattern;
 mod requester;
 mod rule;
+mod scope;
 mod spelling;
 
 pub use decision::{Decision, NameVerdict, Outcome, PolicyHash, Warning};
@@ -28,3 +29,4 @@ pub use language::Format;
 pub use pattern::PatternFault;
 pub use requester::{Claims, Door, Fact, Requester, UnknownClaim, UnknownDoor};
 pub use rule::{Effect, RuleName};
+pub use scope::{NameScope, SCOPE_MAX, ScopeFault};
