@@ -132,15 +132,15 @@ pub(super) async fn revoke(
     Ok(Json(Revoked { certificate: view(&api.office, &record, false).await? }))
 }
 
-fn named(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+pub(super) fn named(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
     path.map(|Path(name)| name).map_err(|rejection| ApiError::invalid(rejection.body_text()))
 }
 
-fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+pub(super) fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
     query.map(|Query(query)| query).map_err(|rejection| ApiError::invalid(rejection.body_text()))
 }
 
-fn page(limit: Option<usize>) -> Result<usize, ApiError> {
+pub(super) fn page(limit: Option<usize>) -> Result<usize, ApiError> {
     match limit {
         None => Ok(PAGE),
         Some(limit) if (1..=PAGE_MAX).contains(&limit) => Ok(limit),
@@ -148,7 +148,7 @@ fn page(limit: Option<usize>) -> Result<usize, ApiError> {
     }
 }
 
-fn parsed<T: std::str::FromStr>(key: &str, text: Option<&str>, what: &str) -> Result<Option<T>, ApiError> {
+pub(super) fn parsed<T: std::str::FromStr>(key: &str, text: Option<&str>, what: &str) -> Result<Option<T>, ApiError> {
     text.map(|text| {
         text.parse().map_err(|_| ApiError::invalid(format!("{key}: \"{}\" is not {what}", text.escape_debug())))
     })
@@ -245,6 +245,7 @@ async fn decision(office: &Office, record: &CertificateRecord) -> Result<Decisio
         at: intent.at.to_string(),
         policy_sha256: hex::encode(intent.policy),
         names: names.map(|leaf::NameRule { name, rule }| NameRuleView { name, rule }).collect(),
+        preauthorized_by: intent.decision.preauthorized_by,
     })
 }
 

@@ -13,8 +13,8 @@ mod text;
 
 pub use kinds::{
     Abandoned, AccountAgreed, AccountDeactivated, AccountFacts, AuthorityInstalled, AuthorityRetired, Claim,
-    CrlPublished, Decision, EabAction, EabKey, Idempotency, Intent, NameRule, OldCheckpoint, Outcome, PolicyActivated,
-    ProfileRef, Refusal, Requester, Restored, Revocation, Signature, Terms, Warning,
+    CrlPublished, Decision, EabAction, EabGrant, EabKey, EabNames, Idempotency, Intent, NameRule, OldCheckpoint,
+    Outcome, PolicyActivated, ProfileRef, Refusal, Requester, Restored, Revocation, Signature, Terms, Warning,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

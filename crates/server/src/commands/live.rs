@@ -18,7 +18,7 @@ use crate::{
     output::{Format, Mark, agreed, json, line, marked, table, text, working},
 };
 
-async fn client(config: Option<&Path>) -> Result<Client, Failed> {
+pub(super) async fn client(config: Option<&Path>) -> Result<Client, Failed> {
     let socket: PathBuf = config::load(config)?.data.join(SOCKET_NAME);
     Ok(Client::local(&socket).await?)
 }
@@ -126,11 +126,12 @@ pub(crate) fn account(command: &AccountCommand, config: Option<&Path>, output: F
                 account.status.clone(),
                 account.created.clone(),
                 account.key_kind.clone(),
+                account.eab_key.clone().unwrap_or_else(|| "-".to_owned()),
                 account.contacts.join(" "),
             ]
         })
         .collect();
-    table(&["ID", "DIRECTORY", "STATUS", "CREATED", "KEY", "CONTACTS"], &rows)?;
+    table(&["ID", "DIRECTORY", "STATUS", "CREATED", "KEY", "EAB KEY", "CONTACTS"], &rows)?;
     Ok(Exit::Ok)
 }
 
@@ -225,6 +226,9 @@ fn describe(certificate: &CertificateView) -> Result<(), Failed> {
         for name in &decision.names {
             let rule = name.rule.as_deref().unwrap_or("no rule");
             line(format!("allowed     {} by rule {rule}", name.name))?;
+        }
+        if let Some(key) = &decision.preauthorized_by {
+            line(format!("challenges  none: pre-authorised by EAB key {key}"))?;
         }
         line(format!("policy      SHA-256 {}", decision.policy_sha256))?;
         line(format!("recorded    {}, ledger record {}", decision.at, decision.ledger_index))?;

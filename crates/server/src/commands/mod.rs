@@ -2,6 +2,7 @@
 
 mod authority;
 mod check;
+mod eab;
 mod init;
 mod ledger;
 mod live;
@@ -32,6 +33,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Reload => live::reload(config, output),
         Command::Certificate(command) => live::certificate(command, config, output),
         Command::Account(command) => live::account(&command, config, output),
+        Command::Eab(command) => eab::run(command, config, output),
         Command::Status => live::status(config, output),
         Command::Completion { shell } => {
             let mut script = Vec::new();
