@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
+use crate::eab::{EabKeyList, EabKeyMade, EabKeyView, EabLimitsChange, MakeEabKeyRequest, RevokeEabKeyRequest};
 use crate::tokens::{MadeToken, MakeTokenRequest, TokenList, TokenView};
 use crate::types::{
     AccountList, BackedUp, BackupRequest, CertificateFilter, CertificateList, CertificateView, ErrorBody, IssuanceList,
@@ -180,6 +181,51 @@ impl Client {
     /// [`ClientError::Refused`] if there is none, or it is revoked already.
     pub async fn revoke_token(&mut self, id: &str) -> Result<TokenView, ClientError> {
         self.post(&format!("/v1/cluster-tokens/{}/revoke", path_segment(id)), &serde_json::Map::new()).await
+    }
+
+    /// Makes an EAB key; the answer alone tells its secret.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] if its id is taken, or it asks for what cannot be.
+    pub async fn make_eab_key(&mut self, request: &MakeEabKeyRequest) -> Result<EabKeyMade, ClientError> {
+        self.post("/v1/eab-keys", request).await
+    }
+
+    /// A page of EAB keys.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] as for every call.
+    pub async fn eab_keys(&mut self, page: &PageQuery) -> Result<EabKeyList, ClientError> {
+        self.get("/v1/eab-keys", page).await
+    }
+
+    /// One EAB key.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] if there is none.
+    pub async fn eab_key(&mut self, id: &str) -> Result<EabKeyView, ClientError> {
+        self.get(&format!("/v1/eab-keys/{}", path_segment(id)), &()).await
+    }
+
+    /// Gives an EAB key other limits.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] if there is none, it is revoked, or it asks for what cannot be.
+    pub async fn limit_eab_key(&mut self, id: &str, change: &EabLimitsChange) -> Result<EabKeyView, ClientError> {
+        self.post(&format!("/v1/eab-keys/{}/limit", path_segment(id)), change).await
+    }
+
+    /// Revokes an EAB key.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] if there is none, or it is revoked already.
+    pub async fn revoke_eab_key(&mut self, id: &str, request: &RevokeEabKeyRequest) -> Result<EabKeyView, ClientError> {
+        self.post(&format!("/v1/eab-keys/{}/revoke", path_segment(id)), request).await
     }
 
     async fn get<A: DeserializeOwned>(&mut self, path: &str, query: &impl Serialize) -> Result<A, ClientError> {

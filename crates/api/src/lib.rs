@@ -4,11 +4,15 @@
 //! The client speaks over the server's local socket; it never retries by itself.
 
 mod client;
+mod eab;
 mod signing;
 mod tokens;
 mod types;
 
 pub use client::{Client, ClientError};
+pub use eab::{
+    EabKeyList, EabKeyMade, EabKeyView, EabLimitsChange, EabNamesView, MakeEabKeyRequest, RevokeEabKeyRequest,
+};
 pub use signing::{
     IssuerRef, Origin, PodRef, RefusalReason, RequestKind, SignedCertificate, SignerInfo, SignerProfile,
     SigningRequest, SigningState, UsageReport,

@@ -235,6 +235,9 @@ pub struct DecisionView {
     pub policy_sha256: String,
     /// Each name with the rule that allowed it.
     pub names: Vec<NameRuleView>,
+    /// The EAB key by which the names were pre-authorised, where nobody had to show control of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preauthorized_by: Option<String>,
 }
 
 /// A name and the rule that decided it.

@@ -10,8 +10,8 @@ use chancery_ledger::Leaf;
 use chancery_pki::{SpkiDigest, Timestamp};
 
 use crate::records::{
-    ApiToken, ApiTokenId, AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, JobKind,
-    Version, Versioned,
+    ApiToken, ApiTokenId, AuthorityId, CertificateRecord, EabKey, EabKeyId, IdempotencyKey, IdempotencyRecord, InForce,
+    Job, JobKind, Version, Versioned,
 };
 
 /// All or nothing: what becomes durable together.
@@ -42,8 +42,12 @@ pub enum Change {
     ApiToken(Put<ApiToken>),
     /// Writes what is in force, in the commit of the leaves that say so.
     InForce(Put<InForce>),
+    /// Writes an EAB key.
+    EabKey(Put<EabKey>),
     /// Changes nothing; the commit is a conflict if the account has another version by now.
     SameAccount(AccountId, Version),
+    /// The same of an EAB key.
+    SameEabKey(EabKeyId, Version),
     /// Uses up a CRL number of an authority's shard, in the commit of the leaf that says so; a conflict unless
     /// it is larger than every one before.
     CrlNumber {
@@ -66,6 +70,8 @@ pub enum Change {
     RemoveIdempotency(IdempotencyKey, Version),
     /// Drops an API token.
     RemoveApiToken(ApiTokenId, Version),
+    /// Drops an EAB key.
+    RemoveEabKey(EabKeyId, Version),
     /// Takes something that only one may have; the commit is a conflict if it is taken.
     Claim(Claim),
     /// Gives a claim back.
@@ -99,10 +105,10 @@ pub struct Put<T> {
 pub enum Claim {
     /// The one certificate of an order.
     OrderCertificate(OrderId),
-    /// A use of an EAB key by an account key (later: single-use keys).
+    /// The use of an EAB key by an account key, which makes one account with it.
     EabUse {
         /// The EAB key.
-        key_id: String,
+        key_id: EabKeyId,
         /// The account key that used it.
         account_key: SpkiDigest,
     },
@@ -117,8 +123,10 @@ pub enum Counter {
     UnprovenAccounts,
     /// API tokens that are kept, ended ones included.
     ApiTokens,
-    /// Accounts made with an EAB key.
-    EabAccounts(String),
+    /// Accounts made with an EAB key, those that ended too.
+    EabAccounts(EabKeyId),
+    /// EAB keys, in all.
+    EabKeys,
 }
 
 /// What a commit led to.

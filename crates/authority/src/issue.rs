@@ -29,8 +29,8 @@ use crate::{
     office::Office,
     ports::{CommitError, NotApplied, Purpose, SignerError, ToBeSigned},
     records::{
-        CertificateRecord, CertificateState, ClusterOrigin, IdempotencyOutcome, IdempotencyRecord, JobKind, LeafRef,
-        Retention, Version, Versioned,
+        CertificateRecord, CertificateState, ClusterOrigin, EabKeyId, IdempotencyOutcome, IdempotencyRecord, JobKind,
+        LeafRef, Retention, Version, Versioned,
     },
     settings::{Authority, Settings},
 };
@@ -372,6 +372,8 @@ pub(crate) struct IntentContext<'a> {
     pub(crate) tenant: Option<TenantName>,
     /// Leave to try under the request's name, where its requester named it.
     pub(crate) idempotency: Option<Attempt>,
+    /// The EAB key by which nobody had to show control of the names.
+    pub(crate) preauthorized_by: Option<EabKeyId>,
     pub(crate) settle_at: Timestamp,
 }
 
@@ -434,6 +436,7 @@ impl Linted {
             account: context.account,
             account_is_new: context.account_is_new,
             idempotency: pending.as_ref().map(|pending| &pending.value),
+            preauthorized_by: context.preauthorized_by.as_ref(),
         });
         let mut changes = context.changes;
         // INVARIANT: the record says that its intent is leaf 0 of this commit.

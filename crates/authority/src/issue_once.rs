@@ -233,6 +233,7 @@ impl Office {
                 order: None,
                 tenant: request.tenant.clone(),
                 idempotency: Some(attempt),
+                preauthorized_by: None,
                 settle_at: now.after(settings.limits.settle_after),
             };
             match linted.record(self, context).await {

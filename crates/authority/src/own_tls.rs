@@ -56,6 +56,7 @@ impl Office {
             order: None,
             tenant: None,
             idempotency: None,
+            preauthorized_by: None,
             settle_at: now.after(settings.limits.settle_after),
         };
         let recorded = linted.record(self, context).await.map_err(Failure::from)?;

@@ -15,10 +15,11 @@ use chancery_pki::{Name, PublicKey, SpkiDigest, Timestamp, key::SignatureAlgorit
 use secrecy::SecretString;
 
 use crate::{
-    changes::{Changes, Committed},
+    changes::{Changes, Committed, Counter},
+    eab_secret::EabSecret,
     records::{
-        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job,
-        Versioned,
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, EabKey, EabKeyId, IdempotencyKey, IdempotencyRecord,
+        InForce, Job, Versioned,
     },
 };
 
@@ -83,6 +84,12 @@ pub trait Store: Send + Sync {
     async fn api_token(&self, id: ApiTokenId) -> Result<Option<Versioned<ApiToken>>, StoreError>;
     /// API tokens in the order of their ids, after `after`.
     async fn api_tokens(&self, after: Option<ApiTokenId>, limit: usize) -> Result<Vec<ApiToken>, StoreError>;
+    /// An EAB key, ended or not.
+    async fn eab_key(&self, id: &EabKeyId) -> Result<Option<Versioned<EabKey>>, StoreError>;
+    /// EAB keys in the order of their ids, after `after`.
+    async fn eab_keys(&self, after: Option<&EabKeyId>, limit: usize) -> Result<Vec<EabKey>, StoreError>;
+    /// Where a counter stands.
+    async fn count(&self, counter: &Counter) -> Result<u64, StoreError>;
     /// What was in force last; nothing before the first start.
     async fn in_force(&self) -> Result<Option<Versioned<InForce>>, StoreError>;
     /// The last CRL number of an authority's shard; none before its first CRL.
@@ -167,7 +174,7 @@ pub enum CommitError {
     #[error("the limit of {limit} is reached")]
     Limit {
         /// The counter.
-        counter: crate::changes::Counter,
+        counter: Counter,
         /// Its limit.
         limit: u64,
     },
@@ -251,6 +258,12 @@ pub trait Signer: Send + Sync {
     fn public_key(&self, key: &KeyId) -> Option<PublicKey>;
     /// Signs. Each key is for one purpose and refuses others.
     async fn sign(&self, key: &KeyId, what: &ToBeSigned) -> Result<Vec<u8>, SignerError>;
+    /// The secret of an EAB key, derived from its id, its salt and a private key that is for this alone: the same at
+    /// every call. `None` where there is no such private key.
+    fn eab_secret(&self, id: &EabKeyId, salt: [u8; 16]) -> Option<EabSecret> {
+        let _ = (id, salt);
+        None
+    }
 }
 
 /// A signature was not had.

@@ -1,5 +1,7 @@
 //! What the store keeps beside the ACME resources: certificates, jobs, idempotency outcomes.
 
+mod eab_key;
+
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use chancery_acme::{
@@ -11,6 +13,8 @@ use chancery_pki::{NameSet, SerialNumber, SpkiDigest, Timestamp, Validity};
 use chancery_policy::{CERTIFICATE_FACT, Door, Fact, NAMESPACE_FACT, Requester};
 
 pub use crate::api_token::{ApiToken, ApiTokenId};
+
+pub use eab_key::{EabKey, EabKeyEnded, EabKeyId, EabLimits, NotAnEabKeyId};
 
 /// The name of an authority, as the configuration gives it: letters, digits and hyphens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -314,6 +318,16 @@ pub enum JobKind {
     CancelOrders {
         /// The account.
         account: AccountId,
+    },
+    /// Drop an EAB key whose time is over and with which no account was made.
+    PruneEabKey {
+        /// The key.
+        key: EabKeyId,
+    },
+    /// Stop the accounts that were made with an EAB key that was revoked with them.
+    StopAccounts {
+        /// The key.
+        key: EabKeyId,
     },
     /// Drop the records of certificates whose retention is over.
     PruneCertificates,

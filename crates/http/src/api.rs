@@ -9,6 +9,7 @@
 
 mod answer;
 mod clusters;
+mod eab;
 mod inventory;
 mod process;
 mod routes;
@@ -48,6 +49,8 @@ pub enum Caller {
 /// What the process can do beside the use cases.
 #[async_trait]
 pub trait Operator: Send + Sync {
+    /// Scheme, host and port under which clients reach the server.
+    fn external_url(&self) -> String;
     /// Why no certificate is issued now, one sentence each; nothing if all is well.
     async fn not_issuing(&self) -> Vec<String>;
     /// How the process is.

@@ -22,6 +22,7 @@ mod pattern;
 mod reported;
 mod requester;
 mod rule;
+mod scope;
 mod spelling;
 
 pub use decision::{Decision, NameVerdict, Outcome, PolicyHash, Warning};
@@ -33,3 +34,4 @@ pub use pattern::PatternFault;
 pub use reported::{CERTIFICATE_FACT, NAMESPACE_FACT, Reported, TooMuchReported, UnknownReport};
 pub use requester::{Claims, Door, Fact, Requester, UnknownClaim, UnknownDoor};
 pub use rule::{Effect, RuleName};
+pub use scope::{NameScope, SCOPE_MAX, ScopeFault};

@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// ACME accounts of the running server
     #[command(subcommand)]
     Account(AccountCommand),
+    /// Keys by which accounts are made (external account binding) on the running server
+    #[command(subcommand)]
+    Eab(EabCommand),
     /// How the running server is
     #[command(after_help = "Example:
   chancery status --output json")]
@@ -419,6 +422,116 @@ pub(crate) struct CertificateListArgs {
     /// At most this many
     #[arg(long, default_value_t = 100)]
     pub(crate) limit: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EabCommand {
+    /// Make a key for a team; its secret is shown once, as certbot, lego and cert-manager want it
+    #[command(after_help = "Examples:
+  chancery eab create payments --directory teams --owner \"Payments, on call 4711\"
+  chancery eab create payments-k8s --directory teams --owner Payments --accounts 3 --expires-in 7d \\
+    --name pay.example.com --name '**.pay.example.com' --wildcard '*.pay.example.com' --profile server")]
+    Create(EabCreateArgs),
+    /// List the keys, those that ended too
+    #[command(after_help = "Example:
+  chancery eab list --output json")]
+    List {
+        /// At most this many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Show one key, without its secret
+    #[command(after_help = "Example:
+  chancery eab show payments")]
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Give a key other limits; they hold for the accounts that it made, too
+    #[command(after_help = "Examples:
+  chancery eab limit payments --accounts 5
+  chancery eab limit payments --name '**.pay.example.com' --expires-in 30d
+  chancery eab limit payments --any-name --any-profile")]
+    Limit(EabLimitArgs),
+    /// Revoke a key: no account is made with it any more
+    #[command(after_help = "Examples:
+  chancery eab revoke payments --yes
+  chancery eab revoke payments --accounts --yes")]
+    Revoke {
+        /// Its id
+        id: String,
+        /// Stop the accounts that it made, too: they can do nothing any more, and their open orders become invalid
+        #[arg(long)]
+        accounts: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EabCreateArgs {
+    /// Its id, the kid of bindings and what a policy's eab is compared with [default: one of chance]
+    pub(crate) id: Option<String>,
+    /// The ACME directory it is for [default: the only one that takes such keys]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) directory: Option<String>,
+    /// Whose it is, in one line
+    #[arg(long)]
+    pub(crate) owner: String,
+    #[command(flatten)]
+    pub(crate) names: EabNamesArgs,
+    /// A profile that its accounts may ask for; may be given several times [default: those of the directory]
+    #[arg(long = "profile", value_name = "PROFILE")]
+    pub(crate) profiles: Vec<String>,
+    /// How many accounts may be made with it
+    #[arg(long, default_value_t = 1)]
+    pub(crate) accounts: u64,
+    /// How long accounts may be made with it, such as 30d or 12h
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = life)]
+    pub(crate) expires_in: std::time::Duration,
+}
+
+/// The names that a key is limited to, in the patterns of a policy.
+#[derive(Debug, Args)]
+pub(crate) struct EabNamesArgs {
+    /// Names that its accounts may have, such as pay.example.com or **.pay.example.com; may be given several times
+    /// [default: those that policy allows]
+    #[arg(long = "name", value_name = "PATTERN")]
+    pub(crate) names: Vec<String>,
+    /// A wildcard name that they may have, letter for letter; may be given several times
+    #[arg(long = "wildcard", value_name = "NAME")]
+    pub(crate) wildcards: Vec<String>,
+    /// A range of addresses that they may have; may be given several times
+    #[arg(long = "address", value_name = "RANGE")]
+    pub(crate) addresses: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EabLimitArgs {
+    /// Its id
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) names: EabNamesArgs,
+    /// Leave the names to policy alone
+    #[arg(long, conflicts_with_all = ["names", "wildcards", "addresses"])]
+    pub(crate) any_name: bool,
+    /// A profile that its accounts may ask for; may be given several times
+    #[arg(long = "profile", value_name = "PROFILE")]
+    pub(crate) profiles: Vec<String>,
+    /// Leave the profiles to the directory alone
+    #[arg(long, conflicts_with = "profiles")]
+    pub(crate) any_profile: bool,
+    /// How many accounts may be made with it, in all
+    #[arg(long)]
+    pub(crate) accounts: Option<u64>,
+    /// How long from now accounts may be made with it, such as 30d or 12h
+    #[arg(long, value_name = "TIME", value_parser = life)]
+    pub(crate) expires_in: Option<std::time::Duration>,
+}
+
+fn life(text: &str) -> Result<std::time::Duration, String> {
+    duration::parse(text).map_err(|_| "write a number and a unit: w, d, h, m or s, such as 30d".to_owned())
 }
 
 #[derive(Debug, Subcommand)]

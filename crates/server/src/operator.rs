@@ -48,6 +48,8 @@ pub(crate) struct Process {
     pub(crate) jobs: Arc<Counts>,
     pub(crate) issuing: Vec<(KeyId, PublicKey)>,
     pub(crate) ledger: KeyId,
+    /// Whether the signer has the key that EAB keys are derived from.
+    pub(crate) binds: bool,
     pub(crate) args: ServeArgs,
     pub(crate) config: ArcSwap<Config>,
     pub(crate) started: Timestamp,
@@ -80,6 +82,10 @@ pub(crate) fn load_config(file: Option<&Path>, args: &ServeArgs) -> Result<Confi
 
 #[async_trait]
 impl Operator for Process {
+    fn external_url(&self) -> String {
+        self.config.load().listen.url.clone()
+    }
+
     async fn not_issuing(&self) -> Vec<String> {
         let mut why = Vec::new();
         let now = self.office.now();
@@ -298,6 +304,11 @@ impl Process {
             .ne(new.authorities.iter().map(|authority| (&authority.id, &authority.key)))
         {
             return Err(refused(&"authorities and their keys change only with a restart; nothing was taken"));
+        }
+        if new.takes_bindings() && (!self.binds || old.eab_key != new.eab_key) {
+            let what = "external_account takes a key (signer.eab_key) that is made and loaded at a start alone: restart; \
+                        nothing was taken";
+            return Err(refused(&what));
         }
         let now = self.office.now();
         let mut settings =

@@ -6,7 +6,9 @@
 use chancery_acme::id::{AccountId, AuthorizationId, CertificateId, OrderId};
 use chancery_authority::{
     changes::{Claim, Counter},
-    records::{ApiTokenId, AuthorityId, CertificateRecord, ClusterOrigin, IdempotencyKey, JobKind, Retention},
+    records::{
+        ApiTokenId, AuthorityId, CertificateRecord, ClusterOrigin, EabKeyId, IdempotencyKey, JobKind, Retention,
+    },
 };
 use chancery_pki::{DnsName, Name, SerialNumber, SpkiDigest, Timestamp};
 
@@ -18,6 +20,7 @@ pub(crate) mod class {
     pub(crate) const META: u8 = 0;
     pub(crate) const ACCOUNT: u8 = b'A';
     pub(crate) const ACCOUNT_KEY: u8 = b'a';
+    pub(crate) const EAB_KEY: u8 = b'B';
     pub(crate) const CERTIFICATE: u8 = b'C';
     pub(crate) const JOB_DUE: u8 = b'D';
     pub(crate) const CERTIFICATE_END: u8 = b'E';
@@ -208,6 +211,11 @@ pub(crate) fn idempotency(of: &IdempotencyKey) -> Key {
     key(class::IDEMPOTENCY, &[&sha256(&[door.as_bytes(), &[0], credential.as_bytes(), &[0], uid.as_bytes()].concat())])
 }
 
+/// An EAB key. What follows its id lies below every character of one, so that keys are in the order of ids.
+pub(crate) fn eab_key(id: &EabKeyId) -> Key {
+    key(class::EAB_KEY, &[id.as_str().as_bytes(), &[0; 16]])
+}
+
 /// The last CRL number of an authority's shard.
 pub(crate) fn crl_number(authority: &AuthorityId, shard: u32) -> Key {
     key(class::CRL_NUMBER, &[&shard.to_be_bytes(), authority.as_str().as_bytes()])
@@ -229,6 +237,8 @@ fn job_kind(kind: &JobKind) -> Vec<u8> {
         JobKind::RenewOwnTls => vec![7],
         JobKind::CancelOrders { account } => [&[8], account.octets().as_slice()].concat(),
         JobKind::PruneApiToken { token } => [&[9], token.octets().as_slice()].concat(),
+        JobKind::PruneEabKey { key } => [&[20], key.as_str().as_bytes()].concat(),
+        JobKind::StopAccounts { key } => [&[21], key.as_str().as_bytes()].concat(),
     }
 }
 
@@ -245,8 +255,14 @@ fn job_kind_from(octets: &[u8]) -> Option<JobKind> {
         7 if id.is_empty() => JobKind::RenewOwnTls,
         8 => JobKind::CancelOrders { account: AccountId::from_random(whole()?) },
         9 => JobKind::PruneApiToken { token: ApiTokenId::from_octets(whole()?) },
+        20 => JobKind::PruneEabKey { key: eab_key_id(id)? },
+        21 => JobKind::StopAccounts { key: eab_key_id(id)? },
         _ => return None,
     })
+}
+
+fn eab_key_id(octets: &[u8]) -> Option<EabKeyId> {
+    std::str::from_utf8(octets).ok()?.parse().ok()
 }
 
 /// Whether the octets of a job's kind are those of an order's pruning.
@@ -272,7 +288,7 @@ pub(crate) fn due_job(key: &[u8]) -> Option<(Timestamp, JobKind)> {
 pub(crate) fn claim(of: &Claim) -> Key {
     match of {
         Claim::OrderCertificate(order) => key(class::CLAIM, &[&[1], &order.octets()]),
-        Claim::EabUse { key_id, account_key } => key(class::CLAIM, &[&[2], &account_key.0, key_id.as_bytes()]),
+        Claim::EabUse { key_id, account_key } => key(class::CLAIM, &[&[2], &account_key.0, key_id.as_str().as_bytes()]),
     }
 }
 
@@ -286,7 +302,8 @@ pub(crate) fn counter(of: &Counter) -> Key {
         Counter::PendingOrders(account) => key(class::COUNTER, &[&[1], &account.octets()]),
         Counter::UnprovenAccounts => key(class::COUNTER, &[&[2]]),
         Counter::ApiTokens => key(class::COUNTER, &[&[4]]),
-        Counter::EabAccounts(key_id) => key(class::COUNTER, &[&[3], key_id.as_bytes()]),
+        Counter::EabAccounts(key_id) => key(class::COUNTER, &[&[3], key_id.as_str().as_bytes()]),
+        Counter::EabKeys => key(class::COUNTER, &[&[5]]),
     }
 }
 
@@ -317,6 +334,8 @@ mod tests {
             JobKind::RenewOwnTls,
             JobKind::CancelOrders { account: AccountId::from_random([7; 16]) },
             JobKind::PruneApiToken { token: ApiTokenId::from_octets([6; 16]) },
+            JobKind::PruneEabKey { key: "payments-2026".parse().expect("an id") },
+            JobKind::StopAccounts { key: "p".parse().expect("an id") },
         ] {
             assert_eq!(due_job(&job_due(due, &kind)), Some((due, kind)));
         }

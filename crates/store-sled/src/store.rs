@@ -19,11 +19,11 @@ use chancery_acme::{
     order::Order,
 };
 use chancery_authority::{
-    changes::{Changes, Committed},
+    changes::{Changes, Committed, Counter},
     ports::{CertificateQuery, CommitError, NotApplied, Store, StoreError, TreeHead},
     records::{
-        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, Version,
-        Versioned,
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, EabKey, EabKeyId, IdempotencyKey, IdempotencyRecord,
+        InForce, Job, Version, Versioned,
     },
 };
 use chancery_ledger::Hash;
@@ -331,6 +331,25 @@ impl Store for SledStore {
         let class = [key::class::API_TOKEN];
         let found = self.running()?.view.scan(&class, after.as_deref(), limit).map_err(|error| damaged(&error))?;
         found.iter().map(|(key, value)| decoded(key, value).map(|token: Versioned<ApiToken>| token.value)).collect()
+    }
+
+    async fn eab_key(&self, id: &EabKeyId) -> Result<Option<Versioned<EabKey>>, StoreError> {
+        self.record(&key::eab_key(id))
+    }
+
+    async fn eab_keys(&self, after: Option<&EabKeyId>, limit: usize) -> Result<Vec<EabKey>, StoreError> {
+        let after = after.map(key::eab_key);
+        let found = self
+            .running()?
+            .view
+            .scan(&[key::class::EAB_KEY], after.as_deref(), limit)
+            .map_err(|error| damaged(&error))?;
+        found.iter().map(|(key, value)| decoded(key, value).map(|found: Versioned<EabKey>| found.value)).collect()
+    }
+
+    async fn count(&self, counter: &Counter) -> Result<u64, StoreError> {
+        let found = self.running()?.view.get(&key::counter(counter)).map_err(|error| damaged(&error))?;
+        found.map_or(Ok(0), |number| record::decode_number(&number)).map_err(|error| damaged(&error))
     }
 
     async fn in_force(&self) -> Result<Option<Versioned<InForce>>, StoreError> {

@@ -24,8 +24,8 @@ use chancery_authority::{
     changes::{Change, Changes, Claim, Committed, Counter, Put},
     ports::{CertificateQuery, CommitError, NotApplied, Store, StoreError, TreeHead},
     records::{
-        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, CertificateState, IdempotencyKey, IdempotencyRecord,
-        InForce, Job, JobKind, LeafRef, Retention, Version, Versioned,
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, CertificateState, EabKey, EabKeyId, IdempotencyKey,
+        IdempotencyRecord, InForce, Job, JobKind, LeafRef, Retention, Version, Versioned,
     },
 };
 use chancery_pki::{Name, SerialNumber, SpkiDigest, Timestamp};
@@ -110,6 +110,7 @@ struct State {
     serials: BTreeSet<(AuthorityId, SerialNumber)>,
     idempotency: BTreeMap<IdempotencyKey, Versioned<IdempotencyRecord>>,
     api_tokens: BTreeMap<ApiTokenId, Versioned<ApiToken>>,
+    eab_keys: BTreeMap<EabKeyId, Versioned<EabKey>>,
     in_force: BTreeMap<(), Versioned<InForce>>,
     crl_numbers: BTreeMap<(AuthorityId, u32), u64>,
     claims: BTreeSet<Claim>,
@@ -264,6 +265,9 @@ impl State {
                 Change::ApiToken(change) => drop(put(&mut self.api_tokens, change.value.id, change, version)?),
                 Change::RemoveApiToken(id, version) => drop(remove(&mut self.api_tokens, &id, version)?),
                 Change::InForce(change) => drop(put(&mut self.in_force, (), change, version)?),
+                Change::EabKey(change) => drop(put(&mut self.eab_keys, change.value.id.clone(), change, version)?),
+                Change::SameEabKey(id, version) => expect(self.eab_keys.get(&id), Some(version))?,
+                Change::RemoveEabKey(id, version) => drop(remove(&mut self.eab_keys, &id, version)?),
                 Change::SameAccount(id, version) => expect(self.accounts.get(&id), Some(version))?,
                 Change::CrlNumber { authority, shard, number } => {
                     let last = self.crl_numbers.insert((authority, shard), number);
@@ -410,6 +414,20 @@ impl Store for MemoryStore {
         let state = self.state();
         let all = state.api_tokens.values().map(|held| &held.value);
         Ok(page(all.filter(|token| after.is_none_or(|after| token.id > after)).cloned(), limit))
+    }
+
+    async fn eab_key(&self, id: &EabKeyId) -> Result<Option<Versioned<EabKey>>, StoreError> {
+        Ok(self.state().eab_keys.get(id).cloned())
+    }
+
+    async fn eab_keys(&self, after: Option<&EabKeyId>, limit: usize) -> Result<Vec<EabKey>, StoreError> {
+        let state = self.state();
+        let all = state.eab_keys.values().map(|held| &held.value);
+        Ok(page(all.filter(|key| after.is_none_or(|after| key.id > *after)).cloned(), limit))
+    }
+
+    async fn count(&self, counter: &Counter) -> Result<u64, StoreError> {
+        Ok(self.counter(counter))
     }
 
     async fn in_force(&self) -> Result<Option<Versioned<InForce>>, StoreError> {

@@ -11,13 +11,18 @@ use std::{
 
 use async_trait::async_trait;
 use aws_lc_rs::{
+    digest::{SHA512, digest},
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
 };
 use chancery_acme::problem::{Problem, ProblemType};
-use chancery_authority::ports::{
-    CertificateHolder, Clock, Entropy, Evidence, IdentityError, KeyId, Purpose, ServiceAccount, Signer, SignerError,
-    ToBeSigned, Validation, ValidationError, Validator, WorkloadIdentity,
+use chancery_authority::{
+    eab_secret::EabSecret,
+    ports::{
+        CertificateHolder, Clock, Entropy, Evidence, IdentityError, KeyId, Purpose, ServiceAccount, Signer,
+        SignerError, ToBeSigned, Validation, ValidationError, Validator, WorkloadIdentity,
+    },
+    records::EabKeyId,
 };
 use chancery_pki::{KeyKind, PublicKey, Timestamp};
 use rand::{RngCore as _, SeedableRng as _};
@@ -211,6 +216,11 @@ impl Signer for TestSigner {
         }
         self.signatures.fetch_add(1, Ordering::SeqCst);
         Ok(key.sign(what.bytes()))
+    }
+
+    fn eab_secret(&self, id: &EabKeyId, salt: [u8; 16]) -> Option<EabSecret> {
+        let digest = digest(&SHA512, &[salt.as_slice(), id.as_str().as_bytes()].concat());
+        Some(EabSecret::new(digest.as_ref().try_into().ok()?))
     }
 }
 

@@ -15,7 +15,8 @@ use chancery_acme::{
 use chancery_authority::{
     changes::{Change, Changes, Put},
     records::{
-        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, CertificateState, InForce, LeafRef, Retention, Versioned,
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, CertificateState, EabKey, EabLimits, InForce, LeafRef,
+        Retention, Versioned,
     },
 };
 use chancery_ledger::{
@@ -27,6 +28,7 @@ use chancery_ledger::{
 };
 use chancery_pki::{KeyKind, Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
 use chancery_policy::NameLimits;
+use chancery_policy::NameScope;
 
 /// 2026-11-25T09:46:40Z.
 #[must_use]
@@ -80,6 +82,30 @@ pub fn account(number: u64) -> Account {
         created: now(),
         proven: false,
         external: None,
+    }
+}
+
+/// An EAB key with this id, limited in every way.
+///
+/// # Panics
+///
+/// Where the id is none.
+#[must_use]
+pub fn eab_key(id: &str) -> EabKey {
+    let names = NameScope::parse(&["pay.example.com", "**.pay.example.com"], &["*.pay.example.com"], &["10.0.0.0/8"]);
+    EabKey {
+        id: id.parse().expect("an id"),
+        salt: [7; 16],
+        owner: "Payments \"team\"".to_owned(),
+        directory: "default".to_owned(),
+        limits: EabLimits {
+            names: Some(names.expect("patterns")),
+            profiles: vec!["server".to_owned()],
+            accounts: 3,
+            expires: now().after(std::time::Duration::from_secs(3600)),
+        },
+        created: now(),
+        revoked: None,
     }
 }
 
@@ -330,6 +356,7 @@ pub fn issuance(
         decision: Decision {
             names: vec![NameRule { name: format!("dns:{name}"), rule: Some("all".to_owned()) }],
             outcome: Outcome::Allow,
+            preauthorized_by: None,
             warnings: Vec::new(),
             warnings_left_out: 0,
         },

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod certificates;
+mod eab;
 mod hostile;
 mod orders;
 mod transport;

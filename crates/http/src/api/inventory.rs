@@ -158,7 +158,7 @@ pub(super) async fn revoke(
     Ok(Json(Revoked { certificate: view(&api.office, &record, false).await? }))
 }
 
-fn named(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+pub(super) fn named(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
     path.map(|Path(name)| name).map_err(|rejection| ApiError::invalid(rejection.body_text()))
 }
 
@@ -271,6 +271,7 @@ async fn decision(office: &Office, record: &CertificateRecord) -> Result<Decisio
         at: intent.at.to_string(),
         policy_sha256: hex::encode(intent.policy),
         names: names.map(|leaf::NameRule { name, rule }| NameRuleView { name, rule }).collect(),
+        preauthorized_by: intent.decision.preauthorized_by,
     })
 }
 

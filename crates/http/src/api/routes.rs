@@ -10,7 +10,7 @@ use axum::{
 };
 use http::Method;
 
-use super::{ApiState, Caller, answer::ApiError, inventory, process, signing, tokens};
+use super::{ApiState, Caller, answer::ApiError, eab, inventory, process, signing, tokens};
 
 /// What a caller must be allowed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +115,11 @@ pub(super) fn all() -> Routes {
         .post(Operate, "/v1/reload", process::reload)
         .post(Operate, "/v1/backup", process::backup)
         .get(Operate, "/v1/accounts", inventory::accounts)
+        .get(Operate, "/v1/eab-keys", eab::list)
+        .post(Operate, "/v1/eab-keys", eab::make)
+        .get(Operate, "/v1/eab-keys/{id}", eab::show)
+        .post(Operate, "/v1/eab-keys/{id}/limit", eab::limit)
+        .post(Operate, "/v1/eab-keys/{id}/revoke", eab::revoke)
         .get(Operate, "/v1/certificates", inventory::certificates)
         .get(Operate, "/v1/certificates/{id}", inventory::certificate)
         .post(Operate, "/v1/certificates/{id}/revoke", inventory::revoke)

@@ -13,9 +13,9 @@ mod text;
 
 pub use kinds::{
     Abandoned, AccountAgreed, AccountDeactivated, AccountFacts, ApiToken, ApiTokenFacts, AuthorityInstalled,
-    AuthorityRetired, Claim, CrlPublished, Decision, EabAction, EabKey, Idempotency, Intent, NameRule, OldCheckpoint,
-    Outcome, PolicyActivated, ProfileRef, Refusal, Requester, Restored, Revocation, Signature, Terms, TokenAction,
-    Warning,
+    AuthorityRetired, Claim, CrlPublished, Decision, EabAction, EabGrant, EabKey, EabNames, Idempotency, Intent,
+    NameRule, OldCheckpoint, Outcome, PolicyActivated, ProfileRef, Refusal, Requester, Restored, Revocation, Signature,
+    Terms, TokenAction, Warning,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

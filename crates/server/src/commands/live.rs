@@ -126,11 +126,12 @@ pub(crate) fn account(command: &AccountCommand, config: Option<&Path>, output: F
                 account.status.clone(),
                 account.created.clone(),
                 account.key_kind.clone(),
+                account.eab_key.clone().unwrap_or_else(|| "-".to_owned()),
                 account.contacts.join(" "),
             ]
         })
         .collect();
-    table(&["ID", "DIRECTORY", "STATUS", "CREATED", "KEY", "CONTACTS"], &rows)?;
+    table(&["ID", "DIRECTORY", "STATUS", "CREATED", "KEY", "EAB KEY", "CONTACTS"], &rows)?;
     Ok(Exit::Ok)
 }
 
@@ -243,6 +244,9 @@ fn describe(certificate: &CertificateView) -> Result<(), Failed> {
         for name in &decision.names {
             let rule = name.rule.as_deref().unwrap_or("no rule");
             line(format!("allowed     {} by rule {rule}", name.name))?;
+        }
+        if let Some(key) = &decision.preauthorized_by {
+            line(format!("challenges  none: pre-authorised by EAB key {key}"))?;
         }
         line(format!("policy      SHA-256 {}", decision.policy_sha256))?;
         line(format!("recorded    {}, ledger record {}", decision.at, decision.ledger_index))?;

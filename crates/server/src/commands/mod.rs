@@ -3,6 +3,7 @@
 mod authority;
 mod check;
 mod cluster;
+mod eab;
 mod init;
 mod ledger;
 mod live;
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Certificate(command) => live::certificate(command, config, output),
         Command::Cluster(command) => cluster::run(command, config, output),
         Command::Account(command) => live::account(&command, config, output),
+        Command::Eab(command) => eab::run(command, config, output),
         Command::Status => live::status(config, output),
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -122,7 +122,9 @@ async fn start(
 ) -> Result<Running, Failed> {
     let started = SystemClock.now();
     let loading = config.clone();
-    let keys = blocking(move || keys::load(&loading)).await?.map_err(Failed::refused)?;
+    let keys = blocking(move || keys::make_eab_key(&loading).and_then(|()| keys::load(&loading)))
+        .await?
+        .map_err(Failed::refused)?;
     let settings = settings::settings(&config, &keys.issuing, &keys.ledger, started).map_err(Failed::refused)?;
     let identity = Arc::new(Identity::new(identities(&config).map_err(Failed::refused)?));
     settings::own_certificate_is_allowed(&config, &settings, started).map_err(Failed::refused)?;
@@ -163,6 +165,7 @@ async fn start(
         jobs: Arc::clone(&jobs),
         issuing: keys.issuing,
         ledger: keys.ledger,
+        binds: keys.binds,
         args,
         config: ArcSwap::from_pointee(config.clone()),
         started,

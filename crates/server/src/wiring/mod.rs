@@ -100,6 +100,9 @@ pub(crate) enum WiringError {
     /// The ledger's key is not of the one kind that checkpoints know.
     #[error("the ledger's key {} is no Ed25519 key, which checkpoints need", .0.display())]
     LedgerKey(std::path::PathBuf),
+    /// The key of EAB keys is not of the one kind that they are derived from.
+    #[error("the key {} (signer.eab_key) is no Ed25519 key, which EAB keys are derived from", .0.display())]
+    EabKey(std::path::PathBuf),
 }
 
 /// Reads a text file.

@@ -2,6 +2,8 @@
 //!
 //! A record's identity is in its key alone.
 
+mod eab_key;
+
 use std::{borrow::Cow, net::IpAddr};
 
 use chancery_acme::{

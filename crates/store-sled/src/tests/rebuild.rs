@@ -62,7 +62,10 @@ async fn swept(path: &std::path::Path) -> Arc<SledStore> {
         .with(Change::Account(Put::new(stranger)))
         .with(Change::Order(Put::new(order)))
         .with(Change::Authorization(Put::new(authorization)))
-        .with(Change::Claim(Claim::EabUse { key_id: "k".to_owned(), account_key: chancery_pki::SpkiDigest([1; 32]) }));
+        .with(Change::Claim(Claim::EabUse {
+            key_id: "k".parse().expect("an id"),
+            account_key: chancery_pki::SpkiDigest([1; 32]),
+        }));
     store.commit(changes).await.expect("kept");
     for number in [1, 2] {
         let text = sample::policy_text(number);

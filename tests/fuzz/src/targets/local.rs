@@ -69,6 +69,10 @@ pub(super) struct Process;
 
 #[async_trait]
 impl Operator for Process {
+    fn external_url(&self) -> String {
+        "https://ca.example".to_owned()
+    }
+
     async fn not_issuing(&self) -> Vec<String> {
         Vec::new()
     }

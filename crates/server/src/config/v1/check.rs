@@ -9,7 +9,10 @@ use std::{
 };
 
 use chancery_acme::{challenge::ChallengeKind, order::ProfileName};
-use chancery_authority::{records::AuthorityId, settings};
+use chancery_authority::{
+    records::AuthorityId,
+    settings::{self, ExternalAccountRule},
+};
 use chancery_egress::{Ports, ZoneSpec, ZoneTable};
 use chancery_pki::{Name, NameSet, profile::Profile};
 use ipnet::IpNet;
@@ -91,9 +94,10 @@ fn check(source: &Source, spec: Spec) -> Checked<Config> {
     }
     let clusters = check_clusters(&at, cluster, &authorities, &profiles)?;
     let tls = check_tls(&at, tls, &listen, &authorities, &profiles)?;
-    let spec::SignerSpec { passphrase, blocked_keys } = signer;
+    let spec::SignerSpec { passphrase, blocked_keys, eab_key } = signer;
     let passphrase = check_passphrase(&at, passphrase)?;
     let blocked_keys = blocked_keys.map(|file| at.path(&file));
+    let eab_key = eab_key.map_or_else(|| data.join("keys/eab.key"), |file| at.path(&file));
     let spec::PolicySpec { file } = policy;
     let policy = at.path(&file);
     let zones = check_zones(source, zone)?;
@@ -109,6 +113,7 @@ fn check(source: &Source, spec: Spec) -> Checked<Config> {
         authorities,
         passphrase,
         blocked_keys,
+        eab_key,
         directories,
         clusters,
         profiles,
@@ -247,6 +252,8 @@ fn check_directory(
         tenant,
         authority,
         profiles: offered,
+        external_account,
+        preauthorized,
         challenges,
         terms_of_service,
         website,
@@ -275,6 +282,17 @@ fn check_directory(
         .iter()
         .map(|profile| known_profile(source, profile, profiles))
         .collect::<Checked<Vec<_>>>()?;
+    let external_account = check_external_account(source, external_account.as_ref())?;
+    let preauthorized = match preauthorized {
+        Some(asked) if *asked.get_ref() && external_account != ExternalAccountRule::Required => {
+            return Err(source.say(
+                asked.span(),
+                "preauthorized needs external_account = \"required\": whoever comes without an EAB key is nobody whom \
+                 names could be granted without a challenge",
+            ));
+        }
+        asked => asked.is_some_and(Spanned::into_inner),
+    };
     let challenges = match challenges {
         None => ChallengeKind::ALL.to_vec(),
         Some(challenges) if challenges.get_ref().is_empty() => {
@@ -300,12 +318,22 @@ fn check_directory(
         tenant: tenant.map(Spanned::into_inner),
         authority,
         profiles,
+        external_account,
+        preauthorized,
         challenges,
         terms_of_service: terms_of_service.map(|url| web_url(source, &url)).transpose()?,
         website: website.map(|url| web_url(source, &url)).transpose()?,
         caa_identities: caa_identities.into_iter().map(Spanned::into_inner).collect(),
         order_lifetime: between(source, order_lifetime.as_ref(), DAY * 7, MINUTE, DAY * 30)?,
         authorization_lifetime: between(source, authorization_lifetime.as_ref(), DAY * 7, MINUTE, DAY * 30)?,
+    })
+}
+
+fn check_external_account(source: &Source, text: Option<&Text>) -> Checked<ExternalAccountRule> {
+    let Some(text) = text else { return Ok(ExternalAccountRule::Off) };
+    ExternalAccountRule::ALL.into_iter().find(|rule| rule.as_str() == text.get_ref()).ok_or_else(|| {
+        let known = ExternalAccountRule::ALL.map(ExternalAccountRule::as_str);
+        source.unknown(text.span(), text.get_ref(), "whether accounts come with an EAB key", &known)
     })
 }
 
@@ -521,6 +549,8 @@ fn check_limits(source: &Source, spec: spec::LimitsSpec) -> Checked<Limits> {
         pending_orders_per_account,
         unproven_accounts,
         unproven_account_lifetime,
+        eab_keys,
+        keep_ended_eab_keys,
         work_at_once,
         settle_after,
         keep_ended_orders,
@@ -558,6 +588,8 @@ fn check_limits(source: &Source, spec: spec::LimitsSpec) -> Checked<Limits> {
         )?,
         unproven_accounts: number(source, unproven_accounts, usual.unproven_accounts, 1, 100_000_000)?,
         unproven_account_lifetime: time(&unproven_account_lifetime, usual.unproven_account_lifetime, MINUTE, long)?,
+        eab_keys: number(source, eab_keys, usual.eab_keys, 1, 1_000_000)?,
+        keep_ended_eab_keys: time(&keep_ended_eab_keys, usual.keep_ended_eab_keys, MINUTE, long)?,
         work_at_once: number(source, work_at_once, usual.work_at_once, 1, 1_000_000)?,
         settle_after: time(&settle_after, usual.settle_after, second * 5, DAY)?,
         keep_ended_orders: time(&keep_ended_orders, usual.keep_ended_orders, MINUTE, long)?,

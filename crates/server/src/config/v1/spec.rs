@@ -72,6 +72,7 @@ pub(super) struct AuthoritySpec {
 pub(super) struct SignerSpec {
     pub(super) passphrase: Option<Spanned<PassphraseSpec>>,
     pub(super) blocked_keys: Option<Text>,
+    pub(super) eab_key: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,6 +93,8 @@ pub(super) struct DirectorySpec {
     pub(super) tenant: Option<Text>,
     pub(super) authority: Text,
     pub(super) profiles: Spanned<Vec<Text>>,
+    pub(super) external_account: Option<Text>,
+    pub(super) preauthorized: Option<Spanned<bool>>,
     pub(super) challenges: Option<Spanned<Vec<Text>>>,
     pub(super) terms_of_service: Option<Text>,
     pub(super) website: Option<Text>,
@@ -252,6 +255,8 @@ pub(super) struct LimitsSpec {
     pub(super) pending_orders_per_account: Option<Spanned<u64>>,
     pub(super) unproven_accounts: Option<Spanned<u64>>,
     pub(super) unproven_account_lifetime: Option<Text>,
+    pub(super) eab_keys: Option<Spanned<u64>>,
+    pub(super) keep_ended_eab_keys: Option<Text>,
     pub(super) work_at_once: Option<Spanned<usize>>,
     pub(super) settle_after: Option<Text>,
     pub(super) keep_ended_orders: Option<Text>,
