@@ -11,7 +11,7 @@ use crate::pattern::{self, NamePattern, PatternFault, Refused};
 pub const SCOPE_MAX: usize = 100;
 
 /// The names that something is limited to: patterns over DNS names, wildcard names letter for letter, and ranges of
-/// addresses, each written as a policy writes it (`names`, `wildcards`, `addresses`). SPIFFE IDs are in none.
+/// addresses, each written as a policy writes it (`names`, `wildcards`, `addresses`). Names of other kinds are in none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct NameScope {
     names: Vec<NamePattern>,
@@ -63,10 +63,11 @@ impl NameScope {
     #[must_use]
     pub fn permits(&self, name: &Name) -> bool {
         match name {
-            Name::Dns(name) => self.names.iter().any(|pattern| matches(pattern, name)),
+            Name::Dns(name) => self.names.iter().any(|pattern| pattern.matches(name)),
             Name::Wildcard(base) => self.wildcards.contains(base),
             Name::Ip(address) => self.addresses.iter().any(|range| range.contains(address)),
-            Name::Spiffe(_) => false,
+            // Keys of ACME accounts have such scopes, and ACME has no other names.
+            Name::Spiffe(_) | Name::Uri(_) | Name::Email(_) | Name::Other(_) | Name::CommonName(_) => false,
         }
     }
 
@@ -116,15 +117,6 @@ fn each<T: AsRef<str>, P>(texts: &[T], parse: fn(&str) -> Result<P, Refused>) ->
     texts.iter().map(one).collect()
 }
 
-fn matches(pattern: &NamePattern, name: &DnsName) -> bool {
-    let above = |base: &DnsName| name.as_str().strip_suffix(base.as_str()).and_then(|rest| rest.strip_suffix('.'));
-    match pattern {
-        NamePattern::Exact(exact) => exact == name,
-        NamePattern::OneAbove(base) => above(base).is_some_and(|label| !label.is_empty() && !label.contains('.')),
-        NamePattern::AnyAbove(base) => above(base).is_some_and(|labels| !labels.is_empty()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +160,7 @@ mod tests {
                 profile: "server",
                 key: Some(chancery_pki::KeyKind::P256),
                 lifetime: chancery_pki::Lifetime::from_seconds(60).ok(),
+                content: crate::Content::default(),
                 now: chancery_pki::Timestamp::from_unix_seconds(1_795_600_000),
             });
             assert_eq!(scope.permits(&name), by_policy.outcome == crate::Outcome::Allow, "{text}");
