@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod clock;
+mod content;
 mod idempotency;
 mod in_force;
 mod issuance;
