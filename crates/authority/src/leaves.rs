@@ -348,7 +348,9 @@ fn typed_name(name: &Name) -> String {
         Name::Dns(_) | Name::Wildcard(_) => format!("dns:{name}"),
         Name::Ip(_) => format!("ip:{name}"),
         Name::Email(_) => format!("email:{name}"),
-        // They say what they are: by their scheme, or as they are shown.
-        Name::Spiffe(_) | Name::Uri(_) | Name::Other(_) | Name::CommonName(_) => name.to_string(),
+        // A URI may begin with any of these words.
+        Name::Uri(_) => format!("uri:{name}"),
+        // They say what they are.
+        Name::Spiffe(_) | Name::Other(_) | Name::CommonName(_) => name.to_string(),
     }
 }

@@ -320,14 +320,48 @@ pub fn issuance(
     order: Option<OrderId>,
     uid: Option<&str>,
 ) -> Issuance {
+    issuance_of(number, &[name], account, order, uid)
+}
+
+/// The same for several names of any kind; a common name of its own stands in the subject.
+///
+/// # Panics
+///
+/// Where it cannot be made.
+#[must_use]
+pub fn issuance_of(
+    number: u64,
+    in_names: &[&str],
+    account: Option<&Account>,
+    order: Option<OrderId>,
+    uid: Option<&str>,
+) -> Issuance {
     // Midnight of the day of `now`, as rcgen takes it.
     let begin = Timestamp::from_unix_seconds(1_795_564_800);
     let end = Timestamp::from_unix_seconds(1_803_340_800);
-    let mut record = certificate(number, &[name]);
+    let mut record = certificate(number, in_names);
     record.validity = Validity::new(begin, end).expect("ends after it begins");
     record.account = account.map(|account| account.id);
     record.order = order;
-    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    for name in record.names.iter() {
+        let text = |text: &str| text.to_owned().try_into().expect("ASCII");
+        params.subject_alt_names.push(match name {
+            Name::Dns(_) | Name::Wildcard(_) => rcgen::SanType::DnsName(text(&name.to_string())),
+            Name::Ip(address) => rcgen::SanType::IpAddress(*address),
+            Name::Spiffe(_) | Name::Uri(_) => rcgen::SanType::URI(text(&name.to_string())),
+            Name::Email(address) => rcgen::SanType::Rfc822Name(text(address.as_str())),
+            Name::Other(other) => {
+                let type_id = other.type_id().arcs().map(u64::from).collect();
+                rcgen::SanType::OtherName((type_id, other.value().into()))
+            }
+            Name::CommonName(own) => {
+                params.distinguished_name.push(rcgen::DnType::CommonName, own.as_str());
+                continue;
+            }
+        });
+    }
     params.serial_number = Some(rcgen::SerialNumber::from_slice(&record.serial.der_content()));
     params.not_before = rcgen::date_time_ymd(2026, 11, 25);
     params.not_after = rcgen::date_time_ymd(2027, 2, 23);
@@ -354,7 +388,7 @@ pub fn issuance(
         chain: "0".to_owned(),
         crl_shard: None,
         decision: Decision {
-            names: vec![NameRule { name: format!("dns:{name}"), rule: Some("all".to_owned()) }],
+            names: record.names.iter().map(judged).collect(),
             outcome: Outcome::Allow,
             preauthorized_by: None,
             warnings: Vec::new(),
@@ -377,6 +411,18 @@ pub fn issuance(
         tenant: record.tenant.clone(),
     });
     Issuance { record, intent, signature, sha256: sha256(&der) }
+}
+
+/// As the ledger writes the names that were judged.
+fn judged(name: &Name) -> NameRule {
+    let name = match name {
+        Name::Dns(_) | Name::Wildcard(_) => format!("dns:{name}"),
+        Name::Ip(_) => format!("ip:{name}"),
+        Name::Email(_) => format!("email:{name}"),
+        Name::Uri(_) => format!("uri:{name}"),
+        Name::Spiffe(_) | Name::Other(_) | Name::CommonName(_) => name.to_string(),
+    };
+    NameRule { name, rule: Some("all".to_owned()) }
 }
 
 /// How long the first DER element is with its header, and its content.

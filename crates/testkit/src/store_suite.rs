@@ -212,7 +212,18 @@ pub async fn an_order_comes_back_as_it_was_put(fixture: Any<'_>) {
         let account = AccountId::from_random(sample::octets(1));
         let (mut order, mut authorization) = sample::order(number, account, "*.example.com");
         order.state = state;
-        order.names = sample::names(["*.example.com", "a.example.com", "192.0.2.1", "2001:db8::1", "spiffe://x/y"]);
+        order.names = sample::names([
+            "*.example.com",
+            "a.example.com",
+            "192.0.2.1",
+            "2001:db8::1",
+            "spiffe://x/y",
+            "https://example.com/a",
+            "urn:example:a",
+            "Alice@example.com",
+            "other:1.3.6.1.4.1.311.20.2.3:alice@example.com",
+            "cn:Payments CA",
+        ]);
         order.not_after = Some(sample::now());
         authorization.state = authorized;
         authorization.challenges = chancery_acme::challenge::ChallengeKind::ALL

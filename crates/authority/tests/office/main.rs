@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a helper that fails fails its test")]
 
 mod clock;
+mod content;
 mod eab;
 mod idempotency;
 mod in_force;

@@ -278,7 +278,7 @@ async fn decision(office: &Office, record: &CertificateRecord) -> Result<Decisio
 fn issuance_view(issuance: Issuance) -> IssuanceView {
     let Issuance { index, intent, outcome } = issuance;
     let plain = |typed: &leaf::NameRule| match typed.name.split_once(':') {
-        Some(("dns" | "ip", name)) => name.to_owned(),
+        Some(("dns" | "ip" | "email" | "uri", name)) => name.to_owned(),
         _ => typed.name.clone(),
     };
     let (state, pem) = match outcome {

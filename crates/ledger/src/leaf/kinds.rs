@@ -140,7 +140,8 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NameRule {
-    /// The name, typed as it is written: `dns:a.example`, `ip:192.0.2.1`, `spiffe://…`.
+    /// The name, typed as it is written: `dns:a.example`, `ip:192.0.2.1`, `email:a@example.com`, `spiffe://…`, `uri:…`
+    /// for any other URI, `other:OID:…`, `cn:…` for a common name that is a name of its own.
     pub name: String,
     /// The rule's name; none where no rule spoke.
     #[serde(default, skip_serializing_if = "Option::is_none")]

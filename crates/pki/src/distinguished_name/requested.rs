@@ -4,7 +4,7 @@ use std::fmt;
 
 use der::asn1::ObjectIdentifier;
 
-use super::{AttributeKind, COMMON_NAME, is_printable, show};
+use super::{AttributeKind, COMMON_NAME, is_printable};
 use crate::{
     name::hides,
     tlv::{Tlv, tag},
@@ -138,10 +138,31 @@ impl RequestedSubject {
     }
 }
 
-/// As OpenSSL prints it.
+/// `O=Example\, Inc., OU=One+CN=payments`: in the order of the encoding, attributes of one RDN joined by `+`. Whatever
+/// could be taken for the beginning of another attribute is escaped in a value, so that conditions cannot be misled.
 impl fmt::Display for RequestedSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&show(&self.der))
+        let rdns = Tlv::read_all(&self.der).and_then(|name| name.children()).unwrap_or_default();
+        for (at, rdn) in rdns.iter().enumerate() {
+            if at > 0 {
+                f.write_str(", ")?;
+            }
+            for (at, pair) in rdn.children().unwrap_or_default().iter().enumerate() {
+                if at > 0 {
+                    f.write_str("+")?;
+                }
+                let parts = pair.children().unwrap_or_default();
+                let [oid, value] = parts.as_slice() else { continue };
+                write!(f, "{}=", key_of(oid.content))?;
+                for c in String::from_utf8_lossy(value.content).chars() {
+                    if matches!(c, ',' | '+' | '=' | '\\' | '"') {
+                        f.write_str("\\")?;
+                    }
+                    write!(f, "{c}")?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -151,14 +172,19 @@ impl fmt::Debug for RequestedSubject {
     }
 }
 
-fn checked<'a>(oid: &[u8], value: &Tlv<'a>) -> Result<&'a str, SubjectRejection> {
-    use SubjectRejection as R;
-    let kind = AttributeKind::from_oid(oid);
-    let key = || match (kind, ObjectIdentifier::from_bytes(oid)) {
+/// An attribute's key, or its object identifier.
+fn key_of(oid: &[u8]) -> String {
+    match (AttributeKind::from_oid(oid), ObjectIdentifier::from_bytes(oid)) {
         (Some(kind), _) => kind.key().to_owned(),
         (None, Ok(oid)) => oid.to_string(),
         (None, Err(_)) => hex::encode(oid),
-    };
+    }
+}
+
+fn checked<'a>(oid: &[u8], value: &Tlv<'a>) -> Result<&'a str, SubjectRejection> {
+    use SubjectRejection as R;
+    let kind = AttributeKind::from_oid(oid);
+    let key = || key_of(oid);
     if ObjectIdentifier::from_bytes(oid).is_err() || !value.shortest_length {
         return Err(R::NotAName);
     }
@@ -224,6 +250,16 @@ mod tests {
         several.reverse();
         assert_eq!(RequestedSubject::read(&name(&[&several])), Err(SubjectRejection::NotAName), "no SET in DER");
         assert!(RequestedSubject::read(&name(&[])).expect("an empty subject").is_empty());
+    }
+
+    #[test]
+    fn a_value_cannot_be_read_as_another_attribute() {
+        let shown = |rdns: &[&[Vec<u8>]]| RequestedSubject::read(&name(rdns)).expect("a subject").to_string();
+        let one = shown(&[&[utf8(OU, "a, CN=b+O=c\\")]]);
+        assert_eq!(one, "OU=a\\, CN\\=b\\+O\\=c\\\\");
+        let mut pair = [utf8(OU, "a"), utf8(CN, "bb")];
+        pair.sort_unstable();
+        assert_eq!(shown(&[&pair, &[utf8(USER_ID, "x")]]), "OU=a+CN=bb, 0.9.2342.19200300.100.1.1=x");
     }
 
     #[test]

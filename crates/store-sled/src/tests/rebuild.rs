@@ -91,6 +91,40 @@ async fn certificates(store: &SledStore) -> Vec<CertificateRecord> {
 }
 
 #[tokio::test]
+async fn names_of_every_kind_come_back_and_are_found_by_each() {
+    const NAMES: [&str; 8] = [
+        "host1.example.com",
+        "*.example.com",
+        "10.0.0.1",
+        "https://example.com/a",
+        "urn:example:a",
+        "Alice@example.com",
+        "other:1.3.6.1.4.1.311.20.2.3:alice@example.com",
+        "cn:Payments CA",
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let store = open(&path, &Arc::new(TestDisk::new()), options()).expect("new");
+    for (number, names) in [(1, &NAMES[..]), (2, &["cn:Payments CA"])] {
+        let issuance = sample::issuance_of(number, names, None, None, None);
+        let changes = Changes::new().with(Change::Certificate(Put::new(issuance.record.clone()))).leaf(issuance.intent);
+        store.commit(changes).await.expect("kept");
+    }
+    let before = certificates(&store).await;
+    store.sweep().expect("nothing stands against it");
+    kill(&store);
+    check::rebuild(&path, &options()).expect("the ledger is sound");
+    let store = open(&path, &Arc::new(TestDisk::new()), options()).expect("sound");
+    let names = |records: Vec<CertificateRecord>| records.into_iter().map(|record| record.names).collect::<Vec<_>>();
+    assert_eq!(names(certificates(&store).await), names(before));
+    for name in NAMES {
+        let query = CertificateQuery::Name(name.parse().expect("a name"));
+        let found = store.certificates(&query, None, 100).await.expect("readable");
+        assert_eq!(found.len(), if name.starts_with("cn:") { 2 } else { 1 }, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn rule_9_a_rebuild_brings_back_everything_that_a_leaf_speaks_of() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store");
