@@ -22,8 +22,9 @@ use chancery_authority::{
 use chancery_ledger::{
     Leaf,
     leaf::{
-        Abandoned, AccountFacts, AuthorityInstalled, AuthorityRetired, CrlPublished, Decision, Idempotency, Intent,
-        NameRule, Outcome, PolicyActivated, ProfileRef, Refusal, Requester, Revocation, Signature, Terms,
+        Abandoned, AccountFacts, ApiToken as ApiTokenLeaf, ApiTokenFacts, AuthorityInstalled, AuthorityRetired,
+        CrlPublished, Decision, Idempotency, Intent, NameRule, Outcome, PolicyActivated, ProfileRef, Refusal,
+        Requester, Revocation, Signature, Terms, TokenAction,
     },
 };
 use chancery_pki::{KeyKind, Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
@@ -200,6 +201,24 @@ pub fn api_token(number: u64) -> ApiToken {
         expires: now().after(std::time::Duration::from_secs(86_400)),
         revoked: None,
     }
+}
+
+/// What the ledger says of an API token: that it was made, or that it was revoked.
+#[must_use]
+pub fn api_token_leaf(token: &ApiToken) -> Leaf {
+    let list = |names: &NameLimits| names.patterns().collect();
+    let facts = token.revoked.is_none().then(|| ApiTokenFacts {
+        cluster: token.cluster.clone(),
+        comment: token.comment.clone(),
+        expires: token.expires,
+        names: token.names.as_ref().map(list),
+        namespaces: token.namespaces.as_ref().map(|namespaces| namespaces.iter().cloned().collect()),
+        profiles: token.profiles.clone(),
+        sha256: token.sha256,
+    });
+    let action = if facts.is_some() { TokenAction::Created } else { TokenAction::Revoked };
+    let at = token.revoked.unwrap_or(token.created);
+    Leaf::from(ApiTokenLeaf { action, at, by: "uid 0".to_owned(), facts, token: token.id.octets() })
 }
 
 /// A leaf told apart by a number, so that order and loss show.

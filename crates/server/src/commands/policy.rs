@@ -117,7 +117,12 @@ fn profile(args: &ExplainArgs, config: Option<&Config>) -> Result<ProfileName, F
             Tls::Own { profile, .. } => Ok(profile.clone()),
             Tls::Brought { .. } => Err(Failed::failed(say())),
         },
-        (None, Door::CertManager | Door::KubernetesSigner | Door::Mesh | Door::Api) => Err(Failed::failed(say())),
+        (None, Door::CertManager | Door::KubernetesSigner) => {
+            let cluster = args.claims.iter().find(|claim| claim.name == "cluster");
+            let cluster = cluster.and_then(|claim| config.clusters.get(&claim.value));
+            cluster.and_then(|cluster| cluster.settings.profiles.first().cloned()).ok_or_else(|| Failed::failed(say()))
+        }
+        (None, Door::Mesh | Door::Api) => Err(Failed::failed(say())),
     }
 }
 
