@@ -1,13 +1,15 @@
 //! Our own JSON API: the types that travel, and the client.
 //!
 //! The server's routes and the command line share these types, so that neither can drift.
-//! The client speaks over the server's local socket; it never retries by itself.
+//! [`Client`] speaks over the server's local socket, [`RemoteClient`] over HTTPS; neither retries by itself.
 
 mod client;
+mod remote;
 mod signing;
 mod types;
 
 pub use client::{Client, ClientError};
+pub use remote::{Credential, RemoteClient, RemoteError, RemoteSettings, RemoteSetupError, Roots, SERVERS_MAX};
 pub use signing::{
     IssuerRef, Origin, PodRef, RefusalReason, RequestKind, SignedCertificate, SignerInfo, SignerProfile,
     SigningRequest, SigningState, UsageReport,

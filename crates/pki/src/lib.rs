@@ -3,6 +3,7 @@
 //! Pure: no clock, no randomness, no files, no sockets. What comes out of this crate has been
 //! checked; what goes into a certificate comes from order, profile and the CSR's public key alone.
 
+pub mod answer;
 pub mod ceremony;
 pub mod certificate;
 pub mod chain;
@@ -16,6 +17,7 @@ pub mod serial;
 pub mod tbs;
 pub mod time;
 mod tlv;
+mod usage_words;
 
 pub use csr::{Csr, CsrRejection};
 pub use key::{KeyKind, KeyRejection, PublicKey, SignatureAlgorithm, SpkiDigest};
