@@ -135,7 +135,7 @@ pub struct Asked {
 pub struct Answered {
     /// The certificate first, then what lies above it, without the root.
     pub chain: String,
-    /// The root.
+    /// The root, or the highest certificate that is known.
     pub root: String,
     /// The last second of the certificate.
     pub not_after: Timestamp,
@@ -191,7 +191,8 @@ impl Asked {
     }
 
     /// Holds an answer against this request: one certificate for this key with these names and no others, in force,
-    /// and one path from it to a self-signed root.
+    /// and one path from it to a self-signed root. A server that does not know its root sends none: then the path ends
+    /// where its chain does.
     ///
     /// `skew` is how far clocks may differ.
     ///
@@ -214,16 +215,22 @@ impl Asked {
         }
         let not_after = self.check_leaf(leaf, now, skew)?;
 
-        let roots = certificate::from_pem(root.as_bytes()).map_err(|_| AnswerFault::Root)?;
-        let [root] = roots.as_slice() else { return Err(AnswerFault::Root) };
+        let root = match root.trim() {
+            "" => None,
+            pem => {
+                let roots = certificate::from_pem(pem.as_bytes()).map_err(|_| AnswerFault::Root)?;
+                let [root] = <[_; 1]>::try_from(roots).map_err(|_| AnswerFault::Root)?;
+                Some(root)
+            }
+        };
         // A root that came in the chain, too, is left out of it: cert-manager wants it apart.
-        let above: Vec<&Vec<u8>> = above.iter().filter(|der| *der != root).collect();
-        let issuer = above.first().copied().unwrap_or(root);
+        let above: Vec<&Vec<u8>> = above.iter().filter(|der| Some(*der) != root.as_ref()).collect();
+        let issuer = above.first().copied().or(root.as_ref()).ok_or(AnswerFault::Order)?;
         let issuer_key = issuer_key(issuer).ok_or(AnswerFault::Order)?;
         if !signed_by(leaf, issuer, &issuer_key) {
             return Err(AnswerFault::Order);
         }
-        let candidates: Vec<Vec<u8>> = above.iter().copied().chain([root]).cloned().collect();
+        let candidates: Vec<Vec<u8>> = above.iter().copied().chain(&root).cloned().collect();
         let path = match install(&candidates, &issuer_key, now) {
             // Clocks differ: a CA that is younger than the difference is no fault of the chain's.
             Err(InstallRejection::NotYetValid { .. }) => install(&candidates, &issuer_key, now.after(skew))?,
@@ -240,11 +247,12 @@ impl Asked {
             return Err(AnswerFault::Order);
         }
         let anchored = if self_signed_issuer { path.is_self_signed() } else { path.anchor().is_some() };
-        if !anchored {
+        if root.is_some() && !anchored {
             return Err(AnswerFault::Root);
         }
         let chain = [leaf.as_slice()].into_iter().chain(above.iter().map(|der| der.as_slice()));
-        Ok(Answered { chain: certificate::to_pem(chain), root: certificate::to_pem([root.as_slice()]), not_after })
+        let highest = root.as_ref().or(above.last().copied()).ok_or(AnswerFault::Order)?;
+        Ok(Answered { chain: certificate::to_pem(chain), root: certificate::to_pem([highest.as_slice()]), not_after })
     }
 
     fn check_leaf(&self, der: &[u8], now: Timestamp, skew: Duration) -> Result<Timestamp, AnswerFault> {

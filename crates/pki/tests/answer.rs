@@ -104,6 +104,17 @@ fn a_certificate_right_below_its_root_passes() {
 }
 
 #[test]
+fn a_server_that_does_not_know_its_root_sends_none_and_the_highest_certificate_stands_for_it() {
+    let case = Case::new(&[], false, None);
+    let chain = format!("{}{}", case.sign(&good()), case.middle.pem());
+    let answered = case.asked.check(&chain, "", now(), SKEW).expect("it fits");
+    let compact = |pem: &str| pem.replace(['\r', '\n'], "");
+    assert_eq!(compact(&answered.root), compact(&case.middle.pem()));
+    let alone = case.asked.check(&case.sign(&good()), "", now(), SKEW).map(|_| ());
+    assert_eq!(alone, Err(AnswerFault::Order), "nothing says who signed it");
+}
+
+#[test]
 fn another_key_is_found() {
     let case = Case::new(&[], false, None);
     let other = KeyPair::generate().expect("a key");

@@ -40,7 +40,9 @@ impl tower::Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let Self { dialer, timeout } = self.clone();
         Box::pin(async move {
-            let host: Host = uri.host().ok_or("the URL names no host")?.parse()?;
+            // An IPv6 address stands in brackets in a URL alone.
+            let host = uri.host().ok_or("the URL names no host")?.trim_start_matches('[').trim_end_matches(']');
+            let host: Host = host.parse()?;
             let port = uri.port_u16().unwrap_or(443);
             let connection = dialer.dial(&host, port, Instant::now() + timeout).await?;
             Ok(TokioIo::new(Dialled(connection)))
