@@ -3,3 +3,4 @@
 
 mod cert_manager;
 mod control_plane;
+mod issuer;
