@@ -294,7 +294,8 @@ fn query_string(query: &impl Serialize) -> Result<String, ClientError> {
     Ok(text)
 }
 
-fn path_segment(text: &str) -> String {
+/// One segment of a path, whatever is in it.
+pub(crate) fn path_segment(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     encode_into(&mut encoded, text);
     encoded

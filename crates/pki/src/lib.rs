@@ -4,6 +4,7 @@
 //! checked; what goes into a certificate comes from order, profile and the CSR's public key alone, and where a door lets
 //! requesters ask for more, from what profile and policy granted of it.
 
+pub mod answer;
 pub mod ceremony;
 pub mod certificate;
 pub mod chain;
@@ -20,6 +21,7 @@ pub mod tbs;
 pub mod time;
 mod tlv;
 pub mod usage;
+mod usage_words;
 
 pub use content::Content;
 pub use csr::{Csr, CsrRejection, CsrRules};
