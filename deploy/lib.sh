@@ -125,7 +125,7 @@ save_deps() {
     [ -d "$root/target/debug/$part" ] || continue
     mkdir -p "$tmp/debug/$part"
     find "$root/target/debug/$part" -mindepth 1 -maxdepth 1 ! -name "*$own_crates*" ! -name 'architecture*' \
-      ! -name 'conformance*' ! -name 'interop*' ! -name 'faults*' -print0 \
+      ! -name 'conformance*' ! -name 'interop*' ! -name 'faults*' ! -name 'cluster-*' -print0 \
       | xargs -0 -r cp -al -t "$tmp/debug/$part" 2>/dev/null \
       || find "$root/target/debug/$part" -mindepth 1 -maxdepth 1 ! -name "*$own_crates*" -print0 \
       | xargs -0 -r cp -a -t "$tmp/debug/$part"
@@ -183,6 +183,82 @@ provide_cargo_deny() {
     rm -rf "$tmp"
   fi
   cargo_deny=$home/bin/cargo-deny
+}
+
+# Other people's programs in Go, each with a go.mod of its own in tests/cluster/go: built once, kept by what decides their
+# content, together with what the tests read of their modules. $go_program is then the program, its folder has the rest.
+# Returns 1 where there is no Go, 2 where the build failed.
+provide_go_program() { # provide_go_program NAME WHAT
+  local from=$root/tests/cluster/go/$1 home tmp
+  go_program=
+  command -v go >/dev/null 2>&1 || return 1
+  home=$cache/go-$1-$({ find "$from" -type f -print0 | sort -z | xargs -0 cat; cd "$from" && go version; echo v1; } | digest)
+  if [ ! -x "$home/$1" ]; then
+    mkdir -p "$cache"
+    tmp=$(mktemp -d "$cache/go-$1.partial.XXXXXX")
+    step "build $2 into $home" build_go_program "$1" "$tmp" || { rm -rf "$tmp"; return 2; }
+    chmod 755 "$tmp"
+    mv -T "$tmp" "$home" 2>/dev/null || rm -rf "$tmp"
+  fi
+  go_program=$home/$1
+}
+
+build_go_program() { # build_go_program NAME FOLDER
+  local to=$2 package=. flags='-s -w' version module
+  cd "$root/tests/cluster/go/$1" || return
+  export CGO_ENABLED=0 GOFLAGS=-mod=readonly
+  case $1 in
+    kube)
+      # Without these the API server neither tells its version nor knows which features that version has.
+      version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes) || return
+      module=k8s.io/component-base/version
+      flags+=" -X $module.gitVersion=$version -X $module.gitMajor=1 -X $module.gitMinor=$(cut -d. -f2 <<<"$version")"
+      ;;
+    certmanager)
+      version=$(go list -m -f '{{.Version}}' github.com/cert-manager/cert-manager) || return
+      flags+=" -X github.com/cert-manager/cert-manager/pkg/util.AppVersion=$version"
+      ;;
+    helm)
+      version=$(go list -m -f '{{.Version}}' helm.sh/helm/v3) || return
+      flags+=" -X helm.sh/helm/v3/internal/version.version=$version"
+      package=helm.sh/helm/v3/cmd/helm
+      ;;
+  esac
+  go build -v -trimpath -buildvcs=false -ldflags "$flags" -o "$to/$1" "$package" || return
+  if [ "$1" = certmanager ]; then
+    module=$(go list -m -f '{{.Dir}}' github.com/cert-manager/cert-manager) || return
+    cp -r "$module/deploy/charts/cert-manager" "$to/chart" || return
+    module=$(go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api) || return
+    cp -r "$module/config/crd/standard" "$to/gateway-api" || return
+    # Modules are read-only in Go's cache.
+    chmod -R u+w "$to"
+  fi
+}
+
+# A Kubernetes control plane, cert-manager and Helm, named to the tests and to deploy/try by their variables. What the
+# caller has named is left alone, and so are the programs that controller-runtime's envtest names. Two cores build them
+# in 13 minutes, once, with nothing heavy beside them. Returns 1 where Go is missing, 2 where a build failed.
+provide_kubernetes() {
+  local rc=0
+  if [ -z "${CHANCERY_KUBE:-}${KUBEBUILDER_ASSETS:-}${TEST_ASSET_KUBE_APISERVER:-}" ]; then
+    if provide_go_program kube "etcd, kube-apiserver and kube-controller-manager"; then
+      export CHANCERY_KUBE=$go_program
+    else
+      rc=$?
+    fi
+  fi
+  if [ -z "${CHANCERY_CERT_MANAGER:-}" ] && [ "$rc" -eq 0 ]; then
+    if provide_go_program certmanager cert-manager; then export CHANCERY_CERT_MANAGER=$go_program; else rc=$?; fi
+  fi
+  if [ -z "${CHANCERY_HELM:-}" ] && [ "$rc" -eq 0 ]; then
+    if provide_go_program helm Helm; then export CHANCERY_HELM=$go_program; else rc=$?; fi
+  fi
+  if [ "$rc" -eq 1 ]; then
+    say "  ${c_bad}no Go on this machine:${c_off} Kubernetes, cert-manager and Helm cannot be built from their modules, and what"
+    say "  needs them is skipped: every test of a cluster and of the charts, unless an earlier run left them in $cache."
+    say "  Go 1.26 or newer provides them (https://go.dev/dl)."
+  fi
+  return "$rc"
 }
 
 # A port on loopback that is free now.

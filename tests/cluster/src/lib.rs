@@ -1,1 +1,61 @@
-//! A real Kubernetes control plane and a real cert-manager, without containers.
+//! A real Kubernetes control plane and a real cert-manager, without containers: etcd, kube-apiserver,
+//! kube-controller-manager and cert-manager's controllers and webhook as processes of this machine, on loopback.
+//!
+//! The programs are built from published Go modules by `tests/run` (see `tests/cluster/go`), or are those that
+//! controller-runtime's envtest names (`KUBEBUILDER_ASSETS`, `TEST_ASSET_KUBE_APISERVER`, `TEST_ASSET_ETCD`). Where
+//! there are none, a test says so in a line that begins with `SKIPPED` and passes.
+//!
+//! One plane serves all tests of a process, and each test works in a namespace of its own:
+//!
+//! ```no_run
+//! # use chancery_cluster_tests::{CertManager, Plane, Result, until};
+//! # async fn test() -> Result<()> {
+//! // Both are started by the first test that asks, and are gone with the process, however it ends.
+//! let Some(plane) = Plane::shared().await? else { return Ok(()) };
+//! let Some(_) = CertManager::shared(plane).await? else { return Ok(()) };
+//! let namespace = plane.namespace("issuing").await?;
+//! plane
+//!     .apply_in(
+//!         &namespace,
+//!         r#"
+//! apiVersion: cert-manager.io/v1
+//! kind: Issuer
+//! metadata: { name: self-signed }
+//! spec: { selfSigned: {} }
+//! "#,
+//!     )
+//!     .await?;
+//! let issuers = plane.objects("cert-manager.io/v1", "Issuer", &namespace).await?;
+//! until(&issuers, "self-signed", until::condition("Ready", "True")).await?;
+//! // As anybody else than the administrator:
+//! let tenant = plane.client_as_service_account(&namespace, "tenant").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A client belongs to the async runtime that made it, so it is made in each test. A test that stops the API server, or
+//! wants cert-manager with other options, starts a plane of its own ([`Plane::start`], [`CertManager::install`]).
+#![expect(clippy::missing_errors_doc, reason = "every error here is a sentence that fails a test")]
+
+mod authority;
+mod cert_manager;
+mod guard;
+mod identity;
+mod manifest;
+mod plane;
+mod process;
+mod programs;
+pub mod until;
+
+pub use cert_manager::{CertManager, Options};
+pub use manifest::documents;
+pub use plane::Plane;
+pub use process::Process;
+pub use programs::{Programs, helm, skipped};
+pub use until::until;
+
+/// What goes wrong in a test's own machinery; a test ends with it.
+pub type Error = chancery_harness::Error;
+
+/// What a test's machinery gives.
+pub type Result<T> = chancery_harness::Result<T>;
