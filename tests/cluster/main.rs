@@ -2,4 +2,5 @@
 #![expect(clippy::indexing_slicing, reason = "a helper that fails fails its test")]
 
 mod cert_manager;
+mod charts;
 mod control_plane;

@@ -39,6 +39,7 @@
 
 mod authority;
 mod cert_manager;
+pub mod chart;
 mod guard;
 mod identity;
 mod manifest;
