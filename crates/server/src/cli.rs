@@ -178,6 +178,9 @@ pub(crate) struct ServeArgs {
     /// How to log, instead of log.format
     #[arg(long, env = "CHANCERY_LOG_FORMAT", value_enum, hide_env_values = true)]
     pub(crate) log_format: Option<LogFormat>,
+    /// Make the data folder if it is not there, as on a fresh volume; the folder that it lies in must be there
+    #[arg(long)]
+    pub(crate) make_data_folder: bool,
 }
 
 #[derive(Debug, Subcommand)]

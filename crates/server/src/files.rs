@@ -79,6 +79,19 @@ pub(crate) fn make_private_folder(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
+/// Makes a folder for us alone if there is none; says whether it did. Those above it must be there, so that a volume that
+/// is not mounted is not taken for an empty one.
+pub(crate) fn make_missing_folder(path: &Path) -> io::Result<bool> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => {
+            sync_folder_of(path)?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Writes a file that is not there yet, whole and synced.
 pub(crate) fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
@@ -118,6 +131,20 @@ mod tests {
         assert!(fault.contains("0750") && fault.contains("chmod 700"), "{fault}");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
         check_private_folder(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_missing_folder_is_made_for_us_alone_where_its_volume_is_mounted() {
+        let volume = tempfile::tempdir().unwrap();
+        // As Kubernetes hands a volume to a group.
+        fs::set_permissions(volume.path(), fs::Permissions::from_mode(0o2775)).unwrap();
+        let data = volume.path().join("data");
+        assert!(make_missing_folder(&data).unwrap());
+        check_private_folder(&data).unwrap();
+        fs::write(data.join("kept"), b"").unwrap();
+        assert!(!make_missing_folder(&data).unwrap());
+        assert!(data.join("kept").exists());
+        assert!(make_missing_folder(&volume.path().join("not-mounted/data")).is_err());
     }
 
     #[test]

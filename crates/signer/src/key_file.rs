@@ -298,23 +298,30 @@ fn read_guarded(path: &Path) -> Result<Vec<u8>, KeyFileError> {
     if !metadata.is_file() {
         return Err(KeyFileError::NotAFile { path: path.into() });
     }
-    let us = rustix::process::geteuid().as_raw();
-    if metadata.uid() != us {
-        return Err(KeyFileError::OtherOwner { path: path.into(), owner: metadata.uid(), us });
-    }
-    let mode = metadata.mode() & 0o7777;
-    if mode & 0o022 != 0 {
-        return Err(KeyFileError::WritableByOthers { path: path.into(), mode });
-    }
-    if mode & 0o044 != 0 {
-        return Err(KeyFileError::ReadableByOthers { path: path.into(), mode });
-    }
+    ours_alone(path, metadata.uid(), rustix::process::geteuid().as_raw(), metadata.mode() & 0o7777)?;
     let mut content = Vec::new();
     file.take(SIZE_MAX + 1).read_to_end(&mut content).map_err(read)?;
     if content.len() as u64 > SIZE_MAX {
         return Err(KeyFileError::TooLarge { path: path.into() });
     }
     Ok(content)
+}
+
+/// Whether a file is ours alone, or root's and readable for our group.
+///
+/// Kubernetes mounts a Secret so for a user other than root: it belongs to root, and the group of the pod may read it.
+fn ours_alone(path: &Path, owner: u32, us: u32, mode: u32) -> Result<(), KeyFileError> {
+    let lent = owner == 0 && us != 0;
+    if owner != us && !lent {
+        return Err(KeyFileError::OtherOwner { path: path.into(), owner, us });
+    }
+    if mode & 0o022 != 0 {
+        return Err(KeyFileError::WritableByOthers { path: path.into(), mode });
+    }
+    if mode & if lent { 0o004 } else { 0o044 } != 0 {
+        return Err(KeyFileError::ReadableByOthers { path: path.into(), mode });
+    }
+    Ok(())
 }
 
 /// Writes a file that is not there yet: beside its place, synced, moved there, the folder synced.
@@ -348,5 +355,43 @@ fn move_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
             std::fs::remove_file(from)
         }
         outcome => Ok(outcome?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Us, who are not root.
+    const US: u32 = 65_532;
+
+    fn judged(owner: u32, mode: u32) -> Result<(), KeyFileError> {
+        ours_alone(Path::new("issuing.key"), owner, US, mode)
+    }
+
+    #[test]
+    fn a_key_file_of_root_may_be_read_by_our_group_as_kubernetes_mounts_secrets() {
+        assert!(judged(0, 0o440).is_ok());
+        assert!(judged(0, 0o400).is_ok());
+        for mode in [0o444, 0o404, 0o640 | 0o004] {
+            assert!(matches!(judged(0, mode), Err(KeyFileError::ReadableByOthers { .. })), "{mode:o}");
+        }
+        for mode in [0o460, 0o442] {
+            assert!(matches!(judged(0, mode), Err(KeyFileError::WritableByOthers { .. })), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn our_own_key_file_is_for_no_group_and_that_of_another_user_is_refused() {
+        assert!(judged(US, 0o600).is_ok());
+        assert!(matches!(judged(US, 0o440), Err(KeyFileError::ReadableByOthers { .. })));
+        assert!(matches!(judged(1_000, 0o400), Err(KeyFileError::OtherOwner { owner: 1_000, us: US, .. })));
+    }
+
+    #[test]
+    fn root_lends_nothing_to_itself() {
+        let path = Path::new("issuing.key");
+        assert!(ours_alone(path, 0, 0, 0o600).is_ok());
+        assert!(matches!(ours_alone(path, 0, 0, 0o440), Err(KeyFileError::ReadableByOthers { .. })));
     }
 }

@@ -40,6 +40,7 @@
 mod authority;
 mod cert_manager;
 pub mod controller;
+pub mod chart;
 mod guard;
 mod identity;
 mod manifest;

@@ -66,6 +66,12 @@ const OTHER_FILES: u64 = 128;
 pub(crate) fn run(args: ServeArgs, config: Option<&Path>) -> Outcome {
     let config = load_config(config, &args)?;
     telemetry::start_logging(&config.log)?;
+    if args.make_data_folder
+        && files::make_missing_folder(&config.data)
+            .map_err(|error| Failed::failed(format_args!("{}: {error}", config.data.display())))?
+    {
+        tracing::warn!(folder = %config.data.display(), "there was no data folder; this start begins a new ledger");
+    }
     files::check_private_folder(&config.data).map_err(Failed::refused)?;
     // As many workers as cores is tokio's own choice.
     let runtime = Builder::new_multi_thread().enable_all().thread_name("chancery").build()?;

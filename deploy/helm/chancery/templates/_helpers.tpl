@@ -1,0 +1,188 @@
+{{- define "chancery.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "chancery.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else if contains (include "chancery.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "chancery.name" .) | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "chancery.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "chancery.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "chancery.labels" -}}
+{{ include "chancery.selectorLabels" . }}
+app.kubernetes.io/component: server
+app.kubernetes.io/part-of: chancery
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The metadata of an object: give (dict "root" $ "name" NAME "annotations" MAP "labels" MAP). */}}
+{{- define "chancery.metadata" -}}
+name: {{ .name }}
+{{- if not .cluster }}
+namespace: {{ .root.Release.Namespace }}
+{{- end }}
+labels:
+  {{- include "chancery.labels" .root | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "chancery.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "chancery.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "chancery.image" -}}
+{{- $image := .Values.image -}}
+{{- $repository := required "set image.repository: where the image of chancery is that you built by deploy/container" $image.repository -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $repository (default .Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The host of the URL, without brackets. */}}
+{{- define "chancery.host" -}}
+{{- $url := required "set url: the URL under which clients reach the server, such as https://ca.example.com" .Values.url -}}
+{{- regexReplaceAll "^https://(\\[[^]]*\\]|[^:/]*)(:[0-9]+)?/?$" $url "${1}" | trimPrefix "[" | trimSuffix "]" -}}
+{{- end -}}
+
+{{/* What the schema cannot see. */}}
+{{- define "chancery.check" -}}
+{{- range $table := list "listen" "tls" "signer" "policy" "ledger" "log" -}}
+{{- if regexMatch (printf "(?m)^[ \\t]*\\[[ \\t]*%s[ \\t.\\]]" $table) $.Values.config -}}
+{{- fail (printf "config has a table [%s], which the chart writes itself: use the values instead" $table) -}}
+{{- end -}}
+{{- end -}}
+{{- if regexMatch "(?m)^[ \\t]*\\[\\[[ \\t]*authority[ \\t]*\\]\\]" .Values.config -}}
+{{- fail "config has [[authority]], which the chart writes itself: use the value authorities instead" -}}
+{{- end -}}
+{{- $first := regexFind "(?m)^[ \\t]*[^# \\t\\r\\n].*$" .Values.config -}}
+{{- if and $first (not (hasPrefix "[" (trim $first))) -}}
+{{- fail (printf "config begins with %q outside any table; its first line that is no comment must be a table such as [[directory]]" (trim $first)) -}}
+{{- end -}}
+{{- $tls := .Values.tls -}}
+{{- if and $tls.secretName (or $tls.names $tls.authority $tls.profile) -}}
+{{- fail "tls.secretName brings a certificate; leave out tls.names, tls.authority and tls.profile" -}}
+{{- end -}}
+{{- if and (gt (len .Values.authorities) 1) (not $tls.secretName) (not $tls.authority) -}}
+{{- fail "there are several authorities: say in tls.authority which one issues the server's own certificate" -}}
+{{- end -}}
+{{- if and .Values.tlsRoute.enabled (not .Values.tlsRoute.parentRefs) -}}
+{{- fail "tlsRoute.enabled needs tlsRoute.parentRefs: the Gateway whose listener passes TLS through" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* chancery.toml. JSON's texts and lists of texts are TOML's. */}}
+{{- define "chancery.config" -}}
+{{- $host := include "chancery.host" . -}}
+# Written by the chart {{ .Chart.Name }} {{ .Chart.Version }}.
+version = "v1"
+data = "/var/lib/chancery/data"
+
+[listen]
+url = {{ .Values.url | trimSuffix "/" | toJson }}
+https = {{ printf "%s:8443" .Values.bindAddress | toJson }}
+plain = {{ printf "%s:%d" .Values.bindAddress (int .Values.metrics.port) | toJson }}
+
+[tls]
+{{- with .Values.tls }}
+{{- if .secretName }}
+certificate = "/run/chancery/tls/tls.crt"
+key = "/run/chancery/tls/tls.key"
+{{- end }}
+{{- with .names }}
+names = {{ toJson . }}
+{{- end }}
+{{- with .authority }}
+authority = {{ toJson . }}
+{{- end }}
+{{- with .profile }}
+profile = {{ toJson . }}
+{{- end }}
+{{- end }}
+{{- range .Values.authorities }}
+
+[[authority]]
+id = {{ toJson .id }}
+key = {{ printf "/run/chancery/keys/%s" .key | toJson }}
+{{- $chains := list }}
+{{- range .chains }}
+{{- $chains = append $chains (printf "/run/chancery/chains/%s" .) }}
+{{- end }}
+chains = {{ toJson $chains }}
+{{- if .development }}
+development = true
+{{- end }}
+{{- end }}
+
+[signer]
+passphrase = { file = "/run/chancery/passphrase/passphrase" }
+
+[policy]
+file = "/etc/chancery/policy.yaml"
+
+[ledger]
+key = {{ printf "/run/chancery/keys/%s" .Values.keys.ledger | toJson }}
+origin = {{ default (printf "%s/ledger" $host) .Values.ledger.origin | toJson }}
+
+[log]
+level = {{ toJson .Values.log.level }}
+format = {{ toJson .Values.log.format }}
+
+{{ .Values.config }}
+{{- end -}}
+
+{{/* The policy: the given one, or one that allows the server's own names and nothing else. */}}
+{{- define "chancery.policy" -}}
+{{- if .Values.policy -}}
+{{ .Values.policy }}
+{{- else -}}
+{{- $names := list -}}
+{{- $addresses := list -}}
+{{- range default (list (include "chancery.host" .)) .Values.tls.names -}}
+{{- if contains ":" . -}}
+{{- $addresses = append $addresses (printf "%s/128" .) -}}
+{{- else if regexMatch "^[0-9.]+$" . -}}
+{{- $addresses = append $addresses (printf "%s/32" .) -}}
+{{- else -}}
+{{- $names = append $names . -}}
+{{- end -}}
+{{- end -}}
+# Written by the chart: nobody but the server itself gets a certificate. Set the value `policy`.
+version: v1
+rules:
+  - name: own-certificate
+    allow:
+      {{- with $names }}
+      names: {{ toJson . }}
+      {{- end }}
+      {{- with $addresses }}
+      addresses: {{ toJson . }}
+      {{- end }}
+    for: { door: own-tls }
+{{- end -}}
+{{- end -}}
