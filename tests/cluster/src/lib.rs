@@ -39,8 +39,8 @@
 
 mod authority;
 mod cert_manager;
-pub mod controller;
 pub mod chart;
+pub mod controller;
 mod guard;
 mod identity;
 mod manifest;
