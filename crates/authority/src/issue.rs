@@ -177,6 +177,10 @@ pub(crate) fn names_refused(
             let told = |name: RefusedName| NameRefusal { because: name.because(), name: name.name };
             refused.extend(by_issuer.into_iter().map(told));
         }
+        Err(refusal @ IssuerRefusal::OwnName { .. }) => {
+            let name = profile.name_in_subject(names, content).or_else(|| names.iter().next()).cloned();
+            refused.extend(name.map(|name| NameRefusal { name, because: refusal.to_string() }));
+        }
         Err(refusal @ IssuerRefusal::Subject { .. }) => match profile.name_in_subject(names, content) {
             Some(name) => refused.push(NameRefusal { name: name.clone(), because: refusal.to_string() }),
             None => return Err(not_issuable(profile, &refusal)),

@@ -206,7 +206,10 @@ impl Office {
                 key: &request.public_key,
                 not_before: request.not_before,
                 not_after: request.not_after,
-                lifetime: request.lifetime,
+                // Asked or not, it is granted whole or refused: nobody here would notice that it was cut.
+                lifetime: request.lifetime.or_else(|| {
+                    (request.not_before.is_none() && request.not_after.is_none()).then(|| profile.lifetime())
+                }),
                 must_staple: false,
                 content: &request.content,
             };

@@ -67,7 +67,7 @@ pub enum RevokeRejection {
     },
     /// Not by this requester.
     #[error(
-        "this key may not revoke that certificate: it takes the account that ordered it, an account with valid authorizations for all of its names, or the certificate's own key"
+        "this key may not revoke that certificate: it takes the account that ordered it, an account that has proved control of all of its names, or the certificate's own key"
     )]
     NotPermitted,
     /// Its end has come already.
@@ -177,7 +177,11 @@ impl Office {
                     continue;
                 }
                 for authorization in self.authorizations_of(&order.value).await? {
-                    if authorization.value.status(now) == AuthorizationStatus::Valid {
+                    // Where a key stood in for a proof, nobody showed control of the name: enough for certificates of
+                    // its own, and not to end somebody else's.
+                    if authorization.value.status(now) == AuthorizationStatus::Valid
+                        && !authorization.value.is_preauthorized()
+                    {
                         missing.retain(|name| *name != authorization.value.name);
                     }
                 }

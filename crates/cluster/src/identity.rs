@@ -116,11 +116,14 @@ impl Identity {
         self.clusters().iter().any(|cluster| cluster.clients.is_some())
     }
 
-    /// The cluster below whose CA certificates a certificate stands.
+    /// The cluster below whose CA certificates a certificate stands; none where it stands below those of several, since
+    /// nothing tells then for which of them it was issued.
     pub(crate) fn cluster_of(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<String> {
         let clusters = self.clusters();
         let takes = |cluster: &&Cluster| cluster.clients.as_ref().is_some_and(|clients| clients.takes(chain, now));
-        clusters.iter().find(takes).map(|cluster| cluster.name.clone())
+        let mut takers = clusters.iter().filter(takes);
+        let cluster = takers.next()?;
+        takers.next().is_none().then(|| cluster.name.clone())
     }
 }
 
@@ -159,7 +162,10 @@ impl WorkloadIdentity for Identity {
             chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
         let cluster = self.cluster_of(&certificates, unix_time(now));
         let cluster = cluster.ok_or_else(|| {
-            IdentityError::Unknown("the client certificate stands below no cluster's CA, or does not hold".to_owned())
+            IdentityError::Unknown(
+                "the client certificate stands below no cluster's CA, or below those of several, or does not hold"
+                    .to_owned(),
+            )
         })?;
         let names = chain.first().map(|leaf| names_of(leaf)).unwrap_or_default();
         Ok(CertificateHolder { cluster, names })

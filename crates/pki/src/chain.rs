@@ -391,6 +391,13 @@ pub enum IssuerRefusal {
         /// Whether it is excluded, rather than outside of what is permitted.
         excluded: bool,
     },
+    /// The subject is that of a certificate of the chain: what a CA seems to have issued to itself is bound by no name
+    /// constraints and no path length (RFC 5280 §6.1.3, §6.1.4), and speaks in that CA's name.
+    #[error("the subject \"{subject}\" is that of the CA above itself; ask for another one")]
+    OwnName {
+        /// The subject.
+        subject: String,
+    },
     /// The chain does not allow an extended key usage of the profile.
     #[error("\"{issuer}\" may not issue certificates for {usage}: its own extended key usages do not hold it")]
     ExtendedKeyUsage {
@@ -500,6 +507,10 @@ impl Chain {
     ) -> Result<(), IssuerRefusal> {
         if let Some(ca) = profile.ca().filter(|_| content.is_ca) {
             self.carries_a_ca(u32::from(ca.path_length))?;
+        }
+        let subject = profile.subject(names, content);
+        if self.all().any(|certificate| distinguished_name::same(certificate.subject(), &subject)) {
+            return Err(IssuerRefusal::OwnName { subject: distinguished_name::show(&subject) });
         }
         let mut all: Vec<RefusedName> = Vec::new();
         for certificate in self.all() {

@@ -159,7 +159,8 @@ impl Profile {
         let Some(asked) = asked else { return Ok(()) };
         if self.spec.subject != SubjectPolicy::Requested {
             let given = self.subject(names, content);
-            if given == asked.der() {
+            // In whatever kind of string the name is written (RFC 5280 §7.1).
+            if distinguished_name::same(&given, asked.der()) {
                 return Ok(());
             }
             let (asked, given) = (asked.to_string(), distinguished_name::show(&given));

@@ -166,7 +166,8 @@ impl Profile {
     }
 
     /// The validity of a certificate that is issued now and for which a life is asked, as Kubernetes' requesters do: it
-    /// is granted to the second, counted from a beginning [`Self::backdate`] ago, or refused. It is never cut.
+    /// is granted to the second, counted from a beginning [`Self::backdate`] ago, or refused. It is never cut. Of a short
+    /// life at most a twentieth has passed when it is given: whoever renews by what is left would renew at once.
     ///
     /// # Errors
     ///
@@ -183,12 +184,10 @@ impl Profile {
         if asked > max {
             return Err(R::LifeTooLong { asked, max });
         }
-        let backdate = self.backdate();
-        // A life no longer than the backdating would be over.
-        let over = Lifetime::from_seconds(backdate.as_secs() + 1).unwrap_or(min);
-        if asked < min || asked < over {
-            return Err(R::LifeTooShort { asked, min: min.max(over) });
+        if asked < min {
+            return Err(R::LifeTooShort { asked, min });
         }
+        let backdate = self.backdate().min(Duration::from_secs(u64::from(asked.seconds()) / 20));
         let validity = Validity::starting(now.before(backdate), asked);
         let (not_after, issuer_not_after) = (validity.not_after(), issuer_not_after.whole_seconds());
         if not_after > issuer_not_after {
@@ -313,16 +312,17 @@ mod tests {
         use ValidityRejection as R;
         let life = |seconds| Lifetime::from_seconds(seconds).expect("in range");
         let ask = |seconds, issuer_end| server().validity_of_life(at(0), life(seconds), at(issuer_end));
-        for seconds in [2 * 3600, 896 * 3600, 90 * 86_400, 90 * 86_400 + 3600] {
+        // An hour before now, and never more than a twentieth of the life.
+        for (seconds, before) in
+            [(3600, 180), (2 * 3600, 360), (896 * 3600, HOUR), (90 * 86_400, HOUR), (90 * 86_400 + 3600, HOUR)]
+        {
             let granted = ask(seconds, 999 * DAY).expect("granted");
             assert_eq!(granted.validity().lifetime_seconds(), seconds);
-            assert_eq!(granted.validity().not_before(), at(-HOUR));
+            assert_eq!(granted.validity().not_before(), at(-before));
             assert!(!granted.is_cut_by_issuer());
         }
         assert!(matches!(ask(90 * 86_400 + 3601, 999 * DAY), Err(R::LifeTooLong { .. })));
         assert!(matches!(ask(3599, 999 * DAY), Err(R::LifeTooShort { .. })));
-        assert!(matches!(ask(3600, 999 * DAY), Err(R::LifeTooShort { .. })), "over when it is given");
-        assert!(ask(3601, 999 * DAY).is_ok());
         assert!(ask(30 * 86_400, 30 * DAY - HOUR - 1).is_ok());
         let cut = ask(30 * 86_400, 30 * DAY - HOUR - 2).expect_err("longer than the issuer");
         assert!(matches!(cut, R::BeyondIssuer { .. }), "{cut}");

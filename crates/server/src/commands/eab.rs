@@ -79,7 +79,7 @@ fn told(made: &EabKeyMade) -> Result<(), Failed> {
     line(format!("MAC key          {hmac_key}"))?;
     line(format!("directory        {directory_url}"))?;
     line("\ncertbot")?;
-    line(format!("  certbot register --server {directory_url} --eab-kid {} --eab-hmac-key {hmac_key}", key.id))?;
+    line(format!("  certbot register --server {directory_url} --eab-kid {} --eab-hmac-key={hmac_key}", key.id))?;
     line("lego")?;
     line(format!("  lego --server {directory_url} --eab --kid {} --hmac {hmac_key} …", key.id))?;
     line("cert-manager (kubectl apply)")?;
