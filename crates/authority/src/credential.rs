@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use chancery_acme::order::ProfileName;
 use chancery_pki::{Name, NameSet};
-use chancery_policy::NameLimits;
+use chancery_policy::{NameLimits, Reported};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
@@ -59,6 +59,8 @@ pub struct Credential {
     namespaces: Option<BTreeSet<String>>,
     profiles: Vec<ProfileName>,
     names: Vec<NameLimits>,
+    /// It was given to speak for the whole cluster: to the platform's controller and not to a tenant.
+    is_platforms: bool,
 }
 
 impl Credential {
@@ -86,6 +88,17 @@ impl Credential {
         &self.profiles
     }
 
+    /// What of a report is taken from it. The platform's controller is believed; whoever holds a namespace's own
+    /// credential could write there whom the platform's rules grant something, and is told apart from nobody.
+    pub(crate) fn believed(&self, reported: Reported) -> Reported {
+        if self.is_platforms {
+            return reported;
+        }
+        // What whoever holds it decides anyway: which of the namespace's objects it is about.
+        let Reported { namespace, name, certificate, secret, annotations, .. } = reported;
+        Reported { namespace, name, certificate, secret, annotations, ..Reported::default() }
+    }
+
     /// Whether it may speak for a namespace, or for what has none.
     #[must_use]
     pub fn speaks_for(&self, namespace: Option<&str>) -> bool {
@@ -107,6 +120,7 @@ impl Credential {
     }
 
     fn of(cluster: &Arc<Cluster>, name: String, namespaces: Option<BTreeSet<String>>) -> Self {
+        let is_platforms = namespaces.is_none();
         let namespaces = match (&cluster.namespaces, namespaces) {
             (None, own) => own,
             (Some(all), None) => Some(all.clone()),
@@ -118,6 +132,7 @@ impl Credential {
             namespaces,
             profiles: cluster.profiles.clone(),
             names: cluster.names.iter().cloned().collect(),
+            is_platforms,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Signing for an object of Kubernetes: a CertificateRequest, a CertificateSigningRequest, a PodCertificateRequest.
 //!
-//! The object's UID names the request, so that asking again leads to the same certificate. What the credential proves
+//! The object's UID names the request, so that asking again leads to the same certificate; where the credential proves
+//! the namespace too, a UID counts within it, so that no tenant can use up another one's. What the credential proves
 //! (the cluster, and the namespace where it is bound to some) is kept apart from what its controller reports. Nothing
 //! that a tenant writes chooses authority, profile or limits.
 
@@ -8,7 +9,7 @@ use std::{fmt, sync::Arc};
 
 use chancery_acme::{id::CertificateId, order::ProfileName};
 use chancery_pki::{
-    Content, Csr, Lifetime, Usages,
+    Content, Csr, Lifetime, Timestamp, Usages,
     content::EchoDiffers,
     csr::{CsrRejection, CsrRules},
     usage::UsageRejection as UnknownUsage,
@@ -154,6 +155,14 @@ pub enum SignRejection {
     /// OCSP must-staple.
     #[error("the certificate signing request asks for OCSP must-staple, which is not issued for Kubernetes")]
     MustStaple,
+    /// What it led to is over: it was asked for again too late.
+    #[error("the certificate of this request {what} at {at}; make a new request")]
+    Over {
+        /// What happened to it.
+        what: &'static str,
+        /// When.
+        at: Timestamp,
+    },
     /// Names outside of the credential's limits.
     #[error("refused by the limits of the credential: {}", few_told(.0.iter().map(|refused| (&refused.name, refused.because.clone()))))]
     Limits(Vec<NameRefusal>),
@@ -238,11 +247,11 @@ impl Office {
         }
         let cluster = credential.cluster();
         let request = IssueOnce {
-            credential: cluster.name.clone(),
+            credential: asker(credential, reported.namespace.as_deref()),
             uid,
             authority: cluster.authority.clone(),
             profile,
-            requester: requester(credential, kind, reported),
+            requester: requester(credential, kind, credential.believed(reported)),
             tenant: cluster.tenant.clone(),
             names,
             public_key: csr.public_key().clone(),
@@ -252,7 +261,16 @@ impl Office {
             content,
         };
         match self.issue_once(request).await {
-            Ok(Once::Issued { certificate, chain }) => self.signed_for(certificate, chain).await.map_err(Into::into),
+            Ok(Once::Issued { certificate, chain }) => {
+                let signed = self.signed_for(certificate, chain).await?;
+                match &signed {
+                    Signed::Issued(found) => match over(&found.record, self.now()) {
+                        Some(rejection) => reject(rejection),
+                        None => Ok(signed),
+                    },
+                    Signed::UnderWay | Signed::Held | Signed::Denied { .. } => Ok(signed),
+                }
+            }
             Ok(Once::UnderWay { certificate: _ }) => Ok(Signed::UnderWay),
             Err(Refusal::Rejected(rejection)) => reject(rejection.into()),
             Err(Refusal::Failed(failure)) => Err(failure.into()),
@@ -362,9 +380,18 @@ impl Office {
         kind: ObjectKind,
         uid: &str,
     ) -> Result<Option<IdempotencyOutcome>, Failure> {
-        // What cannot be a request's name names none.
-        let Ok(key) = IdempotencyKey::new(kind.door(), &credential.cluster().name, uid) else { return Ok(None) };
-        Ok(self.store().idempotency(&key).await?.map(|held| held.value.outcome))
+        let askers = match credential.namespaces() {
+            None => vec![asker(credential, None)],
+            Some(namespaces) => namespaces.iter().map(|namespace| asker(credential, Some(namespace))).collect(),
+        };
+        for asker in askers {
+            // What cannot be a request's name names none.
+            let Ok(key) = IdempotencyKey::new(kind.door(), &asker, uid) else { continue };
+            if let Some(held) = self.store().idempotency(&key).await? {
+                return Ok(Some(held.value.outcome));
+            }
+        }
+        Ok(None)
     }
 
     /// A certificate that the credential's own cluster and namespaces asked for.
@@ -423,12 +450,30 @@ impl Office {
     }
 }
 
+/// Why a certificate is not handed out again: nobody should begin to serve it.
+fn over(record: &CertificateRecord, now: Timestamp) -> Option<SignRejection> {
+    if let Some(revocation) = &record.revocation {
+        return Some(SignRejection::Over { what: "was revoked", at: revocation.at });
+    }
+    let at = record.validity.not_after();
+    (at < now.whole_seconds()).then_some(SignRejection::Over { what: "ended", at })
+}
+
 /// The CSR, and what it and its object ask for beside names and key.
 fn read(csr: &[u8], usages: &[String], is_ca: bool) -> Result<(Csr, Content), SignRejection> {
     let csr = Csr::from_der_by(csr, CsrRules::Object)?;
     let words: Vec<&str> = usages.iter().map(String::as_str).collect();
     let content = Content::of_object(&csr, Usages::from_words(words)?, is_ca)?;
     Ok((csr, content))
+}
+
+/// Whose UIDs a request's UID is one of: the cluster's, or of a namespace that is proven.
+fn asker(credential: &Credential, namespace: Option<&str>) -> String {
+    let cluster = &credential.cluster().name;
+    match (credential.namespaces(), namespace) {
+        (Some(_), Some(namespace)) => format!("{cluster}/{namespace}"),
+        _ => cluster.clone(),
+    }
 }
 
 fn requester(credential: &Credential, kind: ObjectKind, reported: Reported) -> Requester {

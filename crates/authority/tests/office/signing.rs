@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use chancery_authority::{
-    Refusal,
+    Limits, Refusal,
     api_token::MakeApiToken,
     credential::Credential,
     issue::IssueRejection,
@@ -61,6 +61,11 @@ async fn whole(ca: &TestOffice) -> Credential {
     ca.credential(token_for("prod-eu")).await.0
 }
 
+async fn in_namespace(ca: &TestOffice, namespace: &str) -> Credential {
+    let limited = MakeApiToken { namespaces: Some([namespace.to_owned()].into()), ..token_for("prod-eu") };
+    ca.credential(limited).await.0
+}
+
 #[tokio::test]
 async fn a_request_leads_to_one_certificate_however_often_by_whichever_credential_and_after_a_restart() {
     let ca = TestOffice::default();
@@ -103,6 +108,25 @@ async fn something_else_under_the_same_uid_is_refused() {
         "another key: {rejection}"
     );
     assert_eq!(ca.signer.signatures(), 1);
+}
+
+#[tokio::test]
+async fn a_tenant_cannot_use_up_anothers_uid() {
+    let ca = TestOffice::default();
+    let (cluster, in_shop) = (whole(&ca).await, in_namespace(&ca, "shop").await);
+    let kind = ObjectKind::CertificateRequest;
+    ca.office.sign_for_request(&in_shop, request("1", &["a.test"])).await.unwrap();
+    let payments = in_namespace(&ca, "payments").await;
+    let mut asked = request("1", &["b.test"]);
+    asked.reported.namespace = Some("payments".to_owned());
+    for credential in [&payments, &cluster] {
+        issued(ca.office.sign_for_request(credential, asked.clone()).await.unwrap());
+    }
+    let names = async |credential| {
+        let found = ca.office.signed_for_request(credential, kind, "1").await.unwrap();
+        issued(found.unwrap()).record.names.to_string()
+    };
+    assert_eq!((names(&in_shop).await, names(&payments).await), ("a.test".to_owned(), "b.test".to_owned()));
 }
 
 #[tokio::test]
@@ -373,4 +397,42 @@ async fn certificates_are_found_by_who_asked_for_them() {
     assert_eq!(found(None, None).await, 2);
     assert_eq!((found(Some("shop"), None).await, found(Some("shop"), Some("web")).await), (1, 1));
     assert_eq!((found(Some("shop"), Some("we")).await, found(Some("sho"), None).await), (0, 0));
+}
+
+#[tokio::test]
+async fn a_namespaces_own_credential_reports_nothing_that_the_platform_grants_by() {
+    let policy = r#"
+version: v1
+rules:
+  - name: cert-manager-alone
+    allow: { names: ["*.test"] }
+    for: { cluster: prod-eu }
+    when: requester.reported.username == "system:serviceaccount:cert-manager:cert-manager"
+"#;
+    let ca = TestOffice::new(policy, Limits::default());
+    let mut asked = request("1", &["a.test"]);
+    asked.reported.username = Some("system:serviceaccount:cert-manager:cert-manager".to_owned());
+    let tenant = in_namespace(&ca, "shop").await;
+    let rejection = refused(&ca, &tenant, asked.clone()).await;
+    assert!(
+        matches!(rejection, SignRejection::Once(IssueOnceRejection::Issue(IssueRejection::Policy(_)))),
+        "{rejection}"
+    );
+    issued(ca.office.sign_for_request(&whole(&ca).await, asked).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_revoked_or_has_ended_is_not_handed_out_again() {
+    let ca = TestOffice::default();
+    let (cluster, kind) = (whole(&ca).await, ObjectKind::CertificateRequest);
+    let (first, second) = (request("1", &["a.test"]), request("2", &["a.test"]));
+    for asked in [&first, &second] {
+        issued(ca.office.sign_for_request(&cluster, asked.clone()).await.unwrap());
+    }
+    ca.office.revoke_for_request(&cluster, kind, "1", None).await.unwrap();
+    let told = refused(&ca, &cluster, first).await.to_string();
+    assert!(told.starts_with("the certificate of this request was revoked at "), "{told}");
+    ca.clock.advance(Duration::from_secs(400 * 86_400));
+    let told = refused(&ca, &cluster, second).await.to_string();
+    assert!(told.starts_with("the certificate of this request ended at "), "{told}");
 }
