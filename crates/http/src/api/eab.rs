@@ -45,6 +45,12 @@ pub(super) async fn make(
         parsed::<EabKeyId>("id", id.as_deref(), "an id: letters, digits, hyphens, dots and underscores, at most 64")?;
     let now = api.office.now();
     let ChangeEabLimits { names, profiles, accounts, expires } = change_of(limits, now)?;
+    // Whoever sends a list that came out empty does not mean every name.
+    if names.as_ref().is_some_and(Option::is_none) {
+        return Err(ApiError::invalid(
+            "names is empty; leave it out where policy alone shall decide, or name what the key is for",
+        ));
+    }
     let limits = EabLimits {
         names: names.flatten(),
         profiles: profiles.unwrap_or_default(),
