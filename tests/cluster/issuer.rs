@@ -4,6 +4,7 @@ mod contract;
 mod health;
 mod once;
 mod tenants;
+mod whole;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chancery_cluster_tests::{Issuing, Result, SigningServer, controller, until};

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
+use crate::tokens::{MadeToken, MakeTokenRequest, TokenList, TokenView};
 use crate::types::{
     AccountList, BackedUp, BackupRequest, CertificateFilter, CertificateList, CertificateView, ErrorBody, IssuanceList,
     IssuanceQuery, PageQuery, Reloaded, RevokeRequest, Revoked, Status,
@@ -152,6 +153,33 @@ impl Client {
     /// [`ClientError::Refused`] if there is none, or it is revoked already.
     pub async fn revoke(&mut self, id: &str, request: &RevokeRequest) -> Result<Revoked, ClientError> {
         self.post(&format!("/v1/certificates/{}/revoke", path_segment(id)), request).await
+    }
+
+    /// Makes an API token for a cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] if there is no such cluster, or it may not have what was asked for.
+    pub async fn make_token(&mut self, request: &MakeTokenRequest) -> Result<MadeToken, ClientError> {
+        self.post("/v1/cluster-tokens", request).await
+    }
+
+    /// A page of the API tokens of all clusters.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] as for every call.
+    pub async fn tokens(&mut self, page: &PageQuery) -> Result<TokenList, ClientError> {
+        self.get("/v1/cluster-tokens", page).await
+    }
+
+    /// Revokes an API token.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] if there is none, or it is revoked already.
+    pub async fn revoke_token(&mut self, id: &str) -> Result<TokenView, ClientError> {
+        self.post(&format!("/v1/cluster-tokens/{}/revoke", path_segment(id)), &serde_json::Map::new()).await
     }
 
     async fn get<A: DeserializeOwned>(&mut self, path: &str, query: &impl Serialize) -> Result<A, ClientError> {

@@ -6,6 +6,7 @@
 mod client;
 mod remote;
 mod signing;
+mod tokens;
 mod types;
 
 pub use client::{Client, ClientError};
@@ -14,6 +15,7 @@ pub use signing::{
     IssuerRef, Origin, PodRef, RefusalReason, RequestKind, SignedCertificate, SignerInfo, SignerProfile,
     SigningRequest, SigningState, UsageReport,
 };
+pub use tokens::{MadeToken, MakeTokenRequest, TokenList, TokenView};
 pub use types::{
     AccountList, AccountView, AuthorityView, BackedUp, BackupRequest, CertificateFilter, CertificateList,
     CertificateView, CheckpointView, DecisionView, DirectoryView, ErrorBody, IssuanceList, IssuanceQuery, IssuanceView,

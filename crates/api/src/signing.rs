@@ -9,8 +9,8 @@
 //! - `GET /api/v1/signer` answers with [`SignerInfo`]: what the credential may ask for here.
 //!
 //! Everything else is an [`ErrorBody`](crate::ErrorBody): 400 (a body that cannot be read), 401 (no credential, or one
-//! that is not valid any more), 403 (a credential that may not do this at all), 404, 413, 429 and 503 with
-//! `Retry-After` in seconds.
+//! that is not valid any more), 403 (a credential that may not do this at all), 404, 409 (`stale-term`: the leadership
+//! is over), 413, 429 and 503 with `Retry-After` in seconds.
 
 use std::collections::BTreeMap;
 

@@ -10,7 +10,8 @@ use chancery_ledger::Leaf;
 use chancery_pki::{SpkiDigest, Timestamp};
 
 use crate::records::{
-    AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, JobKind, Version, Versioned,
+    ApiToken, ApiTokenId, AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, JobKind,
+    Version, Versioned,
 };
 
 /// All or nothing: what becomes durable together.
@@ -37,6 +38,8 @@ pub enum Change {
     Certificate(Put<CertificateRecord>),
     /// Writes an idempotency outcome.
     Idempotency(Put<IdempotencyRecord>),
+    /// Writes an API token.
+    ApiToken(Put<ApiToken>),
     /// Writes what is in force, in the commit of the leaves that say so.
     InForce(Put<InForce>),
     /// Changes nothing; the commit is a conflict if the account has another version by now.
@@ -61,6 +64,8 @@ pub enum Change {
     RemoveCertificate(CertificateId, Version),
     /// Drops an idempotency outcome.
     RemoveIdempotency(IdempotencyKey, Version),
+    /// Drops an API token.
+    RemoveApiToken(ApiTokenId, Version),
     /// Takes something that only one may have; the commit is a conflict if it is taken.
     Claim(Claim),
     /// Gives a claim back.
@@ -110,6 +115,8 @@ pub enum Counter {
     PendingOrders(AccountId),
     /// Accounts that have no certificate yet (strangers), in all.
     UnprovenAccounts,
+    /// API tokens that are kept, ended ones included.
+    ApiTokens,
     /// Accounts made with an EAB key.
     EabAccounts(String),
 }

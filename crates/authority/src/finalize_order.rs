@@ -8,7 +8,7 @@ use chancery_acme::{
     order::{FinalizeRejection, Order},
     problem::{Problem, ProblemType},
 };
-use chancery_pki::{SerialNumber, csr::Csr};
+use chancery_pki::{SerialNumber, content::AS_PROFILE, csr::Csr};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -133,6 +133,8 @@ impl Office {
                 key,
                 not_before: order.not_before,
                 not_after: order.not_after,
+                lifetime: None,
+                content: &AS_PROFILE,
                 must_staple: csr.wants_must_staple(),
             };
             let permitted = match Self::ask_policy(&settings, || Permitted::ask(&settings, request, now)) {

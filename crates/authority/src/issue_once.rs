@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use chancery_acme::{account::TenantName, id::CertificateId, order::ProfileName};
-use chancery_pki::{NameSet, PublicKey, SerialNumber, Timestamp};
+use chancery_pki::{Content, Lifetime, NameSet, PublicKey, SerialNumber, Timestamp};
 use chancery_policy::Requester;
 
 use crate::{
@@ -42,6 +42,11 @@ pub struct IssueOnce {
     pub not_before: Option<Timestamp>,
     /// Until when, if that is asked for.
     pub not_after: Option<Timestamp>,
+    /// How long it shall live, to the second, if that is asked for instead of times: a request that is repeated later
+    /// still asks for the same.
+    pub lifetime: Option<Lifetime>,
+    /// What is asked for beside; the default is as the profile says.
+    pub content: Content,
 }
 
 /// What a request has led to, be it asked for the first time or again.
@@ -76,7 +81,25 @@ pub enum IssueOnceRejection {
     /// Policy, profile or issuer say no.
     #[error(transparent)]
     Issue(IssueRejection),
+    /// Times and a life are asked for at once.
+    #[error("both a lifetime and a first or last second are asked for; ask for one of them")]
+    LifetimeTwice,
+    /// The certificate would not fit where such requesters keep it.
+    #[error(
+        "the certificate would have {leaf} octets in PEM, and {chain} with its issuers; at most {LEAF_PEM_MAX} and {CHAIN_PEM_MAX} are read by cert-manager. Ask for fewer or shorter names"
+    )]
+    TooLarge {
+        /// Octets of the certificate.
+        leaf: usize,
+        /// Octets of the certificate and its issuers.
+        chain: usize,
+    },
 }
+
+/// Longest certificate in PEM, in octets, that cert-manager reads (its `internal/pem`).
+const LEAF_PEM_MAX: usize = 36_500;
+/// Longest chain in PEM, likewise.
+const CHAIN_PEM_MAX: usize = 95_000;
 
 /// Leave to try under a request's name: nothing is issued or under way under it. Made by the lookup alone.
 pub(crate) struct Attempt {
@@ -116,6 +139,8 @@ impl IssueOnce {
             public_key,
             not_before,
             not_after,
+            lifetime,
+            content,
         } = self;
         let time = |time: Option<Timestamp>| time.map(|time| time.unix_millis().to_string()).unwrap_or_default();
         let mut parts = vec![
@@ -125,6 +150,8 @@ impl IssueOnce {
             tenant.clone().unwrap_or_default(),
             time(*not_before),
             time(*not_after),
+            lifetime.map(|lifetime| lifetime.seconds().to_string()).unwrap_or_default(),
+            content.canonical(),
         ];
         parts.extend(names.iter().map(ToString::to_string));
         let mut bytes = public_key.digest().0.to_vec();
@@ -159,6 +186,9 @@ impl Office {
         use IssueOnceRejection as R;
         let settings = self.settings();
         let IssueOnce { credential, uid, requester, names, .. } = request;
+        if request.lifetime.is_some() && (request.not_before.is_some() || request.not_after.is_some()) {
+            return Err(Refusal::Rejected(R::LifetimeTwice));
+        }
         let key = IdempotencyKey::new(requester.door, credential, uid)
             .map_err(|rejection| Refusal::Rejected(rejection.into()))?;
         for _ in 0..ATTEMPTS {
@@ -176,7 +206,9 @@ impl Office {
                 key: &request.public_key,
                 not_before: request.not_before,
                 not_after: request.not_after,
+                lifetime: request.lifetime,
                 must_staple: false,
+                content: &request.content,
             };
             let permitted = match Self::ask_policy(&settings, || Permitted::ask(&settings, asked, now)) {
                 Ok(permitted) => permitted,
@@ -190,6 +222,10 @@ impl Office {
                 Err(PermitError::Failed(failure)) => return Err(failure.into()),
             };
             let linted = permitted.lint(SerialNumber::from_random(self.entropy().octets16()))?;
+            let (leaf, chain) = linted.pem_octets();
+            if leaf > LEAF_PEM_MAX || chain > CHAIN_PEM_MAX {
+                return Err(Refusal::Rejected(R::TooLarge { leaf, chain }));
+            }
             let context = IntentContext {
                 changes: Changes::new(),
                 account: None,

@@ -60,6 +60,7 @@ impl Office {
                 | JobKind::PruneOrder { .. }
                 | JobKind::PruneAccount { .. }
                 | JobKind::PruneCertificates
+                | JobKind::PruneApiToken { .. }
                 | JobKind::Checkpoint
                 | JobKind::RenewOwnTls => false,
             });
@@ -110,6 +111,7 @@ impl Office {
             JobKind::PruneAccount { account } => self.prune_account(*account).await,
             JobKind::CancelOrders { account } => self.cancel_orders(*account).await,
             JobKind::PruneCertificates => self.prune_certificates().await,
+            JobKind::PruneApiToken { token } => self.prune_api_token(*token).await,
             JobKind::Checkpoint => self.sign_checkpoint().await,
             JobKind::RenewOwnTls => Ok(()),
         }

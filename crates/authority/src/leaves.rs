@@ -12,8 +12,8 @@ use crate::{
     failure::Failure,
     issue::sha256,
     records::{
-        AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, LeafRef, Retention, Revocation,
-        RevocationReason,
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, LeafRef,
+        Retention, Revocation, RevocationReason,
     },
 };
 
@@ -144,6 +144,28 @@ fn terms(agreed: &TermsAgreed) -> leaf::Terms {
     leaf::Terms { at: agreed.at, url: agreed.url.clone() }
 }
 
+/// An API token was made.
+pub(crate) fn api_token_created(token: &ApiToken, by: &str) -> Leaf {
+    let ApiToken { id, cluster, comment, sha256, namespaces, profiles, names, created, expires, revoked: _ } = token;
+    let facts = leaf::ApiTokenFacts {
+        cluster: cluster.clone(),
+        comment: comment.clone(),
+        expires: *expires,
+        names: names.as_ref().map(|names| names.patterns().collect()),
+        namespaces: namespaces.as_ref().map(|namespaces| namespaces.iter().cloned().collect()),
+        profiles: profiles.clone(),
+        sha256: *sha256,
+    };
+    let action = leaf::TokenAction::Created;
+    leaf::ApiToken { action, at: *created, by: by.to_owned(), facts: Some(facts), token: id.octets() }.into()
+}
+
+/// An API token was revoked.
+pub(crate) fn api_token_revoked(id: ApiTokenId, by: &str, at: Timestamp) -> Leaf {
+    let action = leaf::TokenAction::Revoked;
+    leaf::ApiToken { action, at, by: by.to_owned(), facts: None, token: id.octets() }.into()
+}
+
 /// An account that has a leaf agreed to new terms of service.
 pub(crate) fn account_agreed(account: AccountId, agreed: &TermsAgreed) -> Leaf {
     leaf::AccountAgreed { account: account.octets(), terms: terms(agreed) }.into()
@@ -216,6 +238,7 @@ fn profile_ref(profile: &Profile) -> leaf::ProfileRef {
 fn requester(requester: &Requester) -> leaf::Requester {
     let claims = requester
         .facts()
+        .chain(requester.reported_facts())
         .map(|fact| leaf::Claim { name: fact.name.to_owned(), proven: fact.proven, value: fact.value.to_owned() })
         .collect();
     leaf::Requester { claims, summary: requester.to_string() }
@@ -260,6 +283,8 @@ fn typed_name(name: &Name) -> String {
     match name {
         Name::Dns(_) | Name::Wildcard(_) => format!("dns:{name}"),
         Name::Ip(_) => format!("ip:{name}"),
-        Name::Spiffe(_) => name.to_string(),
+        Name::Email(_) => format!("email:{name}"),
+        // They say what they are: by their scheme, or as they are shown.
+        Name::Spiffe(_) | Name::Uri(_) | Name::Other(_) | Name::CommonName(_) => name.to_string(),
     }
 }

@@ -12,6 +12,7 @@ use chancery_acme::{
 };
 use chancery_pki::{
     Name, NameSet, Timestamp,
+    content::AS_PROFILE,
     profile::{Profile, ValidityRejection},
 };
 use chancery_policy::{Decision, Outcome, Requester};
@@ -19,7 +20,7 @@ use chancery_policy::{Decision, Outcome, Requester};
 use crate::{
     changes::{Change, Changes, Counter, Put},
     failure::{Failure, Refusal},
-    issue::{NameRefusal, RefusedNames, names_refused},
+    issue::{ContentFacts, NameRefusal, RefusedNames, names_refused},
     leaves,
     office::{ATTEMPTS, Office},
     ports::CommitError,
@@ -100,12 +101,14 @@ impl Office {
             .validity(now, (request.not_before, request.not_after), chain.not_after())
             .map_err(|rejection| Refusal::Rejected(R::Validity(rejection)))?;
         let requester = acme_requester(account);
+        let facts = ContentFacts::of(&profile, &AS_PROFILE);
         let asked = chancery_policy::Request {
             requester: &requester,
             names: &request.names,
             profile: profile.name(),
             key: None,
             lifetime: None,
+            content: facts.for_policy(),
             now,
         };
         let decision = Self::ask_policy(&settings, || settings.policy.evaluate(&asked));
@@ -118,7 +121,7 @@ impl Office {
             let (who, tenant) = (who(account, &requester), directory.tenant.as_ref());
             self.record_refusal(&who, tenant, &requester, &decision, now).await;
         }
-        let mut others = names_refused(&profile, chain, &request.names, now)?;
+        let mut others = names_refused(&profile, chain, &request.names, &AS_PROFILE, now)?;
         others.extend(request.names.iter().filter(|name| !self.is_solvable(&directory, name)).map(|name| {
             NameRefusal {
                 name: name.clone(),

@@ -2,7 +2,11 @@
 //!
 //! A reload replaces it as one value; a request works with the one it began with.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use chancery_acme::{
     account::{DirectoryName, TenantName},
@@ -15,7 +19,7 @@ use chancery_pki::{
     key::{BlockList, SignatureAlgorithm},
     profile::Profile,
 };
-use chancery_policy::Policy;
+use chancery_policy::{NameLimits, Policy};
 
 use crate::{checkpoint::LedgerSettings, failure::Failure, ports::KeyId, records::AuthorityId};
 
@@ -26,6 +30,8 @@ pub struct Settings {
     pub authorities: Vec<Arc<Authority>>,
     /// The ACME directories.
     pub directories: BTreeMap<DirectoryName, Arc<Directory>>,
+    /// The Kubernetes clusters that may ask.
+    pub clusters: BTreeMap<String, Arc<Cluster>>,
     /// The certificate profiles.
     pub profiles: BTreeMap<ProfileName, Arc<Profile>>,
     /// Who may have which names.
@@ -86,6 +92,29 @@ pub struct Directory {
     pub order_lifetime: Duration,
     /// How long a valid authorization holds.
     pub authorization_lifetime: Duration,
+}
+
+/// A Kubernetes cluster whose controllers may ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its name, which policy and records show.
+    pub name: String,
+    /// Who issues.
+    pub authority: AuthorityId,
+    /// The profiles that may be asked for; the first is what is issued where none is.
+    pub profiles: Vec<ProfileName>,
+    /// Whose certificates these are, where tenants are told apart.
+    pub tenant: Option<TenantName>,
+    /// The namespaces that any credential of it may speak for; none sets no limit.
+    pub namespaces: Option<BTreeSet<String>>,
+    /// The names that may be asked for; none sets no limit beside policy.
+    pub names: Option<NameLimits>,
+    /// The service accounts that speak for all of it: namespace and name.
+    pub service_accounts: BTreeSet<(String, String)>,
+    /// The service account that in each namespace speaks for that namespace alone.
+    pub own_namespace_account: Option<String>,
+    /// What a client certificate must name to speak for it.
+    pub client_names: BTreeSet<String>,
 }
 
 /// How much, how long.

@@ -26,6 +26,7 @@ use chancery_pki::{
     Validity,
     certificate::{self, Certificate, Difference, verify_issued},
     chain::{Chain, install},
+    content::AS_PROFILE,
     distinguished_name::{Attribute, AttributeKind},
     lint::lint,
     profile::{CrlLocation, ExtendedKeyUsage, KeyUsage, NameKind, Profile, ProfileSpec, SubjectPolicy},
@@ -565,7 +566,7 @@ proptest! {
         prop_assert_eq!(profile.check_key(key), Ok(()));
         let constrained = issuer.company.what == "name constraints";
         let permitted = !constrained || order.names.iter().all(Text::is_permitted);
-        prop_assert_eq!(issuer.chain.permits(&names, &profile, now).is_ok(), permitted);
+        prop_assert_eq!(issuer.chain.permits(&names, &profile, &AS_PROFILE, now).is_ok(), permitted);
         if !permitted {
             return Ok(());
         }
@@ -576,7 +577,7 @@ proptest! {
         let serial = SerialNumber::from_random(order.serial);
         let request = LeafRequest {
             names: &names,
-            profile: &profile,
+            profile: &profile, content: &AS_PROFILE,
             key,
             validity: granted,
             serial,
@@ -603,8 +604,16 @@ fn with_a_certificate(check: impl Fn(&[u8], &Tbs, &LeafRequest<'_>, &Issuer)) {
     let serial = SerialNumber::from_random([0x42; 16]);
     let validity = profile.validity(issuer.now(), (None, None), issuer.chain.not_after()).expect("granted").validity();
     let key = &KEYS[3].0;
-    let request =
-        LeafRequest { names: &names, profile: &profile, key, validity, serial, must_staple: false, crl_shard: None };
+    let request = LeafRequest {
+        names: &names,
+        profile: &profile,
+        content: &AS_PROFILE,
+        key,
+        validity,
+        serial,
+        must_staple: false,
+        crl_shard: None,
+    };
     let tbs = Tbs::build(&request, issuer.chain.issuing(), issuer.algorithm()).expect("built");
     let der = tbs.assemble(&issuer.sign(tbs.der())).expect("assembled");
     check(&der, &tbs, &request, issuer);
@@ -737,6 +746,7 @@ fn openssl_reads_what_the_profile_says() {
     let request = LeafRequest {
         names: &names,
         profile: &profile,
+        content: &AS_PROFILE,
         key,
         validity: granted.validity(),
         serial,

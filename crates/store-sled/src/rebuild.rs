@@ -15,19 +15,22 @@ use chancery_authority::{
     changes::{Change, Claim, Counter, Put},
     ports::CommitError,
     records::{
-        AuthorityId, CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord,
-        InForce, Job, JobKind, LeafRef, Retention, Revocation, RevocationReason, Version, Versioned,
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, CertificateState, ClusterOrigin, IdempotencyKey,
+        IdempotencyOutcome, IdempotencyRecord, InForce, Job, JobKind, LeafRef, Retention, Revocation, RevocationReason,
+        Version, Versioned,
     },
 };
 use chancery_ledger::{
     Walker,
     leaf::{
-        Abandoned, AccountAgreed, AccountDeactivated, AuthorityInstalled, AuthorityRetired, CrlPublished, EabAction,
-        EabKey, Intent, PolicyActivated, Revocation as RevocationLeaf, Signature, Terms,
+        Abandoned, AccountAgreed, AccountDeactivated, ApiToken as ApiTokenLeaf, ApiTokenFacts, AuthorityInstalled,
+        AuthorityRetired, CrlPublished, EabAction, EabKey, Intent, PolicyActivated, Revocation as RevocationLeaf,
+        Signature, Terms,
     },
     verify::Visit,
 };
-use chancery_pki::{NameSet, PublicKey, SpkiDigest, Timestamp, certificate::Certificate, tbs};
+use chancery_pki::{Name, NameSet, PublicKey, SpkiDigest, Timestamp, certificate::Certificate, tbs};
+use chancery_policy::NameLimits;
 
 use crate::{
     apply::{Base, Staging},
@@ -59,7 +62,7 @@ pub enum Source {
 }
 
 /// Every class of records, and what a rebuild does for it.
-pub const CLASSES: [(&str, u8, Source); 17] = [
+pub const CLASSES: [(&str, u8, Source); 19] = [
     (
         "accounts",
         class::ACCOUNT,
@@ -71,17 +74,19 @@ pub const CLASSES: [(&str, u8, Source); 17] = [
     ("account keys", class::ACCOUNT_KEY, Source::Follows),
     ("orders", class::ORDER, Source::InPart("orders without an intent must be placed again")),
     ("authorizations", class::AUTHORIZATION, Source::Forgotten("names must be validated again")),
-    ("certificates", class::CERTIFICATE, Source::Leaves),
+    ("certificates", class::CERTIFICATE, Source::InPart("where they are used is reported anew")),
     ("certificates by name", class::CERTIFICATE_NAME, Source::Follows),
     ("certificates by key", class::CERTIFICATE_KEY, Source::Follows),
     ("certificates by end", class::CERTIFICATE_END, Source::Follows),
     ("certificates of an account", class::ACCOUNT_CERTIFICATE, Source::Follows),
+    ("certificates of a cluster", class::CERTIFICATE_ORIGIN, Source::Follows),
     ("serials of other authorities", class::SERIAL, Source::Follows),
     (
         "idempotency outcomes",
         class::IDEMPOTENCY,
         Source::InPart("refusals and approvals that were waited for are asked for again"),
     ),
+    ("API tokens", class::API_TOKEN, Source::Leaves),
     ("what is in force", class::IN_FORCE, Source::Leaves),
     ("CRL numbers", class::CRL_NUMBER, Source::Leaves),
     ("claims", class::CLAIM, Source::Leaves),
@@ -313,6 +318,24 @@ pub(crate) fn has_ended(intent: &Intent, now: Timestamp) -> bool {
     parsed.is_some_and(|parsed| parsed.validity().not_after() < now)
 }
 
+/// The token that a leaf tells of.
+fn made(id: ApiTokenId, created: Timestamp, facts: &ApiTokenFacts) -> Result<ApiToken, &'static str> {
+    let ApiTokenFacts { cluster, comment, expires, names, namespaces, profiles, sha256 } = facts;
+    let names = names.as_ref().map(|names| NameLimits::parse(names)).transpose();
+    Ok(ApiToken {
+        id,
+        cluster: cluster.clone(),
+        comment: comment.clone(),
+        sha256: *sha256,
+        namespaces: namespaces.as_ref().map(|namespaces| namespaces.iter().cloned().collect()),
+        profiles: profiles.clone(),
+        names: names.map_err(|_| "its names are no patterns")?,
+        created,
+        expires: *expires,
+        revoked: None,
+    })
+}
+
 fn agreed(terms: &Terms) -> TermsAgreed {
     TermsAgreed { url: terms.url.clone(), at: terms.at }
 }
@@ -335,7 +358,11 @@ impl Visit for Rebuilder<'_> {
         let id = CertificateId::from_random(intent.certificate);
         let account = intent.account.map(AccountId::from_random);
         let order = intent.order.map(OrderId::from_octets);
-        let names = NameSet::new(parsed.names().iter().cloned()).map_err(|error| damaged(&error.to_string()))?;
+        // A common name of its own stands in the subject alone; that it counts as a name only the decision says.
+        let in_subject = intent.decision.names.iter().filter_map(|judged| judged.name.parse().ok());
+        let in_subject = in_subject.filter(|name: &Name| !name.is_alternative_name());
+        let names = NameSet::new(parsed.names().iter().cloned().chain(in_subject))
+            .map_err(|error| damaged(&error.to_string()))?;
         let record = CertificateRecord {
             id,
             authority: self.authority(index, &intent.authority)?,
@@ -348,6 +375,10 @@ impl Visit for Rebuilder<'_> {
             account,
             order,
             tenant: intent.tenant.clone(),
+            origin: ClusterOrigin::of_facts(
+                intent.requester.claims.iter().map(|claim| (&*claim.name, &*claim.value, claim.proven)),
+            ),
+            used_by: Vec::new(),
             chain: intent.chain.parse().unwrap_or(0),
             crl_shard: intent.crl_shard.and_then(|shard| u16::try_from(shard).ok()),
             retention: if intent.retention == "light" { Retention::Light } else { Retention::Full },
@@ -492,6 +523,29 @@ impl Visit for Rebuilder<'_> {
             Change::Claim(claim),
             Change::Count { counter: Counter::EabAccounts(eab.key.clone()), by: 1, limit: None },
         ])
+    }
+
+    fn on_api_token(&mut self, index: u64, leaf: &ApiTokenLeaf) -> Result<(), Stopped> {
+        if index < self.from {
+            return Ok(());
+        }
+        let id = ApiTokenId::from_octets(leaf.token);
+        let held = self.load::<ApiToken>(&key::api_token(id))?;
+        let (token, is_new) = match (&leaf.facts, held) {
+            (Some(facts), held) => (made(id, leaf.at, facts).map_err(|why| self.damaged(index, why))?, held.is_none()),
+            (None, Some(held)) => (ApiToken { revoked: Some(leaf.at), ..held.value }, false),
+            // It was dropped before its leaf of birth came into the bundles that there are.
+            (None, None) => return Ok(()),
+        };
+        let due = token.kept_until();
+        let mut items = vec![
+            Change::ApiToken(self.put(&key::api_token(id), token)?),
+            Change::Schedule(Job { kind: JobKind::PruneApiToken { token: id }, due, attempt: 0 }),
+        ];
+        if is_new {
+            items.push(Change::Count { counter: Counter::ApiTokens, by: 1, limit: None });
+        }
+        self.stage(items)
     }
 
     fn on_account_agreed(&mut self, index: u64, agreement: &AccountAgreed) -> Result<(), Stopped> {

@@ -21,7 +21,10 @@ use chancery_acme::{
 use chancery_authority::{
     changes::{Changes, Committed},
     ports::{CertificateQuery, CommitError, NotApplied, Store, StoreError, TreeHead},
-    records::{AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, Version, Versioned},
+    records::{
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, Version,
+        Versioned,
+    },
 };
 use chancery_ledger::Hash;
 use chancery_pki::{SpkiDigest, Timestamp};
@@ -308,12 +311,26 @@ impl Store for SledStore {
             }
             CertificateQuery::Expiring(range) => self.certificates_expiring(range, after, limit),
             CertificateQuery::Account(account) => self.certificates_of(*account, after, limit),
+            CertificateQuery::Origin { cluster, namespace, certificate } => {
+                self.certificates_from((cluster, namespace.as_deref(), certificate.as_deref()), after, limit)
+            }
         }
     }
 
     async fn idempotency(&self, key: &IdempotencyKey) -> Result<Option<Versioned<IdempotencyRecord>>, StoreError> {
         let found: Option<Versioned<IdempotencyRecord>> = self.record(&key::idempotency(key))?;
         Ok(found.filter(|found| found.value.key == *key))
+    }
+
+    async fn api_token(&self, id: ApiTokenId) -> Result<Option<Versioned<ApiToken>>, StoreError> {
+        self.record(&key::api_token(id))
+    }
+
+    async fn api_tokens(&self, after: Option<ApiTokenId>, limit: usize) -> Result<Vec<ApiToken>, StoreError> {
+        let after = after.map(key::api_token);
+        let class = [key::class::API_TOKEN];
+        let found = self.running()?.view.scan(&class, after.as_deref(), limit).map_err(|error| damaged(&error))?;
+        found.iter().map(|(key, value)| decoded(key, value).map(|token: Versioned<ApiToken>| token.value)).collect()
     }
 
     async fn in_force(&self) -> Result<Option<Versioned<InForce>>, StoreError> {

@@ -1,6 +1,10 @@
 //! A whole authority in memory: one issuer, one ACME directory, a policy, and everything in a test's hand.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use chancery_acme::{
     account::Account,
@@ -9,8 +13,10 @@ use chancery_acme::{
     order::{Order, OrderState},
 };
 use chancery_authority::{
-    Authority, Directory, Limits, Office, OwnTls, Ports, Settings,
+    Authority, Cluster, Directory, Limits, Office, OwnTls, Ports, Settings,
+    api_token::MakeApiToken,
     checkpoint::LedgerSettings,
+    credential::{Credential, Presented},
     place_order::PlaceOrder,
     ports::{KeyId, Signer as _, Store},
     records::Job,
@@ -25,10 +31,11 @@ use chancery_pki::{
     profile::{Profile, ProfileSpec},
 };
 use chancery_policy::{Format, Policy};
+use secrecy::SecretString;
 
 use crate::{
     memory::MemoryStore,
-    ports::{SeededEntropy, TestClock, TestSigner, TestValidator},
+    ports::{SeededEntropy, TestClock, TestIdentity, TestSigner, TestValidator},
 };
 
 /// The policy of a test authority: everything under `test` but `denied.test`.
@@ -192,6 +199,14 @@ impl TestOffice {
         order
     }
 
+    /// A token that was made, and the credential that it proves.
+    pub async fn credential(&self, asked: MakeApiToken) -> (Credential, SecretString) {
+        let (_, secret) = self.office.make_api_token(asked, "a test").await.expect("made");
+        let presented = Presented::Token(secret.clone());
+        let credential = self.office.identify(&presented, &TestIdentity::default()).await.expect("it holds");
+        (credential, secret)
+    }
+
     /// Runs every job that is due now, once each; returns what was run.
     pub async fn run_due_jobs(&self) -> Vec<Job> {
         let jobs = self.office.due_jobs(1000).await.expect("read");
@@ -236,10 +251,40 @@ fn settings(policy: &str, chain: &[Vec<u8>], key: &PublicKey, limits: Limits) ->
         }),
         authorities: vec![Arc::new(authority)],
         directories: BTreeMap::from([("default".to_owned(), Arc::new(directory))]),
+        clusters: BTreeMap::from([("prod-eu".to_owned(), Arc::new(cluster()))]),
         profiles: BTreeMap::from([("server".to_owned(), Arc::new(profile))]),
         policy: Arc::new(Policy::parse(policy, Format::Yaml, "policy.yaml").expect("a sound policy")),
         block_list: Arc::new(BlockList::default()),
         limits,
+    }
+}
+
+/// The one cluster of a test authority: any namespace, the default profile.
+#[must_use]
+pub fn cluster() -> Cluster {
+    Cluster {
+        name: "prod-eu".to_owned(),
+        authority: "issuing".parse().expect("a name"),
+        profiles: vec!["server".to_owned()],
+        tenant: None,
+        namespaces: None,
+        names: None,
+        service_accounts: BTreeSet::from([("chancery".to_owned(), "issuer".to_owned())]),
+        own_namespace_account: Some("chancery-tenant".to_owned()),
+        client_names: BTreeSet::from(["issuer.prod-eu.test".to_owned()]),
+    }
+}
+
+/// What makes a token for a cluster that may do all that the cluster may.
+#[must_use]
+pub fn token_for(cluster: &str) -> MakeApiToken {
+    MakeApiToken {
+        cluster: cluster.to_owned(),
+        comment: "a test's".to_owned(),
+        life: Duration::from_secs(365 * 86_400),
+        namespaces: None,
+        profiles: None,
+        names: None,
     }
 }
 

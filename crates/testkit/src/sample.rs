@@ -14,16 +14,20 @@ use chancery_acme::{
 };
 use chancery_authority::{
     changes::{Change, Changes, Put},
-    records::{AuthorityId, CertificateRecord, CertificateState, InForce, LeafRef, Retention, Versioned},
+    records::{
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, CertificateState, InForce, LeafRef, Retention, Versioned,
+    },
 };
 use chancery_ledger::{
     Leaf,
     leaf::{
-        Abandoned, AccountFacts, AuthorityInstalled, AuthorityRetired, CrlPublished, Decision, Idempotency, Intent,
-        NameRule, Outcome, PolicyActivated, ProfileRef, Refusal, Requester, Revocation, Signature, Terms,
+        Abandoned, AccountFacts, ApiToken as ApiTokenLeaf, ApiTokenFacts, AuthorityInstalled, AuthorityRetired,
+        CrlPublished, Decision, Idempotency, Intent, NameRule, Outcome, PolicyActivated, ProfileRef, Refusal,
+        Requester, Revocation, Signature, Terms, TokenAction,
     },
 };
 use chancery_pki::{KeyKind, Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
+use chancery_policy::NameLimits;
 
 /// 2026-11-25T09:46:40Z.
 #[must_use]
@@ -141,6 +145,8 @@ pub fn certificate(number: u64, in_names: &[&str]) -> CertificateRecord {
         account: None,
         order: None,
         tenant: Some("payments".to_owned()),
+        origin: None,
+        used_by: Vec::new(),
         chain: 0,
         crl_shard: None,
         retention: Retention::Full,
@@ -148,6 +154,45 @@ pub fn certificate(number: u64, in_names: &[&str]) -> CertificateRecord {
         revocation: None,
         recorded: now(),
     }
+}
+
+/// An API token with every limit that there is.
+///
+/// # Panics
+///
+/// Never: its pattern is one.
+#[must_use]
+pub fn api_token(number: u64) -> ApiToken {
+    ApiToken {
+        id: ApiTokenId::from_octets(octets(number)),
+        cluster: "prod-eu".to_owned(),
+        comment: format!("token {number}"),
+        sha256: [u8::try_from(number % 251).expect("below 256"); 32],
+        namespaces: Some(["payments".to_owned(), "shop".to_owned()].into()),
+        profiles: Some(vec!["server".to_owned()]),
+        names: Some(NameLimits::parse(&["**.shop.example.com", "10.0.0.0/8"]).expect("patterns")),
+        created: now(),
+        expires: now().after(std::time::Duration::from_secs(86_400)),
+        revoked: None,
+    }
+}
+
+/// What the ledger says of an API token: that it was made, or that it was revoked.
+#[must_use]
+pub fn api_token_leaf(token: &ApiToken) -> Leaf {
+    let list = |names: &NameLimits| names.patterns().collect();
+    let facts = token.revoked.is_none().then(|| ApiTokenFacts {
+        cluster: token.cluster.clone(),
+        comment: token.comment.clone(),
+        expires: token.expires,
+        names: token.names.as_ref().map(list),
+        namespaces: token.namespaces.as_ref().map(|namespaces| namespaces.iter().cloned().collect()),
+        profiles: token.profiles.clone(),
+        sha256: token.sha256,
+    });
+    let action = if facts.is_some() { TokenAction::Created } else { TokenAction::Revoked };
+    let at = token.revoked.unwrap_or(token.created);
+    Leaf::from(ApiTokenLeaf { action, at, by: "uid 0".to_owned(), facts, token: token.id.octets() })
 }
 
 /// A leaf told apart by a number, so that order and loss show.

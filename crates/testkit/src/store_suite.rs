@@ -18,8 +18,8 @@ use chancery_authority::{
     changes::{Change, Changes, Claim, Committed, Counter, Put},
     ports::{CertificateQuery, CommitError, NotApplied, Store},
     records::{
-        AuthorityId, CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, Job,
-        JobKind, LeafRef, Retention, Revocation, RevocationReason, Version, Versioned,
+        ApiToken, AuthorityId, CertificateRecord, CertificateState, ClusterOrigin, IdempotencyKey, IdempotencyOutcome,
+        IdempotencyRecord, Job, JobKind, LeafRef, Retention, Revocation, RevocationReason, Version, Versioned,
     },
 };
 use chancery_pki::{SpkiDigest, Timestamp};
@@ -68,6 +68,7 @@ macro_rules! store_suite {
             a_job_is_moved_by_scheduling_it_again_and_gone_when_finished
             jobs_are_due_in_the_order_of_time
             an_idempotency_outcome_comes_back_by_its_key_alone
+            an_api_token_comes_back_as_it_was_put_in_pages_and_goes_by_its_version
             what_is_in_force_is_one_record_that_outlives_a_restart
             a_crl_number_never_goes_back
             a_record_names_the_leaf_of_its_own_commit
@@ -558,6 +559,34 @@ pub async fn an_idempotency_outcome_comes_back_by_its_key_alone(fixture: Any<'_>
     assert_eq!(store.idempotency(&key).await.expect("readable"), None);
 }
 
+pub async fn an_api_token_comes_back_as_it_was_put_in_pages_and_goes_by_its_version(fixture: Any<'_>) {
+    let mut tokens: Vec<_> = (1..=3).map(sample::api_token).collect();
+    tokens.sort_by_key(|token| token.id);
+    let mut version = Version(0);
+    for token in &tokens {
+        version = commit(fixture, Changes::new().with(Change::ApiToken(Put::new(token.clone())))).await.version;
+    }
+    let again = fixture.store().commit(Changes::new().with(Change::ApiToken(Put::new(tokens[0].clone())))).await;
+    assert!(is_conflict(&again), "{again:?}");
+    fixture.restart().await;
+    let store = fixture.store();
+    let read = async |at: usize| store.api_token(tokens[at].id).await.expect("readable");
+    assert_eq!(read(0).await.expect("stored").value, tokens[0]);
+    assert_eq!(store.api_tokens(None, 2).await.expect("readable"), tokens[..2]);
+    assert_eq!(store.api_tokens(Some(tokens[1].id), 2).await.expect("readable"), tokens[2..]);
+    let plain =
+        ApiToken { namespaces: None, profiles: None, names: None, revoked: Some(sample::now()), ..tokens[2].clone() };
+    let put = |replaces| Changes::new().with(Change::ApiToken(Put { replaces, value: plain.clone() }));
+    assert!(is_conflict(&store.commit(put(Some(Version(9_999)))).await));
+    let Committed { version, .. } = commit(fixture, put(Some(version))).await;
+    assert_eq!(read(2).await, Some(Versioned { value: plain.clone(), version }));
+    let remove = |version| Changes::new().with(Change::RemoveApiToken(plain.id, version));
+    assert!(is_conflict(&store.commit(remove(Version(9_999))).await));
+    commit(fixture, remove(version)).await;
+    assert_eq!(read(2).await, None);
+    assert_eq!(store.api_tokens(None, 10).await.expect("readable"), tokens[..2]);
+}
+
 pub async fn what_is_in_force_is_one_record_that_outlives_a_restart(fixture: Any<'_>) {
     let store = fixture.store();
     assert_eq!(store.in_force().await.expect("readable"), None);
@@ -683,6 +712,18 @@ async fn ten_certificates(fixture: &dyn Fixture) -> Vec<CertificateRecord> {
         let mut record = sample::certificate(number, &names);
         record.key = SpkiDigest([u8::try_from(number % 3).expect("small"); 32]);
         record.account = Some(AccountId::from_random(sample::octets(number % 2)));
+        record.origin = match number {
+            3 => Some(origin("prod", Some("shop"), None)),
+            4 => Some(origin("prod", Some("shop"), Some("web"))),
+            5 => Some(origin("prod", Some("shop-eu"), Some("web"))),
+            6 => Some(origin("prod", None, None)),
+            7 => Some(origin("prod-eu", Some("shop"), Some("web"))),
+            8 => Some(origin("prod", Some("shop"), Some("web-2"))),
+            _ => None,
+        };
+        if number == 4 {
+            record.used_by = vec!["Secret shop/web-tls".to_owned(), "Gateway shop/public".to_owned()];
+        }
         if number == 5 {
             record.revocation = Some(Revocation { at: sample::now(), reason: Some(RevocationReason::Superseded) });
         }
@@ -694,7 +735,16 @@ async fn ten_certificates(fixture: &dyn Fixture) -> Vec<CertificateRecord> {
     all
 }
 
+fn origin(cluster: &str, namespace: Option<&str>, certificate: Option<&str>) -> ClusterOrigin {
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    ClusterOrigin { cluster: cluster.to_owned(), namespace: text(namespace), certificate: text(certificate) }
+}
+
 fn queries() -> Vec<CertificateQuery> {
+    let asked_by = |cluster, namespace, certificate| {
+        let ClusterOrigin { cluster, namespace, certificate } = origin(cluster, namespace, certificate);
+        CertificateQuery::Origin { cluster, namespace, certificate }
+    };
     let end = |days: u64, seconds| sample::now().after(Duration::from_secs(days * 86_400 + seconds));
     vec![
         CertificateQuery::All,
@@ -711,6 +761,12 @@ fn queries() -> Vec<CertificateQuery> {
         CertificateQuery::Expiring(end(90, 3)..end(90, 7)),
         CertificateQuery::Expiring(end(0, 0)..end(1, 0)),
         CertificateQuery::Account(AccountId::from_random(sample::octets(1))),
+        asked_by("prod", None, None),
+        asked_by("prod", Some("shop"), None),
+        asked_by("prod", Some("shop"), Some("web")),
+        asked_by("prod", Some(""), None),
+        asked_by("prod-eu", None, None),
+        asked_by("pro", None, None),
     ]
 }
 
@@ -722,7 +778,7 @@ pub async fn certificates_are_found_by_every_index(fixture: Any<'_>) {
         assert_eq!(&found, record);
     }
     // The numbers that each query must find, worked out by hand.
-    let expected: [&[u64]; 14] = [
+    let expected: [&[u64]; 20] = [
         &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
         &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
         &[3],
@@ -737,6 +793,12 @@ pub async fn certificates_are_found_by_every_index(fixture: Any<'_>) {
         &[3, 4, 5, 6],
         &[],
         &[1, 3, 5, 7, 9],
+        &[3, 4, 5, 6, 8],
+        &[3, 4, 8],
+        &[4],
+        &[6],
+        &[7],
+        &[],
     ];
     for (query, numbers) in queries().iter().zip(expected) {
         let found = store.certificates(query, None, 100).await.expect("readable");
@@ -750,6 +812,10 @@ pub async fn certificates_are_found_by_every_index(fixture: Any<'_>) {
             }
             // In an order of the store's own.
             CertificateQuery::Account(_) => {}
+            CertificateQuery::Origin { .. } => {
+                let place = |record: &CertificateRecord| (record.origin.clone(), record.id);
+                assert!(found.is_sorted_by_key(place), "{query:?}");
+            }
             _ => assert!(found.is_sorted_by_key(|record| record.id), "{query:?} is in the order of ids"),
         }
     }

@@ -154,7 +154,7 @@ async fn controller(plane: &Plane, allowed: &SigningServer, identity: &str) -> R
         .arg("run")
         .args(["--namespace", NAMESPACE, "--identity", identity, "--listen", "127.0.0.1:0"])
         .args(["--allow-address", "127.0.0.0/8", "--allowed-server", &allowed.url()])
-        .args(["--log-level", "info"])
+        .args(["--fixed-host", "localhost=127.0.0.1", "--log-level", "info"])
         .env("KUBECONFIG", plane.kubeconfig_of_service_account(NAMESPACE, ACCOUNT).await?);
     plane.run(&format!("chancery-issuer-{identity}"), command)
 }

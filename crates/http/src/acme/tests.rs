@@ -131,6 +131,7 @@ impl Door {
         let settings = Settings {
             authorities,
             directories,
+            clusters: old.clusters.clone(),
             profiles,
             policy: Arc::clone(&old.policy),
             block_list: Arc::clone(&old.block_list),

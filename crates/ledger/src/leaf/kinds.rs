@@ -337,6 +337,60 @@ pub enum EabAction {
     Revoked,
 }
 
+/// Something happened to an API token. The token itself is not here: 256 random bits of which only the digest is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiToken {
+    /// What happened.
+    pub action: TokenAction,
+    /// When.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// Who did it, in one line.
+    pub by: String,
+    /// What the token is, where it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<ApiTokenFacts>,
+    /// The token's id.
+    #[serde(with = "binary")]
+    pub token: [u8; 16],
+}
+
+/// What an API token may be used for, and what it is recognised by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiTokenFacts {
+    /// The cluster that it speaks for.
+    pub cluster: String,
+    /// What it is for, in the words of whoever made it.
+    pub comment: String,
+    /// Until when it holds.
+    #[serde(with = "time")]
+    pub expires: Timestamp,
+    /// The patterns of the names that may be asked for with it; absent, any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<String>>,
+    /// The namespaces that it speaks for; absent, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<Vec<String>>,
+    /// The profiles that may be asked for with it; absent, the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profiles: Option<Vec<String>>,
+    /// SHA-256 of its secret part.
+    #[serde(with = "binary")]
+    pub sha256: [u8; 32],
+}
+
+/// What happened to an API token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenAction {
+    /// It was made.
+    Created,
+    /// It was revoked.
+    Revoked,
+}
+
 /// An account that the ledger knows of ended at its holder's wish (RFC 8555 §7.3.6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

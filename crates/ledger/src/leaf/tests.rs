@@ -66,6 +66,15 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn api_token_facts()(
+        cluster in text(), comment in text(), expires in time(), names in option::of(vec(text(), 0..3)),
+        namespaces in option::of(vec(text(), 0..3)), profiles in option::of(vec(text(), 0..3)), sha256: [u8; 32],
+    ) -> ApiTokenFacts {
+        ApiTokenFacts { cluster, comment, expires, names, namespaces, profiles, sha256 }
+    }
+}
+
+prop_compose! {
     fn idempotency()(attempt: u32, key in text(), request: Option<[u8; 32]>) -> Idempotency {
         Idempotency { attempt, key, request }
     }
@@ -151,6 +160,12 @@ fn leaf() -> impl Strategy<Value = Leaf> {
             key
         }
         .into()),
+        (any::<bool>(), time(), text(), option::of(api_token_facts()), id()).prop_map(
+            |(revoked, at, by, facts, token)| {
+                let action = if revoked { TokenAction::Revoked } else { TokenAction::Created };
+                ApiToken { action, at, by, facts, token }.into()
+            }
+        ),
         (id(), time()).prop_map(|(account, at)| AccountDeactivated { account, at }.into()),
         (id(), terms()).prop_map(|(account, terms)| AccountAgreed { account, terms }.into()),
         (time(), exact(), checkpoint, vec(hash(), 0..4), option::of(text())).prop_map(
@@ -246,7 +261,8 @@ fn leaves_of_every_kind_that_version_1_wrote_are_still_read() {
             "restored",
             "account-agreed",
             "intent",
-            "refusal"
+            "refusal",
+            "api-token"
         ]
     );
 }

@@ -1,6 +1,7 @@
 //! From a checked configuration to what the use cases need: keys, chains, policy, settings.
 
 pub(crate) mod chains;
+pub(crate) mod identity;
 pub(crate) mod keys;
 pub(crate) mod settings;
 
@@ -70,6 +71,14 @@ pub(crate) enum WiringError {
         authority: String,
         /// The file.
         path: std::path::PathBuf,
+    },
+    /// What the credentials of a cluster are told by.
+    #[error("cluster \"{cluster}\": {why}")]
+    Cluster {
+        /// The cluster.
+        cluster: String,
+        /// What does not fit.
+        why: String,
     },
     /// The policy.
     #[error("the policy is not taken:\n{0}")]

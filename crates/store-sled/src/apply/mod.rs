@@ -119,6 +119,13 @@ impl<'a> Staging<'a> {
             Change::Idempotency(put) => {
                 self.put(key::idempotency(&put.value.key), &put, "idempotency outcome").map(drop)
             }
+            Change::ApiToken(put) => self.put(key::api_token(put.value.id), &put, "API token").map(drop),
+            Change::RemoveApiToken(id, version) => {
+                let key = key::api_token(id);
+                self.expect(&key, Some(version), "API token")?;
+                self.unset(key);
+                Ok(())
+            }
             Change::InForce(put) => self.put(key::in_force(), &put, "record of what is in force").map(drop),
             Change::SameAccount(id, version) => self.expect(&key::account(id), Some(version), "account").map(drop),
             Change::CrlNumber { authority, shard, number } => {

@@ -8,10 +8,11 @@ use chancery_acme::{
     order::OrderState,
 };
 use chancery_authority::{
-    changes::{Change, Changes, Claim, Put},
+    changes::{Change, Changes, Claim, Counter, Put},
     ports::{CertificateQuery, CommitError, Store},
     records::{
-        CertificateRecord, CertificateState, IdempotencyOutcome, JobKind, Revocation, RevocationReason, Versioned,
+        ApiToken, CertificateRecord, CertificateState, IdempotencyOutcome, Job, JobKind, Revocation, RevocationReason,
+        Versioned,
     },
 };
 use chancery_ledger::leaf::{AccountAgreed, AccountDeactivated, Terms};
@@ -52,6 +53,19 @@ async fn swept(path: &std::path::Path) -> Arc<SledStore> {
     let terms = Terms { at: new_terms().at, url: new_terms().url };
     let leaf = AccountAgreed { account: held.value.id.octets(), terms };
     store.commit(Changes::new().with(Change::Account(Put::over(&held, agreed))).leaf(leaf.into())).await.expect("kept");
+    // Two API tokens were made, and one of them revoked.
+    for token in [sample::api_token(1), sample::api_token(2)] {
+        let prune = JobKind::PruneApiToken { token: token.id };
+        let changes = Changes::new()
+            .with(Change::ApiToken(Put::new(token.clone())))
+            .with(Change::Count { counter: Counter::ApiTokens, by: 1, limit: None })
+            .schedule(prune, token.kept_until())
+            .leaf(sample::api_token_leaf(&token));
+        store.commit(changes).await.expect("kept");
+    }
+    let held = store.api_token(sample::api_token(2).id).await.expect("readable").expect("stored");
+    let changes = Changes::new().with(Change::ApiToken(Put::over(&held, revoked_token())));
+    store.commit(changes.leaf(sample::api_token_leaf(&revoked_token()))).await.expect("kept");
     // A CRL got its number.
     let number = Change::CrlNumber { authority: "issuing".parse().expect("a name"), shard: 0, number: 7 };
     store.commit(Changes::new().with(number).leaf(sample::leaf(7)).urgently()).await.expect("kept");
@@ -81,6 +95,10 @@ async fn swept(path: &std::path::Path) -> Arc<SledStore> {
 
 fn new_terms() -> TermsAgreed {
     TermsAgreed { url: "https://example.com/terms-2".to_owned(), at: sample::now().after(Duration::from_secs(1)) }
+}
+
+fn revoked_token() -> ApiToken {
+    ApiToken { revoked: Some(sample::now()), ..sample::api_token(2) }
 }
 
 async fn certificates(store: &SledStore) -> Vec<CertificateRecord> {
@@ -133,6 +151,16 @@ async fn rule_9_a_rebuild_brings_back_everything_that_a_leaf_speaks_of() {
     assert_eq!(second.status, AccountStatus::Valid);
     assert_eq!(first.terms_agreed, sample::account(1).terms_agreed, "nobody has to agree again");
     assert_eq!(second.terms_agreed, Some(new_terms()));
+    let mut tokens = vec![sample::api_token(1), revoked_token()];
+    tokens.sort_by_key(|token| token.id);
+    assert_eq!(store.api_tokens(None, 10).await.expect("readable"), tokens);
+    let prunings = store.due_jobs(Timestamp::MAX, 100).await.expect("readable");
+    let of = |token: &ApiToken| Job {
+        kind: JobKind::PruneApiToken { token: token.id },
+        due: token.kept_until(),
+        attempt: 0,
+    };
+    assert!(tokens.iter().all(|token| prunings.contains(&of(token))), "{prunings:?}");
     let issuing = "issuing".parse().expect("a name");
     assert_eq!(store.crl_number(&issuing, 0).await.expect("readable"), Some(7));
     assert!(store.scrub(sample::now()).is_clean());

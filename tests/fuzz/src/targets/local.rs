@@ -65,7 +65,7 @@ const WORDS: &[&[u8]] = &[
 ];
 
 /// A process that only says what it was asked.
-struct Process;
+pub(super) struct Process;
 
 #[async_trait]
 impl Operator for Process {

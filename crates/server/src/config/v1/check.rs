@@ -17,12 +17,13 @@ use toml::Spanned;
 
 use super::{
     Authority, Config, Directory, Ledger, Limits, Listen, Log, LogFormat, Passphrase, Places, Tls, Validation,
+    cluster::check_clusters,
     profile::profile,
     spec::{self, Spec, Text},
 };
 use crate::config::{ConfigError, Source, duration};
 
-type Checked<T> = Result<T, Box<ConfigError>>;
+pub(super) type Checked<T> = Result<T, Box<ConfigError>>;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -44,6 +45,7 @@ fn check(source: &Source, spec: Spec) -> Checked<Config> {
         authority,
         signer,
         directory,
+        cluster,
         profile: profile_specs,
         policy,
         zone,
@@ -87,6 +89,7 @@ fn check(source: &Source, spec: Spec) -> Checked<Config> {
     if directories.is_empty() {
         return Err(source.lacks("directory", "there is no [[directory]]; at least one gives ACME clients a URL"));
     }
+    let clusters = check_clusters(&at, cluster, &authorities, &profiles)?;
     let tls = check_tls(&at, tls, &listen, &authorities, &profiles)?;
     let spec::SignerSpec { passphrase, blocked_keys } = signer;
     let passphrase = check_passphrase(&at, passphrase)?;
@@ -107,6 +110,7 @@ fn check(source: &Source, spec: Spec) -> Checked<Config> {
         passphrase,
         blocked_keys,
         directories,
+        clusters,
         profiles,
         policy,
         zones,
@@ -118,13 +122,13 @@ fn check(source: &Source, spec: Spec) -> Checked<Config> {
 }
 
 /// The source, and the folder that relative paths start from.
-struct At<'a> {
-    source: &'a Source,
+pub(super) struct At<'a> {
+    pub(super) source: &'a Source,
     base: &'a Path,
 }
 
 impl At<'_> {
-    fn path(&self, text: &Text) -> PathBuf {
+    pub(super) fn path(&self, text: &Text) -> PathBuf {
         self.base.join(text.get_ref())
     }
 }
@@ -209,7 +213,7 @@ fn check_authorities(at: &At<'_>, specs: Vec<Spanned<spec::AuthoritySpec>>) -> C
     Ok(authorities)
 }
 
-fn known_authority(source: &Source, text: &Text, authorities: &[Authority]) -> Checked<AuthorityId> {
+pub(super) fn known_authority(source: &Source, text: &Text, authorities: &[Authority]) -> Checked<AuthorityId> {
     authorities
         .iter()
         .find(|authority| authority.id.as_str() == text.get_ref())
@@ -220,7 +224,11 @@ fn known_authority(source: &Source, text: &Text, authorities: &[Authority]) -> C
         })
 }
 
-fn known_profile(source: &Source, text: &Text, profiles: &BTreeMap<ProfileName, Profile>) -> Checked<ProfileName> {
+pub(super) fn known_profile(
+    source: &Source,
+    text: &Text,
+    profiles: &BTreeMap<ProfileName, Profile>,
+) -> Checked<ProfileName> {
     if profiles.contains_key(text.get_ref()) {
         return Ok(text.get_ref().clone());
     }
@@ -508,6 +516,8 @@ fn check_limits(source: &Source, spec: spec::LimitsSpec) -> Checked<Limits> {
         stop_timeout,
         new_accounts_per_address_per_hour,
         orders_per_account_per_hour,
+        cluster_requests_at_once,
+        requests_per_credential_per_second,
         pending_orders_per_account,
         unproven_accounts,
         unproven_account_lifetime,
@@ -537,6 +547,8 @@ fn check_limits(source: &Source, spec: spec::LimitsSpec) -> Checked<Limits> {
         stop_timeout: time(&stop_timeout, second * 30, second, HOUR)?,
         new_accounts_per_address_per_hour: number(source, new_accounts_per_address_per_hour, 600, 1, u32::MAX)?,
         orders_per_account_per_hour: number(source, orders_per_account_per_hour, 100_000, 1, u32::MAX)?,
+        cluster_requests_at_once: number(source, cluster_requests_at_once, 1_024, 1, 1_000_000)?,
+        requests_per_credential_per_second: number(source, requests_per_credential_per_second, 500, 1, 1_000_000)?,
         pending_orders_per_account: number(
             source,
             pending_orders_per_account,

@@ -1,6 +1,7 @@
 //! Version 1 of the configuration.
 
 mod check;
+mod cluster;
 mod profile;
 mod spec;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use chancery_egress::ZoneSpec;
 use chancery_pki::{NameSet, profile::Profile};
 
 pub(crate) use check::parse;
+pub(crate) use cluster::{Cluster, TokenCheck};
 
 /// The configuration, checked. Paths are absolute.
 #[derive(Debug, Clone)]
@@ -28,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) passphrase: Passphrase,
     pub(crate) blocked_keys: Option<PathBuf>,
     pub(crate) directories: BTreeMap<String, Directory>,
+    pub(crate) clusters: BTreeMap<String, Cluster>,
     pub(crate) profiles: BTreeMap<ProfileName, Profile>,
     pub(crate) policy: PathBuf,
     pub(crate) zones: Vec<ZoneSpec>,
@@ -114,6 +117,8 @@ pub(crate) struct Limits {
     pub(crate) stop_timeout: Duration,
     pub(crate) new_accounts_per_address_per_hour: u32,
     pub(crate) orders_per_account_per_hour: u32,
+    pub(crate) cluster_requests_at_once: usize,
+    pub(crate) requests_per_credential_per_second: u32,
     pub(crate) pending_orders_per_account: u64,
     pub(crate) unproven_accounts: u64,
     pub(crate) unproven_account_lifetime: Duration,

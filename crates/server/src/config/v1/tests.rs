@@ -89,6 +89,7 @@ fn every_key_of_the_configuration_stands_in_the_sample() {
         "[[authority]]",
         "[signer]",
         "[[directory]]",
+        "[[cluster]]",
         "[[profile]]",
         "[policy]",
         "[[zone]]",
