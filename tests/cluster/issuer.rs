@@ -2,6 +2,7 @@
 
 mod contract;
 mod health;
+mod older;
 mod once;
 mod tenants;
 mod whole;
