@@ -226,7 +226,7 @@ impl Shared {
                 events: self.events.clone(),
                 leadership,
                 metrics: Arc::clone(&self.metrics),
-                origins: Origins { client: self.client.clone(), labels: labels.clone() },
+                origins: Origins::new(self.client.clone(), labels.clone()),
                 retry_budget: settings.retry_budget,
             });
             tasks.spawn(watch::namespaces(self.client.clone(), labels, stop.clone()));
