@@ -86,7 +86,7 @@ async fn a_token_of_a_service_account_is_good_for_its_audience_alone() -> Result
 }
 
 #[tokio::test]
-async fn a_namespace_is_filled_by_the_controller_manager() -> Result<()> {
+async fn a_namespace_has_a_service_account_and_the_ca_of_the_cluster() -> Result<()> {
     let Some(plane) = Plane::shared().await? else { return Ok(()) };
     let namespace = plane.namespace("filled").await?;
     let client = plane.client().await?;

@@ -1,5 +1,4 @@
 //! What a cluster sees, on a real control plane with a real cert-manager.
-#![expect(clippy::indexing_slicing, reason = "a helper that fails fails its test")]
 
 mod cert_manager;
 mod control_plane;
