@@ -2,8 +2,10 @@
 
 mod contract;
 mod health;
+mod older;
 mod once;
 mod tenants;
+mod whole;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chancery_cluster_tests::{Issuing, Result, SigningServer, controller, until};

@@ -1,6 +1,12 @@
 //! The command line. Each setting of `run` is a flag and an environment variable.
 
-use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
@@ -51,6 +57,15 @@ pub(crate) struct Run {
     /// A special range of addresses that servers may be reached at, such as 127.0.0.0/8; give it once for each
     #[arg(long = "allow-address", env = "CHANCERY_ISSUER_ALLOW_ADDRESSES", value_name = "CIDR", value_delimiter = ',')]
     pub(crate) allow_addresses: Vec<IpNet>,
+    /// An address of a server that DNS is not asked for, such as ca.corp.example=10.0.0.7; give it once for each
+    #[arg(
+        long = "fixed-host",
+        env = "CHANCERY_ISSUER_FIXED_HOSTS",
+        value_name = "NAME=ADDRESS",
+        value_delimiter = ',',
+        value_parser = fixed_host
+    )]
+    pub(crate) fixed_hosts: Vec<(String, IpAddr)>,
     /// A DNS server to ask, address and port; give it once for each [default: the system's]
     #[arg(long = "resolver", env = "CHANCERY_ISSUER_RESOLVERS", value_name = "ADDRESS", value_delimiter = ',')]
     pub(crate) resolvers: Vec<SocketAddr>,
@@ -173,6 +188,11 @@ fn https(text: &str) -> Result<Url, String> {
     } else {
         Err("an https URL without user and query is wanted".to_owned())
     }
+}
+
+fn fixed_host(text: &str) -> Result<(String, IpAddr), String> {
+    let (name, address) = text.split_once('=').ok_or("NAME=ADDRESS is wanted")?;
+    Ok((name.to_owned(), address.parse().map_err(|error| format!("{error}"))?))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

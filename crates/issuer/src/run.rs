@@ -1,7 +1,9 @@
 //! `chancery-issuer run`: finds out what the cluster has, leads or waits, and stops in good order.
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher as _, Hasher as _, RandomState},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -224,7 +226,7 @@ impl Shared {
                 events: self.events.clone(),
                 leadership,
                 metrics: Arc::clone(&self.metrics),
-                origins: Origins { client: self.client.clone(), labels: labels.clone() },
+                origins: Origins::new(self.client.clone(), labels.clone()),
                 retry_budget: settings.retry_budget,
             });
             tasks.spawn(watch::namespaces(self.client.clone(), labels, stop.clone()));
@@ -269,13 +271,18 @@ async fn pause(stop: &CancellationToken, for_: Duration) {
 }
 
 fn dialer(settings: &Run) -> Result<Dialer, String> {
+    let mut fixed_hosts = BTreeMap::<String, Vec<IpAddr>>::new();
+    for (name, address) in &settings.fixed_hosts {
+        fixed_hosts.entry(name.clone()).or_default().push(*address);
+    }
     let zone = ZoneSpec {
         name: "default".to_owned(),
         allow: settings.allow_addresses.clone(),
+        fixed_hosts,
         resolvers: settings.resolvers.clone(),
         ..ZoneSpec::default()
     };
-    let zones = ZoneTable::new([zone]).map_err(|error| format!("--allow-address: {error}"))?;
+    let zones = ZoneTable::new([zone]).map_err(|error| format!("--allow-address or --fixed-host: {error}"))?;
     Ok(Dialer::new(zones, DialSettings { connections: 1024, ..DialSettings::default() }))
 }
 

@@ -18,13 +18,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     board::{Board, IssuerKey},
     dispatch::Desk,
-    origin::NamespaceLabels,
+    origin::{NamespaceLabels, owner_reference},
     resource::{CLUSTER_ISSUER, CertificateRequest, GROUP, ISSUER},
     worker::Worker,
 };
 
-/// Deleted requests that are looked into at a time; more are left to the next listing of nobody: they stay valid.
+/// Deleted requests that are looked into at a time; the certificates of further ones stay valid until they end.
 const FORGOTTEN: usize = 64;
+/// Requests that are prepared at a time.
+const PREPARING: usize = 16;
 /// How often it is looked whether there is room again for requests that were left out.
 const ROOM: Duration = Duration::from_secs(5);
 
@@ -43,7 +45,7 @@ pub(crate) async fn requests(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
-    let forgotten = Arc::new(Semaphore::new(FORGOTTEN));
+    let (forgotten, preparing) = (Arc::new(Semaphore::new(FORGOTTEN)), Arc::new(Semaphore::new(PREPARING)));
     loop {
         let config = watcher::Config::default();
         let config = if selectable { config.fields(&format!("spec.issuerRef.group={GROUP}")) } else { config };
@@ -64,7 +66,12 @@ pub(crate) async fn requests(
             match event {
                 None => break,
                 Some(Ok(Event::Init)) => desk.with(Board::listing_begins),
-                Some(Ok(Event::InitApply(request) | Event::Apply(request))) => desk.observe(slim(request)),
+                Some(Ok(Event::InitApply(request))) => desk.observe(slim(request)),
+                Some(Ok(Event::Apply(request))) => {
+                    let request = slim(request);
+                    prepare(&worker, &tasks, &preparing, &request);
+                    desk.observe(request);
+                }
                 Some(Ok(Event::InitDone)) => desk.with(Board::listing_ends),
                 Some(Ok(Event::Delete(request))) => {
                     if let Some(uid) = &request.metadata.uid {
@@ -78,6 +85,17 @@ pub(crate) async fn requests(
             }
         }
     }
+}
+
+/// A request that is new will be approved in a moment.
+fn prepare(worker: &Arc<Worker>, tasks: &TaskTracker, room: &Arc<Semaphore>, request: &CertificateRequest) {
+    let new = request.status.is_none() && request.spec.issuer_ref.group == GROUP && owner_reference(request).is_some();
+    let Some(room) = new.then(|| Arc::clone(room).try_acquire_owned().ok()).flatten() else { return };
+    let (worker, request) = (Arc::clone(worker), request.clone());
+    tasks.spawn(async move {
+        worker.origins.prepare(&request).await;
+        drop(room);
+    });
 }
 
 /// A request that had its certificate was deleted: its issuer may want that revoked.

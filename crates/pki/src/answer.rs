@@ -19,7 +19,7 @@ use crate::{
     certificate::{self, CertificateFault},
     chain::{InstallRejection, install},
     tlv::{Tlv, tag},
-    usage_words::Asked as AskedUsage,
+    usage::{KeyUsage, UsageRejection, Usages},
 };
 
 /// Longest chain that cert-manager reads, in octets of PEM (its internal/pem).
@@ -53,8 +53,8 @@ pub enum RequestFault {
     #[error("the signature of the CSR does not verify with the key in it")]
     BadSignature,
     /// A usage that does not exist.
-    #[error("there is no usage \"{0}\"")]
-    Usage(String),
+    #[error(transparent)]
+    Usage(#[from] UsageRejection),
 }
 
 /// Why an answer must not be handed on.
@@ -125,7 +125,7 @@ pub struct Asked {
     key: PublicKey,
     names: BTreeSet<Vec<u8>>,
     common_names: BTreeSet<String>,
-    usages: AskedUsage,
+    usages: Usages,
     is_ca: bool,
     life_s: Option<u64>,
 }
@@ -148,7 +148,7 @@ impl Asked {
     ///
     /// [`RequestFault`]: nobody can sign this, now or later.
     pub fn from_pem(pem: &[u8], usages: &[String], is_ca: bool, life_s: Option<u64>) -> Result<Self, RequestFault> {
-        let usages = AskedUsage::parse(usages).map_err(RequestFault::Usage)?;
+        let usages = Usages::from_words(usages.iter().map(String::as_str))?;
         let mut blocks = x509_parser::pem::Pem::iter_from_buffer(pem);
         let block = blocks.next().and_then(Result::ok).ok_or(RequestFault::NotPem)?;
         if !matches!(&*block.label, "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST") || blocks.next().is_some() {
@@ -303,6 +303,14 @@ impl Asked {
         if common_names(parsed.subject()).iter().all(granted) { Ok(()) } else { Err(AnswerFault::CommonName) }
     }
 
+    /// Whether no bit is set that was not asked for. A CA's certificate has the two bits that make it one; where only
+    /// extended usages were asked for, the bits are the CA's to choose.
+    fn permits_key_usage(&self, flags: u16) -> bool {
+        let of_a_ca = if self.is_ca { bit(KeyUsage::KeyCertSign) | bit(KeyUsage::CrlSign) } else { 0 };
+        let asked = self.usages.key_usages().iter().fold(0, |bits, usage| bits | bit(*usage));
+        asked == 0 || flags & !(asked | of_a_ca) == 0
+    }
+
     fn check_usages(&self, parsed: &X509Certificate<'_>) -> Result<(), AnswerFault> {
         let (mut is_ca, mut key_usage, mut extended) = (false, None, BTreeSet::new());
         for extension in parsed.extensions() {
@@ -318,12 +326,28 @@ impl Asked {
         if is_ca != self.is_ca {
             return Err(AnswerFault::Ca(is_ca));
         }
-        if self.usages.is_empty() {
+        if self.usages == Usages::NONE {
             return Ok(());
         }
-        let flags_fit = key_usage.is_none_or(|flags| self.usages.permits_key_usage(flags, is_ca));
-        let extended_fit = extended == *self.usages.extended();
+        let flags_fit = key_usage.is_none_or(|flags| self.permits_key_usage(flags));
+        let asked = self.usages.extended_key_usages().iter().map(|usage| usage.oid().to_string());
+        let extended_fit = extended == asked.collect();
         if flags_fit && extended_fit { Ok(()) } else { Err(AnswerFault::Usages) }
+    }
+}
+
+/// Where a usage stands in KeyUsage (RFC 5280 §4.2.1.3), as x509-parser counts.
+const fn bit(usage: KeyUsage) -> u16 {
+    match usage {
+        KeyUsage::DigitalSignature => 1,
+        KeyUsage::ContentCommitment => 1 << 1,
+        KeyUsage::KeyEncipherment => 1 << 2,
+        KeyUsage::DataEncipherment => 1 << 3,
+        KeyUsage::KeyAgreement => 1 << 4,
+        KeyUsage::KeyCertSign => 1 << 5,
+        KeyUsage::CrlSign => 1 << 6,
+        KeyUsage::EncipherOnly => 1 << 7,
+        KeyUsage::DecipherOnly => 1 << 8,
     }
 }
 

@@ -21,7 +21,6 @@ pub mod tbs;
 pub mod time;
 mod tlv;
 pub mod usage;
-mod usage_words;
 
 pub use content::Content;
 pub use csr::{Csr, CsrRejection, CsrRules};

@@ -42,23 +42,8 @@ impl Issuing {
 
     async fn start(plane: &'static Plane) -> Result<Self> {
         let allowed = SigningServer::start("allowed")?;
-        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
-        plane.apply_documents(NAMESPACE, vec![namespace]).await?;
-        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
-        plane.apply_files(NAMESPACE, &deploy.join("crds/chancery-issuer.yaml")).await?;
-        plane.apply_files(NAMESPACE, &deploy.join("issuer-rbac.yaml")).await?;
-        let bindings = [
-            ("ClusterRoleBinding", "chancery-issuer", "chancery-issuer", NAMESPACE, ACCOUNT),
-            ("RoleBinding", "chancery-issuer-leader", "chancery-issuer-leader", NAMESPACE, ACCOUNT),
-        ];
-        let bindings = bindings.map(|(kind, name, role, namespace, account)| {
-            json!({
-                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": { "name": name },
-                "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
-                "subjects": [{ "kind": "ServiceAccount", "namespace": namespace, "name": account }],
-            })
-        });
-        plane.apply_documents(NAMESPACE, bindings.to_vec()).await?;
+        give_rights(plane).await?;
+        plane.apply_files(NAMESPACE, &definitions()).await?;
         let issuing = Self { plane, controller: Mutex::new(controller(plane, &allowed, "first").await?), allowed };
         issuing.may_read_credentials(NAMESPACE).await?;
         issuing.controller.lock().await.until_it_prints(|line| line.contains("serving CertificateRequests")).await?;
@@ -67,16 +52,7 @@ impl Issuing {
 
     /// Lets the controller read what the issuers of a namespace refer to.
     pub async fn may_read_credentials(&self, namespace: &str) -> Result<()> {
-        let binding = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-            "metadata": { "name": "chancery-issuer-credentials", "namespace": namespace },
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "chancery-issuer-credentials",
-            },
-            "subjects": [{ "kind": "ServiceAccount", "namespace": NAMESPACE, "name": ACCOUNT }],
-        });
-        self.plane.apply_documents(namespace, vec![binding]).await?;
-        Ok(())
+        may_read_credentials(self.plane, namespace).await
     }
 
     /// One more controller, of the same lease.
@@ -148,13 +124,60 @@ pub fn issuer(kind: &str, name: &str, url: &str, root: &str) -> serde_json::Valu
     })
 }
 
+/// Our custom resource definitions.
+#[must_use]
+pub fn definitions() -> PathBuf {
+    deploy().join("crds/chancery-issuer.yaml")
+}
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy")
+}
+
+/// Makes the controller's namespace, and the roles that `deploy/issuer-rbac.yaml` has for it.
+pub async fn give_rights(plane: &Plane) -> Result<()> {
+    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
+    plane.apply_documents(NAMESPACE, vec![namespace]).await?;
+    plane.apply_files(NAMESPACE, &deploy().join("issuer-rbac.yaml")).await?;
+    let documents = vec![
+        binding("ClusterRoleBinding", "chancery-issuer", ""),
+        binding("RoleBinding", "chancery-issuer-leader", NAMESPACE),
+    ];
+    plane.apply_documents(NAMESPACE, documents).await?;
+    Ok(())
+}
+
+/// Lets the controller read what the issuers of a namespace refer to.
+pub async fn may_read_credentials(plane: &Plane, namespace: &str) -> Result<()> {
+    let documents = vec![binding("RoleBinding", "chancery-issuer-credentials", namespace)];
+    plane.apply_documents(namespace, documents).await?;
+    Ok(())
+}
+
+fn binding(kind: &str, role: &str, namespace: &str) -> serde_json::Value {
+    let mut metadata = json!({ "name": role });
+    if let (false, Some(metadata)) = (namespace.is_empty(), metadata.as_object_mut()) {
+        metadata.insert("namespace".to_owned(), json!(namespace));
+    }
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata,
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
+        "subjects": [{ "kind": "ServiceAccount", "namespace": NAMESPACE, "name": ACCOUNT }],
+    })
+}
+
 async fn controller(plane: &Plane, allowed: &SigningServer, identity: &str) -> Result<Process> {
+    start(plane, identity, &["--listen", "127.0.0.1:0", "--allowed-server", &allowed.url()]).await
+}
+
+/// Starts a controller with these arguments beside the usual ones.
+pub async fn start(plane: &Plane, identity: &str, arguments: &[&str]) -> Result<Process> {
     let mut command = Command::new(binary()?);
     command
         .arg("run")
-        .args(["--namespace", NAMESPACE, "--identity", identity, "--listen", "127.0.0.1:0"])
-        .args(["--allow-address", "127.0.0.0/8", "--allowed-server", &allowed.url()])
-        .args(["--log-level", "info"])
+        .args(["--namespace", NAMESPACE, "--identity", identity, "--allow-address", "127.0.0.0/8"])
+        .args(["--fixed-host", "localhost=127.0.0.1", "--log-level", "info"])
+        .args(arguments)
         .env("KUBECONFIG", plane.kubeconfig_of_service_account(NAMESPACE, ACCOUNT).await?);
     plane.run(&format!("chancery-issuer-{identity}"), command)
 }
