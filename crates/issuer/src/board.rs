@@ -473,7 +473,13 @@ impl Board {
             return None;
         }
         let lane_holds_it = expected == State::ToSign;
-        if (step == Step::Sign) != lane_holds_it {
+        let fits = match &step {
+            Step::Sign => lane_holds_it,
+            Step::Write(_) | Step::Repair | Step::AwaitIssuer(Some(_)) => !lane_holds_it,
+            // There is nothing left to be done now: it waits, and its issuer's change finds it.
+            Step::Leave(_) | Step::AwaitIssuer(None) => false,
+        };
+        if !fits {
             // Its issuer has changed since: it goes where it belongs now.
             if lane_holds_it && let Some(lane) = self.lanes.get_mut(&entry.issuer) {
                 lane.in_flight = lane.in_flight.saturating_sub(1);

@@ -22,6 +22,9 @@ use crate::{
     signer::Signer,
 };
 
+/// Fewest tries before a request is given up, whatever time has passed.
+const LEAST_TRIES: u32 = 5;
+
 /// Who we are in `managedFields`.
 pub(crate) const FIELD_MANAGER: &str = "chancery-issuer";
 /// How far the clocks of this machine and the server's may differ.
@@ -63,8 +66,8 @@ impl Worker {
             return (Done::Later(Some(Duration::from_secs(1)), None), Asked::Not);
         }
         match &job.step {
-            // Boards make no job of these.
-            Step::Leave(_) | Step::AwaitIssuer(None) => (Done::Gone, Asked::Not),
+            // Boards make no job of these; nothing is forgotten if one did.
+            Step::Leave(_) | Step::AwaitIssuer(None) => (Done::Again(Arc::clone(&job.request)), Asked::Not),
             Step::Write(outcome) | Step::AwaitIssuer(Some(outcome)) => {
                 (self.tell(job, outcome.clone(), None).await, Asked::Not)
             }
@@ -165,7 +168,9 @@ impl Worker {
                 return (self.tell(job, Outcome::Failed { message }, None).await, Asked::Answered);
             }
         };
-        if is_out_of_time(&job.request, self.retry_budget, clock::now()) {
+        // Who waited long for the issuer, and not for an answer, has not been tried yet.
+        let was_tried = job.attempts >= LEAST_TRIES;
+        if was_tried && is_out_of_time(&job.request, self.retry_budget, clock::now()) {
             let message = format!("No certificate within {} s of the approval: {error}", self.retry_budget.as_secs());
             return (self.tell(job, Outcome::Failed { message }, None).await, asked);
         }

@@ -242,3 +242,16 @@ fn an_object_that_is_gone_is_forgotten_wherever_it_was() {
     assert!(matches!(board.next(now), Next::Nothing(None)));
     assert_eq!(board.counts(), Counts::default());
 }
+
+#[test]
+fn what_was_to_be_told_and_need_not_be_any_more_waits_on_for_its_issuer() {
+    let (mut board, now) = (ready(), Instant::now());
+    board.issuer_is(&corp(), IssuerState::NotReady { message: "its server is down".to_owned() }, None);
+    let pending = request("a", "default", 1, &[APPROVED, ("Ready", "False", "Pending")]);
+    board.observe(pending, now);
+    // Its status says something else, so a write was owed; before its turn the issuer is looked at anew.
+    board.issuer_is(&corp(), IssuerState::Unchecked, None);
+    assert!(idle(&mut board, now), "whoever is pending is told nothing about an issuer that is just being checked");
+    board.issuer_is(&corp(), IssuerState::Ready, None);
+    assert_eq!(job(&mut board, now).step, Step::Sign);
+}
