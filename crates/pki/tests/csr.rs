@@ -9,7 +9,7 @@ mod openssl;
 use std::{sync::LazyLock, time::Instant};
 
 use chancery_pki::{
-    Csr, CsrRejection, KeyKind, KeyRejection, Name, NameRejection, NameSet, SignatureAlgorithm, csr::CSR_MAX,
+    Csr, CsrRejection, CsrRules, KeyKind, KeyRejection, Name, NameRejection, NameSet, SignatureAlgorithm, csr::CSR_MAX,
 };
 use der::wrap;
 use openssl::{GENPKEY, OpenSsl};
@@ -467,6 +467,7 @@ proptest! {
     #[test]
     fn octets_of_any_kind_are_read_or_refused(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = Csr::from_der(&octets);
+        let _ = Csr::from_der_by(&octets, CsrRules::Object);
     }
 
     #[test]
@@ -482,8 +483,10 @@ proptest! {
                 _ => { der.remove(at); }
             }
         }
-        if let Ok(csr) = Csr::from_der(&der) {
-            prop_assert_eq!(csr.der(), &MUTATED[..]);
+        for rules in [CsrRules::Acme, CsrRules::Object] {
+            if let Ok(csr) = Csr::from_der_by(&der, rules) {
+                prop_assert_eq!(csr.der(), &MUTATED[..]);
+            }
         }
     }
 }

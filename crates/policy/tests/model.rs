@@ -13,6 +13,7 @@ const NAME_PATTERNS: &[&str] =
 const WILDCARDS: &[&str] = &["*.b.test", "*.c.b.test", "*.other.test"];
 const RANGES: &[&str] = &["10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "2001:db8::/32"];
 const SPIFFE: &[&str] = &["spiffe://td/a", "spiffe://td/*", "spiffe://td/**", "spiffe://td/a/*", "spiffe://td/*/b/**"];
+const EMAILS: &[&str] = &["alice@b.test", "*@b.test", "*@*.test", "*@**.test", "*@a.b.test"];
 const NAMES: &[&str] = &[
     "a.test",
     "x.test",
@@ -31,6 +32,9 @@ const NAMES: &[&str] = &[
     "spiffe://td/a/b",
     "spiffe://td/z/b/c/d",
     "spiffe://other/a",
+    "alice@b.test",
+    "bob@a.b.test",
+    "bob@test",
 ];
 const PROFILES: &[&str] = &["server", "client"];
 const TEAMS: &[&str] = &["red", "blue"];
@@ -90,6 +94,8 @@ struct ModelRule {
     wildcards: Vec<&'static str>,
     addresses: Vec<&'static str>,
     spiffe: Vec<&'static str>,
+    emails: Vec<&'static str>,
+    ca: bool,
     profiles: Vec<&'static str>,
     keys: Vec<KeyKind>,
     doors: Vec<Door>,
@@ -107,22 +113,31 @@ struct Asked {
     eab: Option<&'static str>,
     claimed: Option<&'static str>,
     seconds: i64,
+    is_ca: bool,
 }
 
 fn rule() -> impl Strategy<Value = ModelRule> {
     let some = |of: &'static [&'static str], most: usize| subsequence(of.to_vec(), 0..=most);
-    let what = (some(NAME_PATTERNS, 3), some(WILDCARDS, 1), some(RANGES, 1), some(SPIFFE, 2));
+    let what = (some(NAME_PATTERNS, 3), some(WILDCARDS, 1), some(RANGES, 1), some(SPIFFE, 2), some(EMAILS, 1));
+    let of_cas = prop::bool::weighted(0.3);
     let under = (some(PROFILES, 1), subsequence(KEYS.to_vec(), 1..=2), prop::bool::weighted(0.4));
     let whom = (subsequence(vec![Door::Acme, Door::Mesh], 0..=1), some(TEAMS, 1));
     let when = option::weighted(0.4, 0..CONDITIONS.len());
-    (select(vec!["allow", "allow", "allow", "deny", "warn"]), what, under, whom, when).prop_map(
-        |(effect, (mut names, wildcards, addresses, spiffe), (profiles, keys, keyed), (doors, eab), when)| {
+    (select(vec!["allow", "allow", "allow", "deny", "warn"]), what, of_cas, under, whom, when).prop_map(
+        |(
+            effect,
+            (mut names, wildcards, addresses, spiffe, emails),
+            ca,
+            (profiles, keys, keyed),
+            (doors, eab),
+            when,
+        )| {
             let nothing = names.is_empty() && wildcards.is_empty() && addresses.is_empty() && spiffe.is_empty();
-            if effect == "allow" && nothing {
+            if effect == "allow" && nothing && emails.is_empty() {
                 names.push("**.test");
             }
             let keys = if keyed { keys } else { Vec::new() };
-            ModelRule { effect, names, wildcards, addresses, spiffe, profiles, keys, doors, eab, when }
+            ModelRule { effect, names, wildcards, addresses, spiffe, emails, ca, profiles, keys, doors, eab, when }
         },
     )
 }
@@ -139,8 +154,9 @@ fn asked() -> impl Strategy<Value = Asked> {
         team(),
         team(),
         0i64..3_000_000_000,
+        prop::bool::weighted(0.3),
     )
-        .prop_map(|(names, profile, key, lifetime, door, eab, claimed, seconds)| Asked {
+        .prop_map(|(names, profile, key, lifetime, door, eab, claimed, seconds, is_ca)| Asked {
             names,
             profile,
             key,
@@ -149,6 +165,7 @@ fn asked() -> impl Strategy<Value = Asked> {
             eab,
             claimed,
             seconds,
+            is_ca,
         })
 }
 
@@ -168,6 +185,8 @@ fn fields(rule: &ModelRule) -> (Vec<Field>, Vec<Field>) {
         ("wildcards", quoted(&rule.wildcards)),
         ("addresses", quoted(&rule.addresses)),
         ("spiffe", quoted(&rule.spiffe)),
+        ("emails", quoted(&rule.emails)),
+        ("ca", if rule.ca { "true" } else { "[]" }.to_owned()),
         ("profiles", quoted(&rule.profiles)),
         ("keys", quoted(&rule.keys)),
     ];
@@ -244,8 +263,13 @@ fn takes_address(range: &str, name: &str) -> bool {
 }
 
 fn takes(rule: &ModelRule, name: &str) -> bool {
-    if rule.names.is_empty() && rule.wildcards.is_empty() && rule.addresses.is_empty() && rule.spiffe.is_empty() {
+    let hosts = rule.names.is_empty() && rule.wildcards.is_empty() && rule.addresses.is_empty();
+    if hosts && rule.spiffe.is_empty() && rule.emails.is_empty() {
         return true;
+    }
+    if let Some((_, host)) = name.split_once('@') {
+        let at_hosts = |pattern: &str| pattern.strip_prefix("*@").is_some_and(|hosts| takes_name(hosts, host));
+        return rule.emails.iter().any(|pattern| *pattern == name || at_hosts(pattern));
     }
     if name.starts_with("spiffe://") {
         let parts = |text: &'static str| text.split('/').collect::<Vec<_>>();
@@ -264,7 +288,8 @@ fn says(rule: &ModelRule, asked: &Asked) -> Said {
     let profile = rule.profiles.is_empty() || rule.profiles.contains(&asked.profile);
     let door = rule.doors.is_empty() || rule.doors.contains(&asked.door);
     let eab = rule.eab.is_empty() || asked.eab.is_some_and(|eab| rule.eab.contains(&eab));
-    if !profile || !door || !eab {
+    let speaks_of_it = if rule.effect == "allow" { rule.ca == asked.is_ca } else { asked.is_ca || !rule.ca };
+    if !profile || !door || !eab || !speaks_of_it {
         return Said::No;
     }
     let key = match asked.key {
@@ -306,7 +331,7 @@ fn evaluate(policy: &Policy, asked: &Asked) -> chancery_policy::Decision {
         profile: asked.profile,
         key: asked.key,
         lifetime: asked.lifetime.map(|life| Lifetime::from_seconds(life).unwrap()),
-        content: Content::default(),
+        content: Content { is_ca: asked.is_ca, ..Content::default() },
         now: Timestamp::from_unix_seconds(asked.seconds),
     })
 }

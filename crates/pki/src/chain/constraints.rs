@@ -273,7 +273,8 @@ impl NameConstraints {
                 _ => return Err(UNREADABLE),
             };
             for subtree in part.children().ok_or(UNREADABLE)? {
-                let fields = subtree.children().ok_or(UNREADABLE)?;
+                let fields = Some(subtree).filter(|subtree| subtree.tag == tag::SEQUENCE);
+                let fields = fields.and_then(|subtree| subtree.children()).ok_or(UNREADABLE)?;
                 let (base, bounds) = fields.split_first().ok_or(UNREADABLE)?;
                 let minimum_zero = |bound: &Tlv<'_>| bound.tag == tag::context(0) && bound.content == [0];
                 if !bounds.iter().all(minimum_zero) {

@@ -73,10 +73,11 @@ impl FromStr for Uri {
         let Some((scheme, rest)) = text.split_once(':') else {
             return no("it begins with a scheme and a colon");
         };
-        let scheme_char = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"+-.".contains(&c);
+        // No dots, which RFC 3986 has too: a host with its port would be a URI.
+        let scheme_char = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"+-".contains(&c);
         if scheme.len() < 2 || !scheme.starts_with(|c: char| c.is_ascii_lowercase()) || !scheme.bytes().all(scheme_char)
         {
-            return no("its scheme has two or more lower-case letters, digits, +, - and dots");
+            return no("its scheme has two or more lower-case letters, digits, + and -");
         }
         if OTHER_KINDS.contains(&scheme) {
             return no("spiffe:, other: and cn: are names of other kinds");
@@ -223,6 +224,7 @@ mod tests {
             "other:1.2.3:x",
             "cn:x",
             "1a:b",
+            "a.example.com:443",
         ] {
             assert!(text.parse::<Uri>().is_err(), "{text:?} was taken");
         }

@@ -328,7 +328,7 @@ mod tests {
         assert!(matches!(cut, R::BeyondIssuer { .. }), "{cut}");
         assert_eq!(
             ask(999 * 86_400, 999 * DAY).expect_err("too long").to_string(),
-            "a life of 999d is longer than 90d1h, the longest that this profile gives"
+            "a life of 999d is longer than 2161h, the longest that this profile gives"
         );
     }
 
