@@ -1,6 +1,7 @@
 //! Signing for an object of Kubernetes: a CertificateRequest, a CertificateSigningRequest, a PodCertificateRequest.
 //!
-//! The object's UID names the request, so that asking again leads to the same certificate. What the credential proves
+//! The object's UID names the request, so that asking again leads to the same certificate; where the credential proves
+//! the namespace too, a UID counts within it, so that no tenant can use up another one's. What the credential proves
 //! (the cluster, and the namespace where it is bound to some) is kept apart from what its controller reports. Nothing
 //! that a tenant writes chooses authority, profile or limits.
 
@@ -238,7 +239,7 @@ impl Office {
         }
         let cluster = credential.cluster();
         let request = IssueOnce {
-            credential: cluster.name.clone(),
+            credential: asker(credential, reported.namespace.as_deref()),
             uid,
             authority: cluster.authority.clone(),
             profile,
@@ -362,9 +363,18 @@ impl Office {
         kind: ObjectKind,
         uid: &str,
     ) -> Result<Option<IdempotencyOutcome>, Failure> {
-        // What cannot be a request's name names none.
-        let Ok(key) = IdempotencyKey::new(kind.door(), &credential.cluster().name, uid) else { return Ok(None) };
-        Ok(self.store().idempotency(&key).await?.map(|held| held.value.outcome))
+        let askers = match credential.namespaces() {
+            None => vec![asker(credential, None)],
+            Some(namespaces) => namespaces.iter().map(|namespace| asker(credential, Some(namespace))).collect(),
+        };
+        for asker in askers {
+            // What cannot be a request's name names none.
+            let Ok(key) = IdempotencyKey::new(kind.door(), &asker, uid) else { continue };
+            if let Some(held) = self.store().idempotency(&key).await? {
+                return Ok(Some(held.value.outcome));
+            }
+        }
+        Ok(None)
     }
 
     /// A certificate that the credential's own cluster and namespaces asked for.
@@ -429,6 +439,15 @@ fn read(csr: &[u8], usages: &[String], is_ca: bool) -> Result<(Csr, Content), Si
     let words: Vec<&str> = usages.iter().map(String::as_str).collect();
     let content = Content::of_object(&csr, Usages::from_words(words)?, is_ca)?;
     Ok((csr, content))
+}
+
+/// Whose UIDs a request's UID is one of: the cluster's, or of a namespace that is proven.
+fn asker(credential: &Credential, namespace: Option<&str>) -> String {
+    let cluster = &credential.cluster().name;
+    match (credential.namespaces(), namespace) {
+        (Some(_), Some(namespace)) => format!("{cluster}/{namespace}"),
+        _ => cluster.clone(),
+    }
 }
 
 fn requester(credential: &Credential, kind: ObjectKind, reported: Reported) -> Requester {

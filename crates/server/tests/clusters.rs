@@ -112,7 +112,7 @@ fn verifies(folder: &Path, signed: &SignedCertificate, host: &str) -> Result<()>
 
 #[tokio::test]
 async fn a_cluster_gets_a_certificate_that_verifies_and_the_same_one_after_kill_9() -> Result<()> {
-    let mut server = Server::start(&setup("")).await?;
+    let mut server = Server::start(&setup("\n[log]\nlevel = \"trace\"\n")).await?;
     let (secret, id) = token(&server, &["--comment", "a test", "--namespace", "shop"]).await?;
     let mut controller = Controller::with_token(&server, &secret).await?;
     let asked = request("4a1c", &["web.cluster.test"])?;

@@ -61,6 +61,11 @@ async fn whole(ca: &TestOffice) -> Credential {
     ca.credential(token_for("prod-eu")).await.0
 }
 
+async fn in_namespace(ca: &TestOffice, namespace: &str) -> Credential {
+    let limited = MakeApiToken { namespaces: Some([namespace.to_owned()].into()), ..token_for("prod-eu") };
+    ca.credential(limited).await.0
+}
+
 #[tokio::test]
 async fn a_request_leads_to_one_certificate_however_often_by_whichever_credential_and_after_a_restart() {
     let ca = TestOffice::default();
@@ -103,6 +108,25 @@ async fn something_else_under_the_same_uid_is_refused() {
         "another key: {rejection}"
     );
     assert_eq!(ca.signer.signatures(), 1);
+}
+
+#[tokio::test]
+async fn a_tenant_cannot_use_up_anothers_uid() {
+    let ca = TestOffice::default();
+    let (cluster, in_shop) = (whole(&ca).await, in_namespace(&ca, "shop").await);
+    let kind = ObjectKind::CertificateRequest;
+    ca.office.sign_for_request(&in_shop, request("1", &["a.test"])).await.unwrap();
+    let payments = in_namespace(&ca, "payments").await;
+    let mut asked = request("1", &["b.test"]);
+    asked.reported.namespace = Some("payments".to_owned());
+    for credential in [&payments, &cluster] {
+        issued(ca.office.sign_for_request(credential, asked.clone()).await.unwrap());
+    }
+    let names = async |credential| {
+        let found = ca.office.signed_for_request(credential, kind, "1").await.unwrap();
+        issued(found.unwrap()).record.names.to_string()
+    };
+    assert_eq!((names(&in_shop).await, names(&payments).await), ("a.test".to_owned(), "b.test".to_owned()));
 }
 
 #[tokio::test]
