@@ -187,11 +187,15 @@ provide_cargo_deny() {
 
 # Other people's programs in Go, each with a go.mod of its own in tests/cluster/go: built once, kept by what decides their
 # content, together with what the tests read of their modules. $go_program is then the program, its folder has the rest.
-# Returns 1 where there is no Go, 2 where the build failed.
+# Returns 1 where there is no Go that can build it, 2 where the build failed.
 provide_go_program() { # provide_go_program NAME WHAT
-  local from=$root/tests/cluster/go/$1 home tmp
+  local from=$root/tests/cluster/go/$1 home tmp wanted have
   go_program=
   command -v go >/dev/null 2>&1 || return 1
+  # Asked in that folder, where Go may answer with a newer toolchain that it has fetched.
+  wanted=$(awk '$1 == "go" { print $2 }' "$from/go.mod")
+  have=$(cd "$from" && go env GOVERSION 2>/dev/null)
+  [ "$(printf '%s\n%s\n' "$wanted" "${have#go}" | sort -V | head -n 1)" = "$wanted" ] || return 1
   home=$cache/go-$1-$({ find "$from" -type f -print0 | sort -z | xargs -0 cat; cd "$from" && go version; echo v1; } | digest)
   if [ ! -x "$home/$1" ]; then
     mkdir -p "$cache"
@@ -260,7 +264,7 @@ provide_kubernetes() {
     if provide_go_program helm Helm; then export CHANCERY_HELM=$go_program; else rc=$?; fi
   fi
   if [ "$rc" -eq 1 ]; then
-    say "  ${c_bad}no Go on this machine:${c_off} Kubernetes, cert-manager and Helm cannot be built from their modules, and what"
+    say "  ${c_bad}no Go 1.26 on this machine:${c_off} Kubernetes, cert-manager and Helm cannot be built from their modules, and what"
     say "  needs them is skipped: every test of a cluster and of the charts, unless an earlier run left them in $cache."
     say "  Go 1.26 or newer provides them (https://go.dev/dl)."
   fi

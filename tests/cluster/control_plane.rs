@@ -135,8 +135,7 @@ async fn certificates_v1_serves_signing_requests_pod_requests_and_trust_bundles(
 }
 
 #[tokio::test]
-async fn an_api_server_that_was_stopped_comes_back_with_what_it_held_and_a_dropped_plane_leaves_nothing() -> Result<()>
-{
+async fn an_api_server_that_was_killed_comes_back_with_what_it_held_and_a_dropped_plane_leaves_nothing() -> Result<()> {
     let Some(programs) = Programs::find() else {
         skipped("there is no Kubernetes control plane on this machine (tests/run builds one where there is Go)");
         return Ok(());
@@ -144,9 +143,9 @@ async fn an_api_server_that_was_stopped_comes_back_with_what_it_held_and_a_dropp
     let mut plane = Plane::start(programs).await?;
     let namespace = plane.namespace("kept").await?;
     let kept = plane.apply_in(&namespace, "{ apiVersion: v1, kind: ConfigMap, metadata: { name: kept } }").await?;
-    plane.stop_api_server().await?;
-    let stopped = plane.client().await?;
-    assert!(stopped.apiserver_version().await.is_err());
+    plane.kill_api_server();
+    let killed = plane.client().await?;
+    assert!(killed.apiserver_version().await.is_err());
     plane.start_api_server().await?;
     let found = Api::<ConfigMap>::namespaced(plane.client().await?, &namespace).get("kept").await?;
     assert_eq!(found.metadata.uid, kept[0].metadata.uid);

@@ -33,7 +33,7 @@
 //! # }
 //! ```
 //!
-//! A client belongs to the async runtime that made it, so it is made in each test. A test that stops the API server, or
+//! A client belongs to the async runtime that made it, so it is made in each test. A test that kills the API server, or
 //! wants cert-manager with other options, starts a plane of its own ([`Plane::start`], [`CertManager::install`]).
 #![expect(clippy::missing_errors_doc, reason = "every error here is a sentence that fails a test")]
 

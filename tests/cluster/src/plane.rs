@@ -149,9 +149,10 @@ impl Plane {
         Ok(name)
     }
 
-    /// Stops the API server as a node that is shut down would; every watch ends.
-    pub async fn stop_api_server(&mut self) -> Result<()> {
-        self.api_server.stop().await
+    /// Kills the API server, as a node that fails does; every watch ends. Told to end it would take as long as its
+    /// clients keep their connections.
+    pub fn kill_api_server(&mut self) {
+        self.api_server.kill();
     }
 
     /// Starts the API server again, where it was and on what etcd holds; returns once it is ready.

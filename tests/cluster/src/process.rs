@@ -8,21 +8,18 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal};
 use tokio::time::{Instant, sleep};
 
 use crate::{Result, guard::Guard, until};
 
 /// Longest that a program may take to be ready: all cores may be busy with a build.
 const START: Duration = Duration::from_secs(120);
-/// Longest that it may take to end after it was told to.
-const STOP: Duration = Duration::from_secs(20);
 /// How often a program is asked. It is not ours and has no other way to tell.
 const ASK: Duration = Duration::from_millis(50);
 /// How much of what it printed stands in an error, in bytes.
 const TAIL: usize = 4000;
 
-/// A program that runs until it is stopped, killed or dropped.
+/// A program that runs until it is killed or dropped.
 pub struct Process {
     name: String,
     child: Child,
@@ -93,21 +90,6 @@ impl Process {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
-    }
-
-    /// Tells it to end (SIGTERM) and waits until it has; kills it if it does not.
-    pub async fn stop(&mut self) -> Result<()> {
-        if let Some(process) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
-            && self.child.try_wait()?.is_none()
-        {
-            rustix::process::kill_process(process, Signal::TERM)?;
-            let deadline = Instant::now() + STOP;
-            while self.child.try_wait()?.is_none() && Instant::now() < deadline {
-                sleep(ASK).await;
-            }
-        }
-        self.kill();
-        Ok(())
     }
 
     /// Kills it (SIGKILL), if it still runs.
