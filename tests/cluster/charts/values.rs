@@ -130,7 +130,7 @@ fn the_server_takes_the_configuration_that_the_chart_writes() -> Result<()> {
         let values = format!("--values={}", chart.folder().join(format!("ci/{values}-values.yaml")).display());
         let objects = chart.objects("chancery", &[&values])?;
         let map =
-            of_kind(&objects, "ConfigMap").find(|map| text(map, "/data/chancery.toml") != "").ok_or("no ConfigMap")?;
+            of_kind(&objects, "ConfigMap").find(|map| !text(map, "/data/chancery.toml").is_empty()).ok_or("no map")?;
         let folder = tempfile::tempdir()?;
         let (authority, cluster) = (folder.path().join("authority"), folder.path().join("cluster"));
         let init = Command::new(binary()?)
