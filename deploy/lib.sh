@@ -221,6 +221,12 @@ build_go_program() { # build_go_program NAME FOLDER
     helm)
       version=$(go list -m -f '{{.Version}}' helm.sh/helm/v3) || return
       flags+=" -X helm.sh/helm/v3/internal/version.version=$version"
+      # Which Kubernetes charts are rendered and linted for, as Helm's own build says it.
+      version=$(go list -m -f '{{.Version}}' k8s.io/client-go) || return
+      for module in pkg/lint/rules pkg/chartutil; do
+        module=helm.sh/helm/v3/$module
+        flags+=" -X $module.k8sVersionMajor=1 -X $module.k8sVersionMinor=$(cut -d. -f2 <<<"$version")"
+      done
       package=helm.sh/helm/v3/cmd/helm
       ;;
   esac

@@ -157,17 +157,12 @@ spec:
         )
         .await?;
     let requests = plane.objects(CERT_MANAGER, "CertificateRequest", &namespace).await?;
-    let foreign = json!({ "group": "foreign.example.test", "kind": "ForeignIssuer", "name": "foreign" });
+    let foreign = json!({ "group": "foreign.example.test", "kind": "ForeignIssuer", "name": &namespace });
     requests.create(&PostParams::default(), &request("foreign", &foreign)?).await?;
 
     // cert-manager has seen it and was refused; then one of its own, made later, is done.
-    let refused = format!("{namespace}/foreign");
-    cert_manager
-        .controllers()
-        .until_it_prints(|line| {
-            line.contains("certificaterequests-approver") && line.contains("permissions") && line.contains(&refused)
-        })
-        .await?;
+    let refused = format!("does not have permissions to set approved/denied conditions for issuer {{{namespace} ");
+    cert_manager.controllers().until_it_prints(|line| line.contains(&refused)).await?;
     ca_issuer(plane, &namespace).await?;
     let seen = requests.get("foreign").await?;
     assert_eq!(seen.data.get("status"), None, "{}", serde_json::to_string(&seen)?);

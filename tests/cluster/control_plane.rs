@@ -1,8 +1,10 @@
 //! The control plane is a real one: what the other tests rely on.
 
-use chancery_cluster_tests::{Plane, Result, skipped, until};
+use std::path::Path;
+
+use chancery_cluster_tests::{Plane, Programs, Result, skipped, until};
 use k8s_openapi::api::{
-    authentication::v1::{TokenReview, TokenReviewSpec},
+    authentication::v1::{SelfSubjectReview, TokenReview, TokenReviewSpec},
     core::v1::{ConfigMap, Secret, ServiceAccount},
 };
 use kube::{Api, Error, ResourceExt as _, api::PostParams};
@@ -65,6 +67,17 @@ subjects: [{ kind: ServiceAccount, name: tenant }]
 }
 
 #[tokio::test]
+async fn a_user_is_known_by_a_certificate() -> Result<()> {
+    let Some(plane) = Plane::shared().await? else { return Ok(()) };
+    let reviews = Api::<SelfSubjectReview>::all(plane.client_as_user("someone", &["people"]).await?);
+    let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
+    let user = review.status.and_then(|status| status.user_info).ok_or("no answer")?;
+    assert_eq!(user.username.as_deref(), Some("someone"));
+    assert!(user.groups.unwrap_or_default().contains(&"people".to_owned()));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_token_of_a_service_account_is_good_for_its_audience_alone() -> Result<()> {
     let Some(plane) = Plane::shared().await? else { return Ok(()) };
     let namespace = plane.namespace("token").await?;
@@ -86,7 +99,7 @@ async fn a_token_of_a_service_account_is_good_for_its_audience_alone() -> Result
 }
 
 #[tokio::test]
-async fn a_namespace_is_filled_by_the_controller_manager() -> Result<()> {
+async fn a_namespace_has_a_service_account_and_the_ca_of_the_cluster() -> Result<()> {
     let Some(plane) = Plane::shared().await? else { return Ok(()) };
     let namespace = plane.namespace("filled").await?;
     let client = plane.client().await?;
@@ -118,5 +131,32 @@ async fn certificates_v1_serves_signing_requests_pod_requests_and_trust_bundles(
             "podcertificaterequests/status",
         ]
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_api_server_that_was_stopped_comes_back_with_what_it_held_and_a_dropped_plane_leaves_nothing() -> Result<()>
+{
+    let Some(programs) = Programs::find() else {
+        skipped("there is no Kubernetes control plane on this machine (tests/run builds one where there is Go)");
+        return Ok(());
+    };
+    let mut plane = Plane::start(programs).await?;
+    let namespace = plane.namespace("kept").await?;
+    let kept = plane.apply_in(&namespace, "{ apiVersion: v1, kind: ConfigMap, metadata: { name: kept } }").await?;
+    plane.stop_api_server().await?;
+    let stopped = plane.client().await?;
+    assert!(stopped.apiserver_version().await.is_err());
+    plane.start_api_server().await?;
+    let found = Api::<ConfigMap>::namespaced(plane.client().await?, &namespace).get("kept").await?;
+    assert_eq!(found.metadata.uid, kept[0].metadata.uid);
+
+    let folder = plane.kubeconfig().parent().ok_or("a kubeconfig in no folder")?.to_owned();
+    let processes = [plane.etcd().id(), plane.api_server().id()];
+    drop(plane);
+    assert!(!folder.exists());
+    for process in processes {
+        assert!(!Path::new(&format!("/proc/{process}")).exists(), "process {process} still runs");
+    }
     Ok(())
 }

@@ -15,7 +15,10 @@ use aws_lc_rs::{
     encoding::AsBigEndian as _,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use chancery_harness::{
     Result,
     client::{AccountKey, Answer, Client, b64, challenge, csr_with},
@@ -36,6 +39,18 @@ use self::search::Search;
 use crate::{flow, rfc9113};
 
 const PASSPHRASE: &str = "planted passphrase 9fK2 of the key files";
+const LOUD_WITH_TEAMS: &str = "
+[log]
+level = \"trace\"
+format = \"json\"
+
+[[directory]]
+name = \"teams\"
+authority = \"issuing\"
+profiles = [\"server\"]
+external_account = \"required\"
+preauthorized = true
+";
 const VARIABLE: &str = "CHANCERY_TEST_PASSPHRASE";
 
 /// Where the server has its passphrase from.
@@ -65,6 +80,7 @@ async fn nothing_holds_a_secret(from: From) -> Result<()> {
     let mut run = Run::start(from).await?;
     run.issue("seen.test").await?;
     run.refusals().await?;
+    run.eab_keys().await?;
     run.planted_in_requests().await?;
     run.planted_on_other_doors().await?;
     run.commands().await?;
@@ -97,7 +113,7 @@ impl Run {
         };
         let mut server = Server::prepare(&Setup {
             http_port: responder.port(),
-            configuration: "\n[log]\nlevel = \"trace\"\nformat = \"json\"\n".to_owned(),
+            configuration: LOUD_WITH_TEAMS.to_owned(),
             passphrase: Some(PASSPHRASE.to_owned()),
             environment,
             ..Setup::default()
@@ -128,6 +144,7 @@ impl Run {
         let keys = server.path().join("keys");
         search.secret("the issuing key", p256_scalar(&decrypted(&keys.join("issuing.key"), PASSPHRASE)?)?);
         search.secret("the ledger's key", ed25519_seed(&decrypted(&keys.join("ledger.key"), PASSPHRASE)?)?);
+        search.secret("the key of EAB keys", ed25519_seed(&decrypted(&keys.join("eab.key"), PASSPHRASE)?)?);
         let offline = server.everything().join("ca-offline-root");
         let offline_passphrase = fs::read_to_string(offline.join("passphrase"))?;
         let root = decrypted(&offline.join("root.key"), offline_passphrase.trim())?;
@@ -191,6 +208,41 @@ impl Run {
         let failed = self.client.post(&url, &json!({})).await?.expect_status(200)?;
         assert_eq!(failed.text("status")?, "invalid");
         self.tell_answer(&failed);
+        Ok(())
+    }
+
+    /// EAB keys: made, used rightly and wrongly, shown, limited, revoked. Only the command that made one shows its secret.
+    async fn eab_keys(&mut self) -> Result<()> {
+        for (id, further) in [("seen-team", &["--accounts", "2"][..]), ("revoked-team", &[])] {
+            let (id, key) = self.server.eab_key(id, further).await?;
+            self.search.secret("the secret of an EAB key", &key);
+            self.search.secret("the secret of an EAB key", URL_SAFE_NO_PAD.decode(&key)?);
+            let target = self.server.target()?.other_directory("teams");
+            let mut client = Client::connect(target.clone()).await?;
+            // Whoever takes the one for the other, and whoever sends it where a contact belongs.
+            self.tell_answer(&client.register_bound(&key, &b64([7; 64])).await?);
+            let url = client.resource("newAccount");
+            self.tell_answer(&client.post(&url, &json!({"externalAccountBinding": key})).await?);
+            self.tell_answer(&client.post(&url, &json!({"externalAccountBinding": {"protected": key}})).await?);
+            let bound = client.register_bound(&id, &key).await?.expect_status(201)?;
+            self.tell_answer(&bound);
+            let order = client.new_order(&["seen.test"]).await?.expect_status(201)?;
+            self.tell_answer(&flow::finalize(&mut client, &order.json(), &["seen.test"]).await?.0.expect_status(200)?);
+            let mut stranger = Client::connect(target).await?;
+            self.tell_answer(&stranger.register_bound(&id, &b64([9; 64])).await?);
+        }
+        for command in [
+            "eab list",
+            "eab list --output json",
+            "eab show seen-team",
+            "eab limit seen-team --accounts 3 --name **.test",
+            "eab revoke revoked-team --accounts --yes",
+        ] {
+            let output = self.server.command(&command.split(' ').collect::<Vec<_>>()).await?;
+            assert!(output.status.success(), "{command}: {output:?}");
+            self.tell(&output.stdout);
+            self.tell(&output.stderr);
+        }
         Ok(())
     }
 

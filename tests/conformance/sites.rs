@@ -21,7 +21,8 @@ new_accounts_per_address_per_hour = 4000000
 pending_orders_per_account = 1000
 ";
 
-/// Beside the directory `default`: one with terms of service, and a zone in which loopback may not be dialled.
+/// Beside the directory `default`: one with terms of service, two that take external account bindings, of which one wants
+/// them and pre-authorises orders, and a zone in which loopback may not be dialled.
 const MORE: &str = "
 [[zone]]
 name = \"closed\"
@@ -35,6 +36,19 @@ authority = \"issuing\"
 profiles = [\"server\"]
 terms_of_service = \"https://example.test/terms-1\"
 website = \"https://example.test/\"
+
+[[directory]]
+name = \"teams\"
+authority = \"issuing\"
+profiles = [\"server\", \"minutes\"]
+external_account = \"required\"
+preauthorized = true
+
+[[directory]]
+name = \"either\"
+authority = \"issuing\"
+profiles = [\"server\"]
+external_account = \"optional\"
 ";
 
 /// A server with what its validations meet.
@@ -78,6 +92,11 @@ impl Site {
     /// Where the server is.
     pub(crate) fn target(&self) -> Result<Target> {
         self.server.target()
+    }
+
+    /// A client without an account, at another ACME directory of this server.
+    pub(crate) async fn stranger_at(&self, directory: &str) -> Result<Client> {
+        Client::connect(self.target()?.other_directory(directory)).await
     }
 
     /// What an operator sees of its state: accounts, certificates, the ledger's size.

@@ -3,6 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a helper that fails fails its test")]
 
 mod dns01;
+mod eab;
 
 use std::{
     fs,

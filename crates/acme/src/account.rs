@@ -27,8 +27,8 @@ pub struct Account {
     pub terms_agreed: Option<TermsAgreed>,
     /// When it was made.
     pub created: Timestamp,
-    /// Whether it was granted a certificate once, and so stands in the ledger. Accounts that never
-    /// were are strangers: they are counted, limited and pruned.
+    /// Whether it stands in the ledger: it was granted a certificate once, or was made with an EAB key. Others are
+    /// strangers: they are counted, limited and pruned.
     pub proven: bool,
     /// The external account binding it came with (RFC 8555 §7.3.4): the key's identifier and the JWS word for word.
     pub external: Option<ExternalAccount>,

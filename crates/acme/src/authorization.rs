@@ -25,7 +25,7 @@ pub struct Authorization {
     pub state: AuthorizationState,
     /// When it ends, whatever its state.
     pub expires: Timestamp,
-    /// The ways to fulfil it, each kind at most once.
+    /// The ways to fulfil it, each kind at most once; none where policy made it valid without any.
     pub challenges: Vec<Challenge>,
 }
 
@@ -101,6 +101,12 @@ impl Authorization {
             AuthorizationState::Deactivated => AuthorizationStatus::Deactivated,
             AuthorizationState::Revoked => AuthorizationStatus::Revoked,
         }
+    }
+
+    /// Whether it was valid from the start, without any challenge.
+    #[must_use]
+    pub fn is_preauthorized(&self) -> bool {
+        self.state == AuthorizationState::Valid && self.challenges.is_empty()
     }
 
     /// The challenge of this kind, if it is offered.

@@ -33,14 +33,14 @@ impl ChallengeKind {
     }
 
     /// Whether this kind can show control of `name`: wildcards by dns-01 alone (RFC 8555 §7.1.3),
-    /// addresses by the other two (RFC 8738 §4), SPIFFE IDs by none.
+    /// addresses by the other two (RFC 8738 §4), names of other kinds by none.
     #[must_use]
     pub const fn suits(self, name: &Name) -> bool {
         match name {
             Name::Dns(_) => true,
             Name::Wildcard(_) => matches!(self, Self::Dns01),
             Name::Ip(_) => matches!(self, Self::Http01 | Self::TlsAlpn01),
-            Name::Spiffe(_) => false,
+            Name::Spiffe(_) | Name::Uri(_) | Name::Email(_) | Name::Other(_) | Name::CommonName(_) => false,
         }
     }
 }

@@ -5,7 +5,9 @@
 pub mod account;
 pub mod authorization;
 pub mod challenge;
+pub mod eab;
 pub mod id;
+pub mod jwk;
 pub mod order;
 pub mod problem;
 pub mod urls;

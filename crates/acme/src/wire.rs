@@ -70,7 +70,10 @@ impl Identifier {
         let kind = match name {
             Name::Dns(_) | Name::Wildcard(_) => "dns",
             Name::Ip(_) => "ip",
-            Name::Spiffe(_) => "uri", // no challenge suits it, so no order of ours holds one
+            // No challenge suits these, so no order of ours holds one.
+            Name::Spiffe(_) | Name::Uri(_) => "uri",
+            Name::Email(_) => "email", // RFC 8823 §3
+            Name::Other(_) | Name::CommonName(_) => "other",
         };
         Self { kind: kind.to_owned(), value: name.to_string() }
     }
@@ -80,7 +83,13 @@ impl Identifier {
     pub fn of_base(name: &Name) -> Self {
         match name {
             Name::Wildcard(base) => Self { kind: "dns".to_owned(), value: base.to_string() },
-            Name::Dns(_) | Name::Ip(_) | Name::Spiffe(_) => Self::of(name),
+            Name::Dns(_)
+            | Name::Ip(_)
+            | Name::Spiffe(_)
+            | Name::Uri(_)
+            | Name::Email(_)
+            | Name::Other(_)
+            | Name::CommonName(_) => Self::of(name),
         }
     }
 

@@ -12,6 +12,8 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
+use crate::eab::{EabKeyList, EabKeyMade, EabKeyView, EabLimitsChange, MakeEabKeyRequest, RevokeEabKeyRequest};
+use crate::tokens::{MadeToken, MakeTokenRequest, TokenList, TokenView};
 use crate::types::{
     AccountList, BackedUp, BackupRequest, CertificateFilter, CertificateList, CertificateView, ErrorBody, IssuanceList,
     IssuanceQuery, PageQuery, Reloaded, RevokeRequest, Revoked, Status,
@@ -154,6 +156,78 @@ impl Client {
         self.post(&format!("/v1/certificates/{}/revoke", path_segment(id)), request).await
     }
 
+    /// Makes an API token for a cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] if there is no such cluster, or it may not have what was asked for.
+    pub async fn make_token(&mut self, request: &MakeTokenRequest) -> Result<MadeToken, ClientError> {
+        self.post("/v1/cluster-tokens", request).await
+    }
+
+    /// A page of the API tokens of all clusters.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] as for every call.
+    pub async fn tokens(&mut self, page: &PageQuery) -> Result<TokenList, ClientError> {
+        self.get("/v1/cluster-tokens", page).await
+    }
+
+    /// Revokes an API token.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] if there is none, or it is revoked already.
+    pub async fn revoke_token(&mut self, id: &str) -> Result<TokenView, ClientError> {
+        self.post(&format!("/v1/cluster-tokens/{}/revoke", path_segment(id)), &serde_json::Map::new()).await
+    }
+
+    /// Makes an EAB key; the answer alone tells its secret.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] if its id is taken, or it asks for what cannot be.
+    pub async fn make_eab_key(&mut self, request: &MakeEabKeyRequest) -> Result<EabKeyMade, ClientError> {
+        self.post("/v1/eab-keys", request).await
+    }
+
+    /// A page of EAB keys.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] as for every call.
+    pub async fn eab_keys(&mut self, page: &PageQuery) -> Result<EabKeyList, ClientError> {
+        self.get("/v1/eab-keys", page).await
+    }
+
+    /// One EAB key.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] if there is none.
+    pub async fn eab_key(&mut self, id: &str) -> Result<EabKeyView, ClientError> {
+        self.get(&format!("/v1/eab-keys/{}", path_segment(id)), &()).await
+    }
+
+    /// Gives an EAB key other limits.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] if there is none, it is revoked, or it asks for what cannot be.
+    pub async fn limit_eab_key(&mut self, id: &str, change: &EabLimitsChange) -> Result<EabKeyView, ClientError> {
+        self.post(&format!("/v1/eab-keys/{}/limit", path_segment(id)), change).await
+    }
+
+    /// Revokes an EAB key.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] if there is none, or it is revoked already.
+    pub async fn revoke_eab_key(&mut self, id: &str, request: &RevokeEabKeyRequest) -> Result<EabKeyView, ClientError> {
+        self.post(&format!("/v1/eab-keys/{}/revoke", path_segment(id)), request).await
+    }
+
     async fn get<A: DeserializeOwned>(&mut self, path: &str, query: &impl Serialize) -> Result<A, ClientError> {
         let query = query_string(query)?;
         let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
@@ -220,7 +294,8 @@ fn query_string(query: &impl Serialize) -> Result<String, ClientError> {
     Ok(text)
 }
 
-fn path_segment(text: &str) -> String {
+/// One segment of a path, whatever is in it.
+pub(crate) fn path_segment(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     encode_into(&mut encoded, text);
     encoded

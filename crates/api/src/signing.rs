@@ -1,7 +1,8 @@
 //! Signing for Kubernetes: what a controller sends over HTTPS below `/api/v1`, and what it is told.
 //!
 //! - `POST /api/v1/signing-requests` with a [`SigningRequest`] answers 200 with a [`SigningState`]. Sent again it
-//!   answers with the same certificate. What asks for something else under the same kind and UID is refused.
+//!   answers with the same certificate. What asks for something else under the same kind and UID is refused. Where the
+//!   credential is bound to namespaces, a UID counts within its namespace.
 //! - `GET /api/v1/signing-requests/{kind}/{uid}` answers with the [`SigningState`], or 404.
 //! - `POST /api/v1/signing-requests/{kind}/{uid}/usage` with a [`UsageReport`] answers 204.
 //! - `POST /api/v1/signing-requests/{kind}/{uid}/revoke` with a [`RevokeRequest`](crate::RevokeRequest) answers 204,
@@ -9,8 +10,8 @@
 //! - `GET /api/v1/signer` answers with [`SignerInfo`]: what the credential may ask for here.
 //!
 //! Everything else is an [`ErrorBody`](crate::ErrorBody): 400 (a body that cannot be read), 401 (no credential, or one
-//! that is not valid any more), 403 (a credential that may not do this at all), 404, 413, 429 and 503 with
-//! `Retry-After` in seconds.
+//! that is not valid any more), 403 (a credential that may not do this at all), 404, 409 (`stale-term`: the leadership
+//! is over), 413, 429 and 503 with `Retry-After` in seconds.
 
 use std::collections::BTreeMap;
 

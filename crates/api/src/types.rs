@@ -140,6 +140,15 @@ pub struct CertificateFilter {
     /// Those that end before this time, the earliest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_before: Option<String>,
+    /// Those that this Kubernetes cluster asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Of those, the ones of this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Of those, the ones of this Certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// Whether each comes with its PEM.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pem: bool,
@@ -186,6 +195,18 @@ pub struct CertificateView {
     /// Whose it is, where the directory said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
+    /// The Kubernetes cluster that asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// The namespace there, proven or reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The Certificate there, as it was reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Where it is used, as the cluster reports it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub used_by: Vec<String>,
     /// `issued`, `intended` (on its way), or `possibly issued` (a signature may exist).
     pub state: String,
     /// Its revocation.
@@ -214,6 +235,9 @@ pub struct DecisionView {
     pub policy_sha256: String,
     /// Each name with the rule that allowed it.
     pub names: Vec<NameRuleView>,
+    /// The EAB key by which the names were pre-authorised, where nobody had to show control of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preauthorized_by: Option<String>,
 }
 
 /// A name and the rule that decided it.
@@ -340,7 +364,8 @@ pub struct Reloaded {
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// A word for programs: `not-found`, `refused`, `invalid`, `busy`, `failed`.
+    /// A word for programs: `not-found`, `refused`, `invalid`, `busy`, `failed`; at the door of clusters also
+    /// `unauthorized`, `too-large`, `slow-down` and `stale-term`.
     pub code: String,
     /// A sentence for people.
     pub message: String,

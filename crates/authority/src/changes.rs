@@ -10,7 +10,8 @@ use chancery_ledger::Leaf;
 use chancery_pki::{SpkiDigest, Timestamp};
 
 use crate::records::{
-    AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, JobKind, Version, Versioned,
+    ApiToken, ApiTokenId, AuthorityId, CertificateRecord, EabKey, EabKeyId, IdempotencyKey, IdempotencyRecord, InForce,
+    Job, JobKind, Version, Versioned,
 };
 
 /// All or nothing: what becomes durable together.
@@ -37,10 +38,16 @@ pub enum Change {
     Certificate(Put<CertificateRecord>),
     /// Writes an idempotency outcome.
     Idempotency(Put<IdempotencyRecord>),
+    /// Writes an API token.
+    ApiToken(Put<ApiToken>),
     /// Writes what is in force, in the commit of the leaves that say so.
     InForce(Put<InForce>),
+    /// Writes an EAB key.
+    EabKey(Put<EabKey>),
     /// Changes nothing; the commit is a conflict if the account has another version by now.
     SameAccount(AccountId, Version),
+    /// The same of an EAB key.
+    SameEabKey(EabKeyId, Version),
     /// Uses up a CRL number of an authority's shard, in the commit of the leaf that says so; a conflict unless
     /// it is larger than every one before.
     CrlNumber {
@@ -61,6 +68,10 @@ pub enum Change {
     RemoveCertificate(CertificateId, Version),
     /// Drops an idempotency outcome.
     RemoveIdempotency(IdempotencyKey, Version),
+    /// Drops an API token.
+    RemoveApiToken(ApiTokenId, Version),
+    /// Drops an EAB key.
+    RemoveEabKey(EabKeyId, Version),
     /// Takes something that only one may have; the commit is a conflict if it is taken.
     Claim(Claim),
     /// Gives a claim back.
@@ -94,10 +105,10 @@ pub struct Put<T> {
 pub enum Claim {
     /// The one certificate of an order.
     OrderCertificate(OrderId),
-    /// A use of an EAB key by an account key (later: single-use keys).
+    /// The use of an EAB key by an account key, which makes one account with it.
     EabUse {
         /// The EAB key.
-        key_id: String,
+        key_id: EabKeyId,
         /// The account key that used it.
         account_key: SpkiDigest,
     },
@@ -110,8 +121,12 @@ pub enum Counter {
     PendingOrders(AccountId),
     /// Accounts that have no certificate yet (strangers), in all.
     UnprovenAccounts,
-    /// Accounts made with an EAB key.
-    EabAccounts(String),
+    /// API tokens that are kept, ended ones included.
+    ApiTokens,
+    /// Accounts made with an EAB key, those that ended too.
+    EabAccounts(EabKeyId),
+    /// EAB keys, in all.
+    EabKeys,
 }
 
 /// What a commit led to.

@@ -8,17 +8,18 @@ use chancery_acme::{
     order::{FinalizeRejection, Order},
     problem::{Problem, ProblemType},
 };
-use chancery_pki::{SerialNumber, csr::Csr};
+use chancery_pki::{SerialNumber, content::AS_PROFILE, csr::Csr};
 use tokio::sync::oneshot;
 
 use crate::{
     changes::{Change, Claim, Counter, Put},
+    eab_keys::EabKeyGone,
     failure::{Failure, Refusal},
-    issue::{IntentContext, IssueRejection, IssueRequest, IssuedChain, PermitError, Permitted, Recorded},
+    issue::{IntentContext, IssueRejection, IssueRequest, IssuedChain, PermitError, Permitted, Recorded, RefusedNames},
     office::{ATTEMPTS, Office},
-    place_order::{acme_requester, directory_of, who},
+    place_order::{acme_requester, directory_of, names_beyond_key, who},
     ports::CommitError,
-    records::{JobKind, Versioned},
+    records::{EabKey, EabKeyId, JobKind, Versioned},
     register_account::{TermsChanged, must_agree, order_changes},
 };
 
@@ -43,6 +44,22 @@ pub enum FinalizeOrderRejection {
     /// The CSR holds an account's key (RFC 8555 §11.1).
     #[error("the CSR holds the key of an ACME account; make a key of its own for the certificate")]
     AccountKey,
+    /// The account's EAB key is gone.
+    #[error(transparent)]
+    KeyGone(#[from] EabKeyGone),
+    /// The account's EAB key no longer permits the order's profile.
+    #[error(
+        "the EAB key \"{key}\" of this account does not permit the profile \"{profile}\" any more; place a new order"
+    )]
+    ProfileNotPermitted {
+        /// The key.
+        key: EabKeyId,
+        /// The profile.
+        profile: String,
+    },
+    /// The order was pre-authorised, and its directory pre-authorises nothing any more.
+    #[error("this directory pre-authorises no orders any more; place a new one and show control of its names")]
+    NoLongerPreauthorized,
     /// Policy, profile or issuer say no.
     #[error(transparent)]
     Issue(IssueRejection),
@@ -124,6 +141,17 @@ impl Office {
             let profile = settings.profiles.get(&order.profile).cloned().ok_or_else(|| {
                 Failure::Unavailable(format!("the profile {} of this order is no longer offered", order.profile))
             })?;
+            let key_of_account = self.eab_key_of(account).await?.map_err(|gone| Refusal::Rejected(R::KeyGone(gone)))?;
+            let preauthorized_by = match &key_of_account {
+                Some(eab) => {
+                    within_key(&eab.value, &order).map_err(Refusal::Rejected)?;
+                    self.is_preauthorized(&order).await?.then(|| eab.value.id.clone())
+                }
+                None => None,
+            };
+            if preauthorized_by.is_some() && !directory.preauthorized {
+                return Err(Refusal::Rejected(R::NoLongerPreauthorized));
+            }
             let requester = acme_requester(account);
             let request = IssueRequest {
                 authority: Arc::clone(&authority),
@@ -133,6 +161,8 @@ impl Office {
                 key,
                 not_before: order.not_before,
                 not_after: order.not_after,
+                lifetime: None,
+                content: &AS_PROFILE,
                 must_staple: csr.wants_must_staple(),
             };
             let permitted = match Self::ask_policy(&settings, || Permitted::ask(&settings, request, now)) {
@@ -154,6 +184,11 @@ impl Office {
                 self.store().account(account.id).await?.filter(|stored| stored.value.status == AccountStatus::Valid);
             let Some(stored) = stored else { return Err(Refusal::Rejected(R::AccountEnded)) };
             let account_is_new = !stored.value.proven;
+            // What was looked at above still holds when the intent is durable.
+            let changes = match &key_of_account {
+                Some(eab) => changes.with(Change::SameEabKey(eab.value.id.clone(), eab.version)),
+                None => changes,
+            };
             let changes = if account_is_new {
                 let proven = Account { proven: true, ..stored.value.clone() };
                 changes
@@ -171,6 +206,7 @@ impl Office {
                 order: Some(id),
                 tenant: order.tenant.clone(),
                 idempotency: None,
+                preauthorized_by,
                 settle_at: now.after(settings.limits.settle_after),
             };
             match linted.record(self, context).await {
@@ -183,6 +219,12 @@ impl Office {
             }
         }
         Err(Failure::Busy.into())
+    }
+
+    /// Whether an order's names were pre-authorised: its authorizations are valid, and no challenge made them so.
+    async fn is_preauthorized(&self, order: &Order) -> Result<bool, Failure> {
+        let authorizations = self.authorizations_of(order).await?;
+        Ok(authorizations.iter().any(|authorization| authorization.value.is_preauthorized()))
     }
 
     /// From the recorded intent to the released certificate.
@@ -229,6 +271,19 @@ impl Office {
         }
         self.issued_chain(&found.value).await
     }
+}
+
+/// Whether an order is within the limits that its account's EAB key has now.
+fn within_key(key: &EabKey, order: &Order) -> Result<(), FinalizeOrderRejection> {
+    if !key.permits_profile(&order.profile) {
+        let (key, profile) = (key.id.clone(), order.profile.clone());
+        return Err(FinalizeOrderRejection::ProfileNotPermitted { key, profile });
+    }
+    let others = names_beyond_key(key, &order.names);
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(FinalizeOrderRejection::Issue(IssueRejection::Names(RefusedNames { policy: None, others })))
 }
 
 /// What an order says whose certificate will never come.

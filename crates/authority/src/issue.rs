@@ -12,7 +12,7 @@ use chancery_acme::{
     id::{CertificateId, OrderId},
 };
 use chancery_pki::{
-    Name, NameSet, PublicKey, SerialNumber, Timestamp, Validity,
+    Content, Lifetime, Name, NameSet, PublicKey, SerialNumber, Timestamp, Validity,
     certificate::{self, Certificate},
     chain::{Chain, IssuerRefusal, IssuingCertificate, RefusedName},
     lint,
@@ -29,8 +29,8 @@ use crate::{
     office::Office,
     ports::{CommitError, NotApplied, Purpose, SignerError, ToBeSigned},
     records::{
-        CertificateRecord, CertificateState, IdempotencyOutcome, IdempotencyRecord, JobKind, LeafRef, Retention,
-        Version, Versioned,
+        CertificateRecord, CertificateState, ClusterOrigin, EabKeyId, IdempotencyOutcome, IdempotencyRecord, JobKind,
+        LeafRef, Retention, Version, Versioned,
     },
     settings::{Authority, Settings},
 };
@@ -38,6 +38,8 @@ use crate::{
 /// How often a busy signer is asked again, and how long between.
 const BUSY_SIGNER_ATTEMPTS: u32 = 50;
 const BUSY_SIGNER_PAUSE: Duration = Duration::from_millis(100);
+/// Longest signature, in octets: that of an RSA key of 4096 bits.
+const SIGNATURE_OCTETS_MAX: usize = 512;
 /// How often a commit for which the store was too busy is sent again.
 const BUSY_STORE_ATTEMPTS: u32 = 50;
 const BUSY_STORE_PAUSE: Duration = Duration::from_millis(100);
@@ -51,7 +53,11 @@ pub(crate) struct IssueRequest<'a> {
     pub(crate) key: &'a PublicKey,
     pub(crate) not_before: Option<Timestamp>,
     pub(crate) not_after: Option<Timestamp>,
+    /// How long it shall live, where that is asked for instead of times.
+    pub(crate) lifetime: Option<Lifetime>,
     pub(crate) must_staple: bool,
+    /// What is asked for beside.
+    pub(crate) content: &'a Content,
 }
 
 /// Why nothing is issued: the requester's side.
@@ -130,6 +136,25 @@ pub fn few_told<'a>(names: impl IntoIterator<Item = (&'a Name, String)>) -> Stri
     told.join("; ")
 }
 
+/// What policy's conditions see of the content of a certificate.
+pub(crate) struct ContentFacts {
+    usages: Vec<String>,
+    is_ca: bool,
+    subject: String,
+}
+
+impl ContentFacts {
+    pub(crate) fn of(profile: &Profile, content: &Content) -> Self {
+        let subject = content.subject.as_ref().map(ToString::to_string).unwrap_or_default();
+        Self { usages: profile.usages_in_words(content), is_ca: content.is_ca, subject }
+    }
+
+    pub(crate) fn for_policy(&self) -> chancery_policy::Content<'_> {
+        let Self { usages, is_ca, subject } = self;
+        chancery_policy::Content { usages, is_ca: *is_ca, subject }
+    }
+}
+
 /// What profile and issuing certificates say against these names, all of them looked at. A subject that the issuer is
 /// not permitted is said against the name that it was made of.
 ///
@@ -140,24 +165,37 @@ pub(crate) fn names_refused(
     profile: &Profile,
     chain: &Chain,
     names: &NameSet,
+    content: &Content,
     now: Timestamp,
 ) -> Result<Vec<NameRefusal>, Failure> {
     let by_profile = profile.check_names(names).err().map(|rejection| rejection.refused_names()).unwrap_or_default();
     let mut refused: Vec<NameRefusal> =
         by_profile.into_iter().map(|(name, because)| NameRefusal { name, because }).collect();
-    match chain.permits(names, profile, now) {
+    match chain.permits(names, profile, content, now) {
         Ok(()) => {}
         Err(IssuerRefusal::Names { refused: by_issuer }) => {
             let told = |name: RefusedName| NameRefusal { because: name.because(), name: name.name };
             refused.extend(by_issuer.into_iter().map(told));
         }
-        Err(refusal @ IssuerRefusal::Subject { .. }) => match profile.name_in_subject(names) {
+        Err(refusal @ IssuerRefusal::OwnName { .. }) => {
+            let name = profile.name_in_subject(names, content).or_else(|| names.iter().next()).cloned();
+            refused.extend(name.map(|name| NameRefusal { name, because: refusal.to_string() }));
+        }
+        Err(refusal @ IssuerRefusal::Subject { .. }) => match profile.name_in_subject(names, content) {
             Some(name) => refused.push(NameRefusal { name: name.clone(), because: refusal.to_string() }),
             None => return Err(not_issuable(profile, &refusal)),
         },
+        // Nothing is wrong with what is configured: the requester asked for more than there is to give.
+        Err(refusal @ (IssuerRefusal::ExtendedKeyUsage { .. } | IssuerRefusal::PathLength { .. }))
+            if content.is_ca || !content.usages.extended_key_usages().is_empty() =>
+        {
+            let name = names.iter().next().cloned();
+            refused.extend(name.map(|name| NameRefusal { name, because: refusal.to_string() }));
+        }
         Err(
             refusal @ (IssuerRefusal::NotYetValid { .. }
             | IssuerRefusal::Expired { .. }
+            | IssuerRefusal::PathLength { .. }
             | IssuerRefusal::ExtendedKeyUsage { .. }),
         ) => return Err(not_issuable(profile, &refusal)),
     }
@@ -200,6 +238,7 @@ pub(crate) struct Permitted {
     /// The profile would have it live longer than the chain above it.
     cut_by_issuer: bool,
     must_staple: bool,
+    content: Content,
     decision: Decision,
     at: Timestamp,
 }
@@ -209,32 +248,52 @@ impl Permitted {
     pub(crate) fn ask(settings: &Settings, request: IssueRequest<'_>, now: Timestamp) -> Result<Self, PermitError> {
         use IssueRejection as R;
         let reject = |rejection| Err(PermitError::Rejected(rejection));
-        let IssueRequest { authority, profile, requester, names, key, not_before, not_after, must_staple } = request;
+        let IssueRequest {
+            authority,
+            profile,
+            requester,
+            names,
+            key,
+            not_before,
+            not_after,
+            lifetime,
+            must_staple,
+            content,
+        } = request;
         let Some((place, chain)) = authority.current(now).map(|(place, chain)| (place, Arc::clone(chain))) else {
             return Err(PermitError::Failed(Failure::Unavailable(format!(
                 "no issuing certificate of authority {} is valid now",
                 authority.id
             ))));
         };
-        let fits = profile.check_key(key).and_then(|()| profile.check_must_staple(must_staple));
+        let fits = profile
+            .check_key(key)
+            .and_then(|()| profile.check_must_staple(must_staple))
+            .and_then(|()| profile.check_content(content, names, key.kind()));
         if let Err(rejection) = fits {
             return reject(R::Profile(rejection));
         }
         if settings.block_list.check(key).is_err() {
             return reject(R::BlockedKey);
         }
-        let granted = match profile.validity(now, (not_before, not_after), chain.not_after()) {
+        let granted = match lifetime {
+            None => profile.validity(now, (not_before, not_after), chain.not_after()),
+            Some(asked) => profile.validity_of_life(now, asked, chain.not_after()),
+        };
+        let granted = match granted {
             Ok(granted) => granted,
             Err(rejection) => return reject(R::Validity(rejection)),
         };
         let (validity, cut_by_issuer) = (granted.validity(), granted.is_cut_by_issuer());
-        let lifetime = chancery_pki::Lifetime::from_seconds(validity.lifetime_seconds()).ok();
+        let lifetime = Lifetime::from_seconds(validity.lifetime_seconds()).ok();
+        let facts = ContentFacts::of(&profile, content);
         let decision = settings.policy.evaluate(&chancery_policy::Request {
             requester: &requester,
             names,
             profile: profile.name(),
             key: Some(key.kind()),
             lifetime,
+            content: facts.for_policy(),
             now,
         });
         let refused_by_policy = match decision.outcome {
@@ -242,7 +301,7 @@ impl Permitted {
             // All facts are there; what is still undecided is not allowed.
             Outcome::Deny | Outcome::Hold | Outcome::Undecided => true,
         };
-        let others = match names_refused(&profile, &chain, names, now) {
+        let others = match names_refused(&profile, &chain, names, content, now) {
             Ok(others) => others,
             Err(failure) => return Err(PermitError::Failed(failure)),
         };
@@ -265,6 +324,7 @@ impl Permitted {
             profile,
             requester,
             must_staple,
+            content: content.clone(),
             decision,
             at: now,
         })
@@ -280,6 +340,7 @@ impl Permitted {
         let request = LeafRequest {
             names: &self.names,
             profile: &self.profile,
+            content: &self.content,
             key: &self.key,
             validity: self.validity,
             serial,
@@ -315,6 +376,8 @@ pub(crate) struct IntentContext<'a> {
     pub(crate) tenant: Option<TenantName>,
     /// Leave to try under the request's name, where its requester named it.
     pub(crate) idempotency: Option<Attempt>,
+    /// The EAB key by which nobody had to show control of the names.
+    pub(crate) preauthorized_by: Option<EabKeyId>,
     pub(crate) settle_at: Timestamp,
 }
 
@@ -322,6 +385,15 @@ impl Linted {
     /// The certificate's identity: its serial number.
     pub(crate) fn certificate_id(&self) -> CertificateId {
         certificate_id(self.serial)
+    }
+
+    /// How long leaf and chain would be in PEM, at most: the leaf alone, and it with its issuers.
+    pub(crate) fn pem_octets(&self) -> (usize, usize) {
+        let longest_signature = vec![0; SIGNATURE_OCTETS_MAX];
+        let certificate = self.tbs.assemble(&longest_signature).unwrap_or_default();
+        let leaf = certificate::to_pem([certificate.as_slice()]).len();
+        let issuers = issuers(&self.permitted.chain);
+        (leaf, leaf + certificate::to_pem(issuers.iter().map(Vec::as_slice)).len())
     }
 
     fn record_value(&self, context: &IntentContext<'_>) -> CertificateRecord {
@@ -338,6 +410,8 @@ impl Linted {
             account: context.account.map(|account| account.id),
             order: context.order,
             tenant: context.tenant.clone(),
+            origin: ClusterOrigin::of(&permitted.requester),
+            used_by: Vec::new(),
             chain: permitted.place,
             crl_shard: self.crl_shard,
             retention: match permitted.profile.retention() {
@@ -366,6 +440,7 @@ impl Linted {
             account: context.account,
             account_is_new: context.account_is_new,
             idempotency: pending.as_ref().map(|pending| &pending.value),
+            preauthorized_by: context.preauthorized_by.as_ref(),
         });
         let mut changes = context.changes;
         // INVARIANT: the record says that its intent is leaf 0 of this commit.
@@ -432,6 +507,7 @@ impl Recorded {
         let request = LeafRequest {
             names: &permitted.names,
             profile: &permitted.profile,
+            content: &permitted.content,
             key: &permitted.key,
             validity: permitted.validity,
             serial: *serial,
@@ -530,14 +606,19 @@ impl IssuedChain {
     }
 }
 
-/// The certificates above one that this authority issued: those of the chain by which it was issued, or where that is
-/// gone or stands elsewhere since, of another one of the same issuer. None, where there is none: an authority may have
-/// kept its name and got another key.
+/// The certificates above one that this authority issued, see [`chain_above`].
 pub(crate) fn issuers_of(authority: &Authority, chain: u16, certificate: &[u8]) -> Vec<Vec<u8>> {
-    let Ok(certificate) = Certificate::from_der(certificate) else { return Vec::new() };
+    chain_above(authority, chain, certificate).map(|chain| issuers(chain)).unwrap_or_default()
+}
+
+/// The chain above a certificate that this authority issued: the one by which it was issued, or where that is gone or
+/// stands elsewhere since, another one of the same issuer. None, where there is none: an authority may have kept its
+/// name and got another key.
+pub(crate) fn chain_above<'a>(authority: &'a Authority, chain: u16, certificate: &[u8]) -> Option<&'a Arc<Chain>> {
+    let certificate = Certificate::from_der(certificate).ok()?;
     let above = |chain: &&Arc<Chain>| is_above(chain.issuing(), &certificate);
     let by_place = authority.chains.get(usize::from(chain)).filter(above);
-    by_place.or_else(|| authority.chains.iter().find(above)).map(|chain| issuers(chain)).unwrap_or_default()
+    by_place.or_else(|| authority.chains.iter().find(above))
 }
 
 /// Whether an issuing certificate is the one above another: its name, and its key. What we issue names its issuer's

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use chancery_acme::{account::TenantName, id::CertificateId, order::ProfileName};
-use chancery_pki::{NameSet, PublicKey, SerialNumber, Timestamp};
-use chancery_policy::Requester;
+use chancery_pki::{Content, Lifetime, NameSet, PublicKey, SerialNumber, Timestamp};
+use chancery_policy::{Reported, Requester};
 
 use crate::{
     changes::{Changes, Put},
@@ -42,6 +42,11 @@ pub struct IssueOnce {
     pub not_before: Option<Timestamp>,
     /// Until when, if that is asked for.
     pub not_after: Option<Timestamp>,
+    /// How long it shall live, to the second, if that is asked for instead of times: a request that is repeated later
+    /// still asks for the same.
+    pub lifetime: Option<Lifetime>,
+    /// What is asked for beside; the default is as the profile says.
+    pub content: Content,
 }
 
 /// What a request has led to, be it asked for the first time or again.
@@ -76,7 +81,25 @@ pub enum IssueOnceRejection {
     /// Policy, profile or issuer say no.
     #[error(transparent)]
     Issue(IssueRejection),
+    /// Times and a life are asked for at once.
+    #[error("both a lifetime and a first or last second are asked for; ask for one of them")]
+    LifetimeTwice,
+    /// The certificate would not fit where such requesters keep it.
+    #[error(
+        "the certificate would have {leaf} octets in PEM, and {chain} with its issuers; at most {LEAF_PEM_MAX} and {CHAIN_PEM_MAX} are read by cert-manager. Ask for fewer or shorter names"
+    )]
+    TooLarge {
+        /// Octets of the certificate.
+        leaf: usize,
+        /// Octets of the certificate and its issuers.
+        chain: usize,
+    },
 }
+
+/// Longest certificate in PEM, in octets, that cert-manager reads (its `internal/pem`).
+const LEAF_PEM_MAX: usize = 36_500;
+/// Longest chain in PEM, likewise.
+const CHAIN_PEM_MAX: usize = 95_000;
 
 /// Leave to try under a request's name: nothing is issued or under way under it. Made by the lookup alone.
 pub(crate) struct Attempt {
@@ -102,6 +125,14 @@ enum Known {
     Untried(Attempt),
 }
 
+/// Who is refused, as the ledger tells refusals apart: the door, what is proven, and the namespace. What else is
+/// reported is as much as whoever asks cares to make up.
+fn refused_as(requester: &Requester) -> String {
+    let namespace = requester.reported.as_ref().and_then(|reported| reported.namespace.clone());
+    let reported = namespace.map(|namespace| Arc::new(Reported { namespace: Some(namespace), ..Reported::default() }));
+    Requester { reported, ..requester.clone() }.to_string()
+}
+
 impl IssueOnce {
     /// SHA-256 of all that is asked for, each part with its length.
     fn digest(&self) -> [u8; 32] {
@@ -116,6 +147,8 @@ impl IssueOnce {
             public_key,
             not_before,
             not_after,
+            lifetime,
+            content,
         } = self;
         let time = |time: Option<Timestamp>| time.map(|time| time.unix_millis().to_string()).unwrap_or_default();
         let mut parts = vec![
@@ -125,6 +158,8 @@ impl IssueOnce {
             tenant.clone().unwrap_or_default(),
             time(*not_before),
             time(*not_after),
+            lifetime.map(|lifetime| lifetime.seconds().to_string()).unwrap_or_default(),
+            content.canonical(),
         ];
         parts.extend(names.iter().map(ToString::to_string));
         let mut bytes = public_key.digest().0.to_vec();
@@ -159,6 +194,9 @@ impl Office {
         use IssueOnceRejection as R;
         let settings = self.settings();
         let IssueOnce { credential, uid, requester, names, .. } = request;
+        if request.lifetime.is_some() && (request.not_before.is_some() || request.not_after.is_some()) {
+            return Err(Refusal::Rejected(R::LifetimeTwice));
+        }
         let key = IdempotencyKey::new(requester.door, credential, uid)
             .map_err(|rejection| Refusal::Rejected(rejection.into()))?;
         for _ in 0..ATTEMPTS {
@@ -176,13 +214,18 @@ impl Office {
                 key: &request.public_key,
                 not_before: request.not_before,
                 not_after: request.not_after,
+                // Asked or not, it is granted whole or refused: nobody here would notice that it was cut.
+                lifetime: request.lifetime.or_else(|| {
+                    (request.not_before.is_none() && request.not_after.is_none()).then(|| profile.lifetime())
+                }),
                 must_staple: false,
+                content: &request.content,
             };
             let permitted = match Self::ask_policy(&settings, || Permitted::ask(&settings, asked, now)) {
                 Ok(permitted) => permitted,
                 Err(PermitError::Rejected(rejection)) => {
                     if let Some(decision) = rejection.policy() {
-                        let (who, tenant) = (requester.to_string(), request.tenant.as_ref());
+                        let (who, tenant) = (refused_as(requester), request.tenant.as_ref());
                         self.record_refusal(&who, tenant, requester, decision, now).await;
                     }
                     return Err(Refusal::Rejected(R::Issue(rejection)));
@@ -190,6 +233,10 @@ impl Office {
                 Err(PermitError::Failed(failure)) => return Err(failure.into()),
             };
             let linted = permitted.lint(SerialNumber::from_random(self.entropy().octets16()))?;
+            let (leaf, chain) = linted.pem_octets();
+            if leaf > LEAF_PEM_MAX || chain > CHAIN_PEM_MAX {
+                return Err(Refusal::Rejected(R::TooLarge { leaf, chain }));
+            }
             let context = IntentContext {
                 changes: Changes::new(),
                 account: None,
@@ -197,6 +244,7 @@ impl Office {
                 order: None,
                 tenant: request.tenant.clone(),
                 idempotency: Some(attempt),
+                preauthorized_by: None,
                 settle_at: now.after(settings.limits.settle_after),
             };
             match linted.record(self, context).await {

@@ -36,7 +36,8 @@ impl Office {
     /// Jobs that are due, the longest due first.
     ///
     /// While the clock is in doubt these are only jobs that something done made due, not the time: the open orders of an
-    /// account that was given up are cancelled. All else waits, settlement too: by a clock that ran ahead it would give
+    /// account that was given up are cancelled, and the accounts of an EAB key that was revoked with them are stopped. All
+    /// else waits, settlement too: by a clock that ran ahead it would give
     /// up what is being signed at this moment, and stamp the ledger with a time by which the right clock is behind; what
     /// waits for it can be revoked as it is. Once the doubt is over, the jobs that return for ever are owed at once, be
     /// it that a wrong time had put them off for years.
@@ -54,12 +55,14 @@ impl Office {
         let mut due = self.store().due_jobs(self.now(), limit).await?;
         if in_doubt {
             due.retain(|job| match job.kind {
-                JobKind::CancelOrders { .. } => true,
+                JobKind::CancelOrders { .. } | JobKind::StopAccounts { .. } => true,
                 JobKind::Validate { .. }
                 | JobKind::Settle { .. }
                 | JobKind::PruneOrder { .. }
                 | JobKind::PruneAccount { .. }
+                | JobKind::PruneEabKey { .. }
                 | JobKind::PruneCertificates
+                | JobKind::PruneApiToken { .. }
                 | JobKind::Checkpoint
                 | JobKind::RenewOwnTls => false,
             });
@@ -109,7 +112,10 @@ impl Office {
             JobKind::PruneOrder { order } => self.prune_order(*order).await,
             JobKind::PruneAccount { account } => self.prune_account(*account).await,
             JobKind::CancelOrders { account } => self.cancel_orders(*account).await,
+            JobKind::PruneEabKey { key } => self.prune_eab_key(key).await,
+            JobKind::StopAccounts { key } => self.stop_accounts(key).await,
             JobKind::PruneCertificates => self.prune_certificates().await,
+            JobKind::PruneApiToken { token } => self.prune_api_token(*token).await,
             JobKind::Checkpoint => self.sign_checkpoint().await,
             JobKind::RenewOwnTls => Ok(()),
         }

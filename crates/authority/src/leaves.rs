@@ -1,7 +1,7 @@
 //! The ledger's leaves, made from what the use cases know. Their plain structs belong to `ledger`.
 
 use chancery_acme::{
-    account::{Account, TenantName, TermsAgreed},
+    account::{Account, ExternalAccount, TenantName, TermsAgreed},
     id::{AccountId, CertificateId},
 };
 use chancery_ledger::{Leaf, leaf};
@@ -12,8 +12,8 @@ use crate::{
     failure::Failure,
     issue::sha256,
     records::{
-        AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, LeafRef, Retention, Revocation,
-        RevocationReason,
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, EabKey, EabKeyId, EabLimits, IdempotencyKey,
+        IdempotencyRecord, InForce, LeafRef, Retention, Revocation, RevocationReason,
     },
 };
 
@@ -35,19 +35,16 @@ pub(crate) struct IntentFacts<'a> {
     pub(crate) account: Option<&'a Account>,
     pub(crate) account_is_new: bool,
     pub(crate) idempotency: Option<&'a IdempotencyRecord>,
+    /// The EAB key by which the names were pre-authorised, if they were.
+    pub(crate) preauthorized_by: Option<&'a EabKeyId>,
 }
 
 /// A certificate is about to be signed.
 pub(crate) fn intent(facts: &IntentFacts<'_>) -> Leaf {
     let record = facts.record;
-    let account_facts = facts.account.filter(|_| facts.account_is_new).map(|account| leaf::AccountFacts {
-        contacts: account.contacts.clone(),
-        created: account.created,
-        directory: account.directory.clone(),
-        eab: account.external.as_ref().map(|external| external.key_id.clone()),
-        spki: account.key.spki().to_vec(),
-        terms: account.terms_agreed.as_ref().map(terms),
-    });
+    let account_facts = facts.account.filter(|_| facts.account_is_new).map(account_facts);
+    let mut decision = decision(facts.decision);
+    decision.preauthorized_by = facts.preauthorized_by.map(ToString::to_string);
     leaf::Intent {
         account: record.account.map(|id| id.octets()),
         account_facts,
@@ -56,7 +53,7 @@ pub(crate) fn intent(facts: &IntentFacts<'_>) -> Leaf {
         certificate: record.id.octets(),
         chain: record.chain.to_string(),
         crl_shard: record.crl_shard.map(u32::from),
-        decision: decision(facts.decision),
+        decision,
         door: facts.requester.door.to_string(),
         idempotency: facts.idempotency.map(|pending| leaf::Idempotency {
             attempt: pending.attempt,
@@ -140,8 +137,96 @@ pub(crate) fn revocation(record: &CertificateRecord, revocation: Revocation, by:
     .into()
 }
 
+fn account_facts(account: &Account) -> leaf::AccountFacts {
+    leaf::AccountFacts {
+        contacts: account.contacts.clone(),
+        created: account.created,
+        directory: account.directory.clone(),
+        eab: account.external.as_ref().map(|external| external.key_id.clone()),
+        spki: account.key.spki().to_vec(),
+        terms: account.terms_agreed.as_ref().map(terms),
+    }
+}
+
+/// An EAB key was made.
+pub(crate) fn eab_key_created(key: &EabKey, by: &str) -> Leaf {
+    leaf::EabKey { grant: Some(grant(key)), ..eab_key(&key.id, leaf::EabAction::Created, by, key.created) }.into()
+}
+
+/// An EAB key got other limits.
+pub(crate) fn eab_key_limited(key: &EabKey, by: &str, at: Timestamp) -> Leaf {
+    leaf::EabKey { grant: Some(grant(key)), ..eab_key(&key.id, leaf::EabAction::Limited, by, at) }.into()
+}
+
+/// An EAB key was revoked.
+pub(crate) fn eab_key_revoked(id: &EabKeyId, by: &str, at: Timestamp) -> Leaf {
+    eab_key(id, leaf::EabAction::Revoked, by, at).into()
+}
+
+/// An account was made with an EAB key.
+pub(crate) fn eab_key_used(id: &EabKeyId, external: &ExternalAccount, account: &Account) -> Leaf {
+    leaf::EabKey {
+        account: Some(account.id.octets()),
+        account_facts: Some(account_facts(account)),
+        binding: Some(external.binding.clone()),
+        ..eab_key(id, leaf::EabAction::Used, &format!("acme account {}", account.id), account.created)
+    }
+    .into()
+}
+
+/// An account was stopped, since the EAB key that made it was revoked with its accounts.
+pub(crate) fn account_stopped(account: AccountId, key: &EabKeyId, at: Timestamp) -> Leaf {
+    let by = format!("the revocation of EAB key {key}");
+    leaf::EabKey { account: Some(account.octets()), ..eab_key(key, leaf::EabAction::Stopped, &by, at) }.into()
+}
+
+fn eab_key(id: &EabKeyId, action: leaf::EabAction, by: &str, at: Timestamp) -> leaf::EabKey {
+    let (by, key) = (by.to_owned(), id.to_string());
+    leaf::EabKey { account: None, account_facts: None, action, at, binding: None, by, grant: None, key }
+}
+
+fn grant(key: &EabKey) -> leaf::EabGrant {
+    let EabKey { id: _, salt, owner, directory, limits, created: _, revoked: _ } = key;
+    let EabLimits { names, profiles, accounts, expires } = limits;
+    leaf::EabGrant {
+        accounts: *accounts,
+        directory: directory.clone(),
+        expires: *expires,
+        names: names.as_ref().map(|scope| leaf::EabNames {
+            addresses: scope.addresses(),
+            names: scope.names(),
+            wildcards: scope.wildcards(),
+        }),
+        owner: owner.clone(),
+        profiles: profiles.clone(),
+        salt: *salt,
+    }
+}
+
 fn terms(agreed: &TermsAgreed) -> leaf::Terms {
     leaf::Terms { at: agreed.at, url: agreed.url.clone() }
+}
+
+/// An API token was made.
+pub(crate) fn api_token_created(token: &ApiToken, by: &str) -> Leaf {
+    let ApiToken { id, cluster, comment, sha256, namespaces, profiles, names, created, expires, revoked: _ } = token;
+    let facts = leaf::ApiTokenFacts {
+        cluster: cluster.clone(),
+        comment: comment.clone(),
+        expires: *expires,
+        names: names.as_ref().map(|names| names.patterns().collect()),
+        namespaces: namespaces.as_ref().map(|namespaces| namespaces.iter().cloned().collect()),
+        profiles: profiles.clone(),
+        sha256: *sha256,
+    };
+    let action = leaf::TokenAction::Created;
+    leaf::ApiToken { action, at: *created, by: by.to_owned(), facts: Some(facts), token: id.octets() }.into()
+}
+
+/// An API token was revoked.
+pub(crate) fn api_token_revoked(id: ApiTokenId, by: &str, at: Timestamp) -> Leaf {
+    let action = leaf::TokenAction::Revoked;
+    leaf::ApiToken { action, at, by: by.to_owned(), facts: None, token: id.octets() }.into()
 }
 
 /// An account that has a leaf agreed to new terms of service.
@@ -216,6 +301,7 @@ fn profile_ref(profile: &Profile) -> leaf::ProfileRef {
 fn requester(requester: &Requester) -> leaf::Requester {
     let claims = requester
         .facts()
+        .chain(requester.reported_facts())
         .map(|fact| leaf::Claim { name: fact.name.to_owned(), proven: fact.proven, value: fact.value.to_owned() })
         .collect();
     leaf::Requester { claims, summary: requester.to_string() }
@@ -238,6 +324,7 @@ fn decision(decision: &Decision) -> leaf::Decision {
             Outcome::Deny | Outcome::Undecided => leaf::Outcome::Deny,
             Outcome::Hold => leaf::Outcome::Hold,
         },
+        preauthorized_by: None,
         warnings_left_out: u32::try_from(decision.warnings.len() - warnings.len()).unwrap_or(u32::MAX),
         warnings,
     }
@@ -260,6 +347,10 @@ fn typed_name(name: &Name) -> String {
     match name {
         Name::Dns(_) | Name::Wildcard(_) => format!("dns:{name}"),
         Name::Ip(_) => format!("ip:{name}"),
-        Name::Spiffe(_) => name.to_string(),
+        Name::Email(_) => format!("email:{name}"),
+        // A URI may begin with any of these words.
+        Name::Uri(_) => format!("uri:{name}"),
+        // They say what they are.
+        Name::Spiffe(_) | Name::Other(_) | Name::CommonName(_) => name.to_string(),
     }
 }

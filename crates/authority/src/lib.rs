@@ -4,11 +4,16 @@
 //! come in through [`ports`]. [`issue`] is the one path to a signature, used by every door.
 
 pub mod answer_challenge;
+pub mod api_token;
 pub mod at_work;
 pub mod ceremony;
 pub mod changes;
 pub mod checkpoint;
+pub mod credential;
 pub mod crl_number;
+mod eab_key_ends;
+pub mod eab_keys;
+pub mod eab_secret;
 pub mod failure;
 pub mod finalize_order;
 pub mod inventory;
@@ -24,9 +29,10 @@ pub mod records;
 pub mod register_account;
 pub mod revoke;
 pub mod settings;
+pub mod sign_for_request;
 pub mod thumbprint;
 mod waits;
 
 pub use failure::{Failure, Refusal};
 pub use office::{Office, Ports};
-pub use settings::{Authority, Directory, Limits, OwnTls, Settings};
+pub use settings::{Authority, Cluster, Directory, Limits, OwnTls, Settings};

@@ -35,6 +35,8 @@ pub(crate) const ATTEMPTS: usize = 8;
 /// Steps of a policy's conditions that may be taken on a thread that others wait for: some 1 ms.
 const STEPS_INLINE: u64 = 20_000;
 
+/// Most terms of leadership that are remembered; past it new ones are not compared.
+const TERMS_REMEMBERED: usize = 4096;
 /// Most refusals remembered as recorded within their hour; past it refusals are counted, not recorded.
 const REFUSALS_REMEMBERED: usize = 4096;
 
@@ -79,6 +81,8 @@ pub(crate) struct Inner {
     holds: Mutex<BTreeMap<Hold, Arc<str>>>,
     /// How many works go on whose request may be gone.
     working: watch::Sender<usize>,
+    /// The newest term of leadership in which a cluster's controller has asked.
+    terms: Mutex<HashMap<String, u64>>,
     /// Up to which end one kind of records was pruned by this process.
     pruned: Mutex<Option<(Retention, Timestamp)>>,
 }
@@ -135,6 +139,7 @@ impl Office {
                 cuts_told: Mutex::default(),
                 holds: Mutex::default(),
                 working: watch::Sender::new(0),
+                terms: Mutex::default(),
                 pruned: Mutex::default(),
             }),
         }
@@ -442,6 +447,17 @@ impl Office {
             *refusals = RememberedRefusals { hour, seen: HashSet::new() };
         }
         refusals.seen.len() < REFUSALS_REMEMBERED && refusals.seen.insert(digest)
+    }
+
+    /// Remembers a term of leadership; the newest there was.
+    pub(crate) fn newest_term(&self, whose: String, term: u64) -> u64 {
+        let mut terms = self.inner.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        if terms.len() >= TERMS_REMEMBERED && !terms.contains_key(&whose) {
+            return term;
+        }
+        let newest = terms.entry(whose).or_default();
+        *newest = term.max(*newest);
+        *newest
     }
 
     /// That refusal was not recorded: the next one of its kind is the first.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chancery_pki::{NameSet, PublicKey, SerialNumber};
+use chancery_pki::{NameSet, PublicKey, SerialNumber, content::AS_PROFILE};
 use chancery_policy::Requester;
 
 use crate::{
@@ -39,7 +39,9 @@ impl Office {
             key,
             not_before: None,
             not_after: None,
+            lifetime: None,
             must_staple: false,
+            content: &AS_PROFILE,
         };
         let permitted = match Self::ask_policy(&settings, || Permitted::ask(&settings, request, now)) {
             Ok(permitted) => permitted,
@@ -54,6 +56,7 @@ impl Office {
             order: None,
             tenant: None,
             idempotency: None,
+            preauthorized_by: None,
             settle_at: now.after(settings.limits.settle_after),
         };
         let recorded = linted.record(self, context).await.map_err(Failure::from)?;

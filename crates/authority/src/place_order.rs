@@ -12,18 +12,20 @@ use chancery_acme::{
 };
 use chancery_pki::{
     Name, NameSet, Timestamp,
+    content::AS_PROFILE,
     profile::{Profile, ValidityRejection},
 };
 use chancery_policy::{Decision, Outcome, Requester};
 
 use crate::{
     changes::{Change, Changes, Counter, Put},
+    eab_keys::EabKeyGone,
     failure::{Failure, Refusal},
-    issue::{NameRefusal, RefusedNames, names_refused},
+    issue::{ContentFacts, NameRefusal, RefusedNames, names_refused},
     leaves,
     office::{ATTEMPTS, Office},
     ports::CommitError,
-    records::JobKind,
+    records::{EabKey, EabKeyId, JobKind},
     register_account::{TermsChanged, must_agree},
     settings::{Directory, Settings},
 };
@@ -58,6 +60,22 @@ pub enum PlaceOrderRejection {
         /// What there is.
         known: Vec<ProfileName>,
     },
+    /// A profile of this directory that the account's EAB key does not permit.
+    #[error(
+        "the EAB key \"{key}\" of this account does not permit the profile \"{profile}\"; it permits {}",
+        permitted.join(", ")
+    )]
+    ProfileNotPermitted {
+        /// The key.
+        key: EabKeyId,
+        /// What was asked for.
+        profile: ProfileName,
+        /// What it permits.
+        permitted: Vec<ProfileName>,
+    },
+    /// The account's EAB key is gone.
+    #[error(transparent)]
+    KeyGone(#[from] EabKeyGone),
     /// The validity that was asked for cannot be granted.
     #[error(transparent)]
     Validity(ValidityRejection),
@@ -87,7 +105,11 @@ impl Office {
         let settings = self.settings();
         let directory = directory_of(&settings, account)?;
         must_agree(&directory, account).map_err(|changed| Refusal::Rejected(changed.into()))?;
-        let profile = profile_for(&settings, &directory, request.profile.as_deref())?;
+        let key = self.eab_key_of(account).await?.map_err(|gone| Refusal::Rejected(R::KeyGone(gone)))?;
+        let key = key.as_ref().map(|key| &key.value);
+        let profile = profile_for(&settings, &directory, key, request.profile.as_deref())?;
+        // Nobody need show control then, so it does not matter who could.
+        let preauthorized = directory.preauthorized && key.is_some();
         let now = self.issuing_time()?;
 
         let authority = settings
@@ -100,12 +122,14 @@ impl Office {
             .validity(now, (request.not_before, request.not_after), chain.not_after())
             .map_err(|rejection| Refusal::Rejected(R::Validity(rejection)))?;
         let requester = acme_requester(account);
+        let facts = ContentFacts::of(&profile, &AS_PROFILE);
         let asked = chancery_policy::Request {
             requester: &requester,
             names: &request.names,
             profile: profile.name(),
             key: None,
             lifetime: None,
+            content: facts.for_policy(),
             now,
         };
         let decision = Self::ask_policy(&settings, || settings.policy.evaluate(&asked));
@@ -118,12 +142,12 @@ impl Office {
             let (who, tenant) = (who(account, &requester), directory.tenant.as_ref());
             self.record_refusal(&who, tenant, &requester, &decision, now).await;
         }
-        let mut others = names_refused(&profile, chain, &request.names, now)?;
-        others.extend(request.names.iter().filter(|name| !self.is_solvable(&directory, name)).map(|name| {
-            NameRefusal {
-                name: name.clone(),
-                because: "no challenge type of this directory can show control of this name".to_owned(),
-            }
+        let mut others = names_refused(&profile, chain, &request.names, &AS_PROFILE, now)?;
+        others.extend(key.map(|key| names_beyond_key(key, &request.names)).unwrap_or_default());
+        let unsolvable = |name: &&Name| !preauthorized && !self.is_solvable(&directory, name);
+        others.extend(request.names.iter().filter(unsolvable).map(|name| NameRefusal {
+            name: name.clone(),
+            because: "no challenge type of this directory can show control of this name".to_owned(),
         }));
         match (refused_by_policy, others.is_empty()) {
             (false, true) => {}
@@ -134,9 +158,19 @@ impl Office {
             }
         }
 
-        let order = self.order_and_authorizations(account, &directory, &profile, request, now);
+        let (mut order, mut authorizations) =
+            self.order_and_authorizations(account, &directory, &profile, request, now);
+        if preauthorized {
+            // Every name is allowed here, or the order is refused: none is left to a challenge.
+            order.state = OrderState::Ready;
+            let expires = now.after(directory.authorization_lifetime).whole_seconds().max(order.expires);
+            for authorization in &mut authorizations {
+                authorization.state = AuthorizationState::Valid;
+                authorization.expires = expires;
+                authorization.challenges.clear();
+            }
+        }
         let limit = settings.limits.pending_orders_per_account;
-        let (order, authorizations) = order;
         let mut changes = Changes::new()
             .with(Change::Order(Put::new(order.clone())))
             .with(Change::Count { counter: Counter::PendingOrders(account.id), by: 1, limit: Some(limit) })
@@ -249,21 +283,38 @@ pub(crate) fn directory_of(settings: &Settings, account: &Account) -> Result<Arc
         .ok_or_else(|| Failure::Unavailable(format!("the directory {} is no longer offered", account.directory)))
 }
 
+/// The profile that is asked for, if there is such a one and the account's EAB key permits it; the first that it permits
+/// where none is asked for.
 fn profile_for(
     settings: &Settings,
     directory: &Directory,
+    key: Option<&EabKey>,
     asked: Option<&str>,
 ) -> Result<Arc<Profile>, Refusal<PlaceOrderRejection>> {
+    let permitted = |name: &&ProfileName| key.is_none_or(|key| key.permits_profile(name));
     let name = match asked {
-        None => directory.profiles.first(),
+        None => directory.profiles.iter().find(permitted).or_else(|| directory.profiles.first()),
         Some(asked) => directory.profiles.iter().find(|name| *name == asked),
     };
+    if let (Some(key), Some(profile)) = (key, name.filter(|name| !permitted(name))) {
+        return Err(Refusal::Rejected(PlaceOrderRejection::ProfileNotPermitted {
+            key: key.id.clone(),
+            profile: profile.clone(),
+            permitted: key.limits.profiles.clone(),
+        }));
+    }
     name.and_then(|name| settings.profiles.get(name)).cloned().ok_or_else(|| {
         Refusal::Rejected(PlaceOrderRejection::UnknownProfile {
             profile: asked.unwrap_or_default().chars().take(64).flat_map(char::escape_debug).collect(),
             known: directory.profiles.clone(),
         })
     })
+}
+
+/// The names that an account's EAB key does not permit, whatever policy says.
+pub(crate) fn names_beyond_key(key: &EabKey, names: &NameSet) -> Vec<NameRefusal> {
+    let refused = |name: &Name| key.refuses_name(name).map(|because| NameRefusal { name: name.clone(), because });
+    names.iter().filter_map(refused).collect()
 }
 
 /// Who an ACME account is to policy.

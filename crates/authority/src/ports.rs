@@ -12,10 +12,15 @@ use chancery_acme::{
     problem::Problem,
 };
 use chancery_pki::{Name, PublicKey, SpkiDigest, Timestamp, key::SignatureAlgorithm};
+use secrecy::SecretString;
 
 use crate::{
-    changes::{Changes, Committed},
-    records::{AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, Versioned},
+    changes::{Changes, Committed, Counter},
+    eab_secret::EabSecret,
+    records::{
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, EabKey, EabKeyId, IdempotencyKey, IdempotencyRecord,
+        InForce, Job, Versioned,
+    },
 };
 
 /// The time.
@@ -75,6 +80,16 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<CertificateRecord>, StoreError>;
     /// What became of a request that may be repeated.
     async fn idempotency(&self, key: &IdempotencyKey) -> Result<Option<Versioned<IdempotencyRecord>>, StoreError>;
+    /// An API token, ended or not.
+    async fn api_token(&self, id: ApiTokenId) -> Result<Option<Versioned<ApiToken>>, StoreError>;
+    /// API tokens in the order of their ids, after `after`.
+    async fn api_tokens(&self, after: Option<ApiTokenId>, limit: usize) -> Result<Vec<ApiToken>, StoreError>;
+    /// An EAB key, ended or not.
+    async fn eab_key(&self, id: &EabKeyId) -> Result<Option<Versioned<EabKey>>, StoreError>;
+    /// EAB keys in the order of their ids, after `after`.
+    async fn eab_keys(&self, after: Option<&EabKeyId>, limit: usize) -> Result<Vec<EabKey>, StoreError>;
+    /// Where a counter stands.
+    async fn count(&self, counter: &Counter) -> Result<u64, StoreError>;
     /// What was in force last; nothing before the first start.
     async fn in_force(&self) -> Result<Option<Versioned<InForce>>, StoreError>;
     /// The last CRL number of an authority's shard; none before its first CRL.
@@ -114,6 +129,16 @@ pub enum CertificateQuery {
     Expiring(Range<Timestamp>),
     /// Those that an account asked for, in an order of the store's own.
     Account(AccountId),
+    /// Those that a cluster asked for, or a namespace of it, or a Certificate there: in the order of namespaces,
+    /// Certificates and ids.
+    Origin {
+        /// The cluster.
+        cluster: String,
+        /// The namespace; the empty one is that of what has none.
+        namespace: Option<String>,
+        /// The Certificate; only within a namespace.
+        certificate: Option<String>,
+    },
 }
 
 /// Size and root of the ledger's tree.
@@ -149,7 +174,7 @@ pub enum CommitError {
     #[error("the limit of {limit} is reached")]
     Limit {
         /// The counter.
-        counter: crate::changes::Counter,
+        counter: Counter,
         /// Its limit.
         limit: u64,
     },
@@ -233,6 +258,12 @@ pub trait Signer: Send + Sync {
     fn public_key(&self, key: &KeyId) -> Option<PublicKey>;
     /// Signs. Each key is for one purpose and refuses others.
     async fn sign(&self, key: &KeyId, what: &ToBeSigned) -> Result<Vec<u8>, SignerError>;
+    /// The secret of an EAB key, derived from its id, its salt and a private key that is for this alone: the same at
+    /// every call. `None` where there is no such private key.
+    fn eab_secret(&self, id: &EabKeyId, salt: [u8; 16]) -> Option<EabSecret> {
+        let _ = (id, salt);
+        None
+    }
 }
 
 /// A signature was not had.
@@ -250,6 +281,48 @@ pub enum SignerError {
     /// It may have signed.
     #[error("whether the signer signed is not known: {0}")]
     Unknown(Arc<str>),
+}
+
+/// Whoever knows whom a credential from a cluster speaks for.
+#[async_trait]
+pub trait WorkloadIdentity: Send + Sync {
+    /// Whom a Kubernetes service-account token speaks for: one that is meant for us, of a cluster that we know, and
+    /// that holds at `now`.
+    async fn service_account(&self, token: &SecretString, now: Timestamp) -> Result<ServiceAccount, IdentityError>;
+    /// Whom a client certificate speaks for; in DER, its issuers behind it. Whoever presents it has proved that it
+    /// holds the key.
+    fn certificate_holder(&self, chain: &[Vec<u8>], now: Timestamp) -> Result<CertificateHolder, IdentityError>;
+}
+
+/// A service account of a cluster, proven by its token.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServiceAccount {
+    /// The cluster, as the configuration names it.
+    pub cluster: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// The holder of a client certificate that a cluster's client authority issued.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CertificateHolder {
+    /// The cluster, as the configuration names it.
+    pub cluster: String,
+    /// What the certificate names: its subject's common name and its alternative names.
+    pub names: Vec<String>,
+}
+
+/// Nobody is known by that credential.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// It speaks for nobody here. Why, is for our log alone.
+    #[error("the credential is not taken: {0}")]
+    Unknown(String),
+    /// It could not be looked at now.
+    #[error("credentials cannot be looked at now: {0}")]
+    Unavailable(String),
 }
 
 /// One look at whether a challenge is fulfilled.

@@ -1,5 +1,7 @@
 //! What the store keeps beside the ACME resources: certificates, jobs, idempotency outcomes.
 
+mod eab_key;
+
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use chancery_acme::{
@@ -8,7 +10,11 @@ use chancery_acme::{
     order::ProfileName,
 };
 use chancery_pki::{NameSet, SerialNumber, SpkiDigest, Timestamp, Validity};
-use chancery_policy::Door;
+use chancery_policy::{CERTIFICATE_FACT, Door, Fact, NAMESPACE_FACT, Requester};
+
+pub use crate::api_token::{ApiToken, ApiTokenId};
+
+pub use eab_key::{EabKey, EabKeyEnded, EabKeyId, EabLimits, NotAnEabKeyId};
 
 /// The name of an authority, as the configuration gives it: letters, digits and hyphens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,6 +108,10 @@ pub struct CertificateRecord {
     pub order: Option<OrderId>,
     /// Whose it is, where tenants are told apart.
     pub tenant: Option<TenantName>,
+    /// Which object of which cluster it was asked for by, at the doors of Kubernetes.
+    pub origin: Option<ClusterOrigin>,
+    /// Where it is used, as the requester reports it: at most [`USED_BY_MAX`] places.
+    pub used_by: Vec<String>,
     /// Which of the authority's chains goes with it.
     pub chain: u16,
     /// The CRL shard its CRL URL names, if it names one; fixed when it is issued.
@@ -114,6 +124,47 @@ pub struct CertificateRecord {
     pub revocation: Option<Revocation>,
     /// When its intent was recorded.
     pub recorded: Timestamp,
+}
+
+/// Most places at which one certificate is reported to be used.
+pub const USED_BY_MAX: usize = 16;
+/// Longest name of such a place, in octets.
+pub const USED_BY_OCTETS_MAX: usize = 256;
+
+/// Where in Kubernetes a certificate was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterOrigin {
+    /// The cluster, proven.
+    pub cluster: String,
+    /// The namespace, proven or reported; none for what has none.
+    pub namespace: Option<String>,
+    /// The Certificate, as reported, where there is one.
+    pub certificate: Option<String>,
+}
+
+impl ClusterOrigin {
+    /// The origin that these facts tell of, as [`Requester::facts`] and [`Requester::reported_facts`] list them; none
+    /// without a proven cluster.
+    #[must_use]
+    pub fn of_facts<'a>(facts: impl IntoIterator<Item = (&'a str, &'a str, bool)>) -> Option<Self> {
+        let (mut cluster, mut proven, mut reported, mut certificate) = (None, None, None, None);
+        for (name, value, is_proven) in facts {
+            let place = match (name, is_proven) {
+                ("cluster", true) => &mut cluster,
+                ("namespace", true) => &mut proven,
+                (NAMESPACE_FACT, false) => &mut reported,
+                (CERTIFICATE_FACT, false) => &mut certificate,
+                _ => continue,
+            };
+            *place = Some(value.to_owned());
+        }
+        Some(Self { cluster: cluster?, namespace: proven.or(reported), certificate })
+    }
+
+    pub(crate) fn of(requester: &Requester) -> Option<Self> {
+        let facts = requester.facts().chain(requester.reported_facts());
+        Self::of_facts(facts.map(|Fact { name, value, proven }| (name, value, proven)))
+    }
 }
 
 /// How far an issuance got.
@@ -268,8 +319,23 @@ pub enum JobKind {
         /// The account.
         account: AccountId,
     },
+    /// Drop an EAB key whose time is over and with which no account was made.
+    PruneEabKey {
+        /// The key.
+        key: EabKeyId,
+    },
+    /// Stop the accounts that were made with an EAB key that was revoked with them.
+    StopAccounts {
+        /// The key.
+        key: EabKeyId,
+    },
     /// Drop the records of certificates whose retention is over.
     PruneCertificates,
+    /// Drop an API token that ended.
+    PruneApiToken {
+        /// The token.
+        token: ApiTokenId,
+    },
     /// Sign a checkpoint of the ledger.
     Checkpoint,
     /// Renew the server's own TLS certificate.

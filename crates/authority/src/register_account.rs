@@ -1,7 +1,10 @@
 //! Accounts: registering, changing, ending them (RFC 8555 §7.3).
 
+use std::fmt;
+
 use chancery_acme::{
-    account::{Account, AccountStatus, DirectoryName, TermsAgreed},
+    account::{Account, AccountStatus, DirectoryName, ExternalAccount, TermsAgreed},
+    eab::{Binding, BindingRejection},
     id::{AccountId, OrderId},
     order::{Order, OrderState},
     problem::{Problem, ProblemType},
@@ -9,13 +12,13 @@ use chancery_acme::{
 use chancery_pki::{PublicKey, Timestamp};
 
 use crate::{
-    changes::{Change, Changes, Counter, Put},
+    changes::{Change, Changes, Claim, Counter, Put},
     failure::{Failure, Refusal},
     leaves,
     office::{ATTEMPTS, Office},
     ports::CommitError,
-    records::{JobKind, Versioned},
-    settings::Directory,
+    records::{EabKey, EabKeyEnded, EabKeyId, JobKind, Versioned},
+    settings::{Directory, ExternalAccountRule},
 };
 
 /// Most contacts of one account.
@@ -39,6 +42,24 @@ pub struct RegisterAccount {
     pub terms_agreed: bool,
     /// Whether only an existing account is wanted.
     pub only_existing: bool,
+    /// The external account binding that came along, unread.
+    pub binding: Option<PresentedBinding>,
+}
+
+/// An `externalAccountBinding` as it was sent (RFC 8555 §7.3.4). Nothing of it is proven.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PresentedBinding {
+    /// Its JSON, word for word.
+    pub text: String,
+    /// The URL of the newAccount request that it stands in.
+    pub url: String,
+}
+
+/// The text is left out: it holds a MAC.
+impl fmt::Debug for PresentedBinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PresentedBinding").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 /// What a newAccount request led to.
@@ -105,6 +126,46 @@ pub enum RegisterRejection {
     /// The key is on the block list.
     #[error("this key is on the block list; make a new one")]
     BlockedKey,
+    /// The directory wants an external account binding, and none came.
+    #[error(
+        "the directory {directory} makes accounts with an external account binding alone (RFC 8555 §7.3.4): ask the \
+         operator of this server for an EAB key, and give your client its key identifier and its MAC key"
+    )]
+    ExternalAccountRequired {
+        /// The directory.
+        directory: DirectoryName,
+    },
+    /// The binding is malformed, or for another request.
+    #[error(transparent)]
+    Binding(#[from] BindingRejection),
+    /// No key of that id, or a MAC by another one: which of the two is not told.
+    #[error(
+        "the external account binding is not authenticated: no EAB key of this server has that kid and makes that MAC; \
+         give your client both as they were printed"
+    )]
+    NotAuthenticated,
+    /// A good binding of a key for somewhere else.
+    #[error(
+        "the EAB key \"{key}\" is for another directory of this server; use the directory URL that was given with it"
+    )]
+    OtherDirectory {
+        /// The key.
+        key: EabKeyId,
+    },
+    /// A good binding of a key that ended.
+    #[error(transparent)]
+    KeyEnded(#[from] EabKeyEnded),
+    /// A good binding of a key that has made all its accounts.
+    #[error(
+        "the EAB key \"{key}\" is used up: it has made the {accounts} accounts that it was for; use the account that you \
+         have, or ask the operator of this server for another key"
+    )]
+    KeyUsedUp {
+        /// The key.
+        key: EabKeyId,
+        /// How many.
+        accounts: u64,
+    },
     /// Too many accounts without any certificate.
     #[error(
         "{limit} accounts without any certificate are registered, and no more are taken until some are used or pruned"
@@ -148,6 +209,9 @@ impl Office {
                 return Err(Refusal::Rejected(R::TermsNotAgreed { url: url.clone() }));
             }
             let now = self.trusted_time()?;
+            // Last, so that what is refused for another reason is not told whether its key is good.
+            let bound = self.bound(directory, &request, now).await?;
+            let external = bound.as_ref().map(|(_, external)| external.clone());
             let account = Account {
                 id: AccountId::from_random(self.entropy().octets16()),
                 directory: request.directory.clone(),
@@ -156,25 +220,68 @@ impl Office {
                 status: AccountStatus::Valid,
                 terms_agreed: if request.terms_agreed { agreement(directory, now) } else { None },
                 created: now,
-                proven: false,
-                external: None,
+                proven: external.is_some(),
+                external,
             };
-            let limit = settings.limits.unproven_accounts;
-            let changes = Changes::new()
-                .with(Change::Account(Put::new(account.clone())))
-                .with(Change::Count { counter: Counter::UnprovenAccounts, by: 1, limit: Some(limit) })
-                .schedule(
-                    JobKind::PruneAccount { account: account.id },
-                    now.after(settings.limits.unproven_account_lifetime),
-                );
+            let changes = Changes::new().with(Change::Account(Put::new(account.clone())));
+            let changes = match &bound {
+                Some((key, external)) => used(changes, key, external, &account),
+                None => changes
+                    .with(Change::Count {
+                        counter: Counter::UnprovenAccounts,
+                        by: 1,
+                        limit: Some(settings.limits.unproven_accounts),
+                    })
+                    .schedule(
+                        JobKind::PruneAccount { account: account.id },
+                        now.after(settings.limits.unproven_account_lifetime),
+                    ),
+            };
             match self.commit(changes).await {
                 Ok(_) => return Ok(Registered { account, created: true }),
-                Err(CommitError::Conflict) => {} // somebody registered the same key: find it
-                Err(CommitError::Limit { .. }) => return Err(Refusal::Rejected(R::TooManyUnproven { limit })),
+                // Somebody registered the same key, which is found then; or the EAB key changed, and is asked again.
+                Err(CommitError::Conflict) => {}
+                Err(CommitError::Limit { counter: Counter::EabAccounts(key), limit: accounts }) => {
+                    return Err(Refusal::Rejected(R::KeyUsedUp { key, accounts }));
+                }
+                Err(CommitError::Limit { limit, .. }) => return Err(Refusal::Rejected(R::TooManyUnproven { limit })),
                 Err(error) => return Err(Failure::from(error).into()),
             }
         }
         Err(Failure::Busy.into())
+    }
+
+    /// The EAB key by which an account may be made, its binding verified; none where there need be none.
+    async fn bound(
+        &self,
+        directory: &Directory,
+        request: &RegisterAccount,
+        now: Timestamp,
+    ) -> Result<Option<(Versioned<EabKey>, ExternalAccount)>, Refusal<RegisterRejection>> {
+        use RegisterRejection as R;
+        let presented = match (directory.external_account, &request.binding) {
+            // What was not verified is not kept, and so not reflected.
+            (ExternalAccountRule::Off, _) | (ExternalAccountRule::Optional, None) => return Ok(None),
+            (ExternalAccountRule::Required, None) => {
+                return Err(Refusal::Rejected(R::ExternalAccountRequired { directory: directory.name.clone() }));
+            }
+            (ExternalAccountRule::Optional | ExternalAccountRule::Required, Some(presented)) => presented,
+        };
+        let PresentedBinding { text, url } = presented;
+        let binding =
+            Binding::parse(text, url, &request.key).map_err(|rejection| Refusal::Rejected(rejection.into()))?;
+        let unknown = || Refusal::Rejected(R::NotAuthenticated);
+        let id: EabKeyId = binding.key_id.parse().map_err(|_| unknown())?;
+        let loaded = self.store().eab_key(&id).await?.ok_or_else(unknown)?;
+        if !self.eab_secret(&loaded.value)?.authenticates(&binding) {
+            return Err(unknown());
+        }
+        // From here on whoever asks is known to hold the key.
+        if loaded.value.directory != directory.name {
+            return Err(Refusal::Rejected(R::OtherDirectory { key: id }));
+        }
+        loaded.value.is_open(now).map_err(|ended| Refusal::Rejected(ended.into()))?;
+        Ok(Some((loaded, ExternalAccount { key_id: id.to_string(), binding: text.clone() })))
     }
 
     /// Changes an account's contacts (RFC 8555 §7.3.2), where `None` leaves them, and takes its agreement to the terms
@@ -266,6 +373,11 @@ impl Office {
     /// durable already, and it alone stops every further request; this makes the orders say so too. A
     /// kill in between is made up for by the next run, which finds what is still open.
     pub(crate) async fn cancel_orders(&self, account: AccountId) -> Result<(), Failure> {
+        let ended = self.store().account(account).await?.map(|account| account.value.status);
+        let why = match ended {
+            Some(AccountStatus::Revoked { .. }) => "the account was revoked",
+            Some(AccountStatus::Valid | AccountStatus::Deactivated { .. }) | None => "the account was deactivated",
+        };
         let mut after = None;
         loop {
             let page = self.store().orders_of(account, after, CANCEL_BATCH).await?;
@@ -273,19 +385,19 @@ impl Office {
                 let done = Change::Finish(JobKind::CancelOrders { account });
                 return Ok(self.commit(Changes::new().with(done)).await.map(drop)?);
             };
-            self.cancel_open(&page).await?;
+            self.cancel_open(&page, why).await?;
             after = Some(last);
         }
     }
 
     /// Those of these orders that are open become invalid, in one commit.
-    async fn cancel_open(&self, orders: &[OrderId]) -> Result<(), Failure> {
+    async fn cancel_open(&self, orders: &[OrderId], why: &str) -> Result<(), Failure> {
         for _ in 0..ATTEMPTS {
             let mut changes = Changes::new();
             for id in orders {
                 let Some(loaded) = self.store().order(*id).await? else { continue };
                 if matches!(loaded.value.state, OrderState::Pending | OrderState::Ready) {
-                    let error = Problem::new(ProblemType::Unauthorized, "the account was deactivated");
+                    let error = Problem::new(ProblemType::Unauthorized, why);
                     let failed = loaded.value.clone().failed(error);
                     changes.items.extend(order_changes(&loaded, failed).items);
                 }
@@ -301,6 +413,17 @@ impl Office {
         }
         Err(Failure::Busy)
     }
+}
+
+/// The use of an EAB key by the account that it makes: one of as many as it grants, and only if it is still as it was.
+fn used(changes: Changes, key: &Versioned<EabKey>, external: &ExternalAccount, account: &Account) -> Changes {
+    let id = &key.value.id;
+    let limit = Some(key.value.limits.accounts);
+    changes
+        .with(Change::SameEabKey(id.clone(), key.version))
+        .with(Change::Claim(Claim::EabUse { key_id: id.clone(), account_key: account.key.digest() }))
+        .with(Change::Count { counter: Counter::EabAccounts(id.clone()), by: 1, limit })
+        .leaf(leaves::eab_key_used(id, external, account))
 }
 
 /// The changes that move an order, its place in the account's count of open orders included.

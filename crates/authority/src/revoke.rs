@@ -27,6 +27,13 @@ pub enum Revoker {
     Account(Account),
     /// Whoever holds the certificate's own key.
     CertificateKey(PublicKey),
+    /// The controller of the cluster that asked for it.
+    Cluster {
+        /// The cluster.
+        name: String,
+        /// The credential, in a few words.
+        credential: String,
+    },
     /// An operator at the local socket.
     Operator {
         /// Who, for the ledger.
@@ -60,7 +67,7 @@ pub enum RevokeRejection {
     },
     /// Not by this requester.
     #[error(
-        "this key may not revoke that certificate: it takes the account that ordered it, an account with valid authorizations for all of its names, or the certificate's own key"
+        "this key may not revoke that certificate: it takes the account that ordered it, an account that has proved control of all of its names, or the certificate's own key"
     )]
     NotPermitted,
     /// Its end has come already.
@@ -129,9 +136,25 @@ impl Office {
         }
     }
 
+    /// Revokes a certificate that is known by its id, if whoever asks may.
+    pub(crate) async fn revoke_by(
+        &self,
+        id: CertificateId,
+        reason: Option<u64>,
+        by: &Revoker,
+    ) -> Result<(), Refusal<RevokeRejection>> {
+        let reason = check_reason(reason).map_err(Refusal::Rejected)?;
+        let found = self.store().certificate(id).await?.ok_or(Refusal::Rejected(RevokeRejection::Unknown))?;
+        if !self.may_revoke(by, &found.value).await? {
+            return Err(Refusal::Rejected(RevokeRejection::NotPermitted));
+        }
+        self.revoke_record(id, reason, by).await
+    }
+
     async fn may_revoke(&self, by: &Revoker, record: &CertificateRecord) -> Result<bool, Failure> {
         match by {
             Revoker::Operator { .. } => Ok(true),
+            Revoker::Cluster { name, .. } => Ok(record.origin.as_ref().is_some_and(|origin| origin.cluster == *name)),
             Revoker::CertificateKey(key) => Ok(key.digest() == record.key),
             Revoker::Account(account) if record.account == Some(account.id) => Ok(true),
             Revoker::Account(account) => self.is_authorized_for_all(account.id, &record.names).await,
@@ -154,7 +177,11 @@ impl Office {
                     continue;
                 }
                 for authorization in self.authorizations_of(&order.value).await? {
-                    if authorization.value.status(now) == AuthorizationStatus::Valid {
+                    // Where a key stood in for a proof, nobody showed control of the name: enough for certificates of
+                    // its own, and not to end somebody else's.
+                    if authorization.value.status(now) == AuthorizationStatus::Valid
+                        && !authorization.value.is_preauthorized()
+                    {
                         missing.retain(|name| *name != authorization.value.name);
                     }
                 }
@@ -227,6 +254,7 @@ fn revoked_by(by: &Revoker) -> String {
     match by {
         Revoker::Account(account) => format!("account {}", account.id),
         Revoker::CertificateKey(_) => "the certificate's key".to_owned(),
+        Revoker::Cluster { name, credential } => format!("cluster {name}, {credential}"),
         Revoker::Operator { name } => format!("operator {name}"),
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! A reload replaces it as one value; a request works with the one it began with.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use chancery_acme::{
     account::{DirectoryName, TenantName},
@@ -15,7 +19,7 @@ use chancery_pki::{
     key::{BlockList, SignatureAlgorithm},
     profile::Profile,
 };
-use chancery_policy::Policy;
+use chancery_policy::{NameLimits, Policy};
 
 use crate::{checkpoint::LedgerSettings, failure::Failure, ports::KeyId, records::AuthorityId};
 
@@ -26,6 +30,8 @@ pub struct Settings {
     pub authorities: Vec<Arc<Authority>>,
     /// The ACME directories.
     pub directories: BTreeMap<DirectoryName, Arc<Directory>>,
+    /// The Kubernetes clusters that may ask.
+    pub clusters: BTreeMap<String, Arc<Cluster>>,
     /// The certificate profiles.
     pub profiles: BTreeMap<ProfileName, Arc<Profile>>,
     /// Who may have which names.
@@ -72,6 +78,10 @@ pub struct Directory {
     pub tenant: Option<TenantName>,
     /// Who issues.
     pub authority: AuthorityId,
+    /// Whether new accounts come with an external account binding (RFC 8555 §7.3.4).
+    pub external_account: ExternalAccountRule,
+    /// Whether accounts with such a binding need not show control of the names that policy and their EAB key allow.
+    pub preauthorized: bool,
     /// The challenge types that are offered.
     pub challenges: Vec<ChallengeKind>,
     /// The profiles that may be asked for; the first is the default.
@@ -88,6 +98,55 @@ pub struct Directory {
     pub authorization_lifetime: Duration,
 }
 
+/// A Kubernetes cluster whose controllers may ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its name, which policy and records show.
+    pub name: String,
+    /// Who issues.
+    pub authority: AuthorityId,
+    /// The profiles that may be asked for; the first is what is issued where none is.
+    pub profiles: Vec<ProfileName>,
+    /// Whose certificates these are, where tenants are told apart.
+    pub tenant: Option<TenantName>,
+    /// The namespaces that any credential of it may speak for; none sets no limit.
+    pub namespaces: Option<BTreeSet<String>>,
+    /// The names that may be asked for; none sets no limit beside policy.
+    pub names: Option<NameLimits>,
+    /// The service accounts that speak for all of it: namespace and name.
+    pub service_accounts: BTreeSet<(String, String)>,
+    /// The service account that in each namespace speaks for that namespace alone.
+    pub own_namespace_account: Option<String>,
+    /// What a client certificate must name to speak for it.
+    pub client_names: BTreeSet<String>,
+}
+
+/// Whether new accounts come with an external account binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExternalAccountRule {
+    /// A binding that comes along is ignored.
+    Off,
+    /// A binding that comes along is verified, and none need.
+    Optional,
+    /// No account is made without one.
+    Required,
+}
+
+impl ExternalAccountRule {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Optional, Self::Required];
+
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Optional => "optional",
+            Self::Required => "required",
+        }
+    }
+}
+
 /// How much, how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -97,6 +156,10 @@ pub struct Limits {
     pub unproven_accounts: u64,
     /// How long an account without any certificate is kept.
     pub unproven_account_lifetime: Duration,
+    /// Most EAB keys, those that ended and have accounts too.
+    pub eab_keys: u64,
+    /// How long an EAB key that ended without an account is kept.
+    pub keep_ended_eab_keys: Duration,
     /// How long a validation may take in all.
     pub validation_time: Duration,
     /// How long an answer may wait for work that is under way.
@@ -127,6 +190,8 @@ impl Default for Limits {
             pending_orders_per_account: 300,
             unproven_accounts: 100_000,
             unproven_account_lifetime: Duration::from_secs(7 * DAY),
+            eab_keys: 10_000,
+            keep_ended_eab_keys: Duration::from_secs(30 * DAY),
             validation_time: Duration::from_secs(30),
             answer_wait: Duration::from_secs(5),
             waiting_answers: 1024,

@@ -17,7 +17,7 @@ pub(crate) mod jws;
 mod nonce;
 mod order;
 mod problem;
-mod rates;
+pub(crate) mod rates;
 mod route;
 #[cfg(test)]
 mod testing;

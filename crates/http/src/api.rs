@@ -1,4 +1,4 @@
-//! The JSON API of our own: `/v1/…`, health and metrics.
+//! The JSON API of our own: `/v1/…` for operators, `/api/v1/…` for clusters, health and metrics.
 //!
 //! The same routes stand on every listener; who may use which is decided by the [`Caller`] that
 //! the listener puts into a request's extensions. Every route declares its [`Permission`] when it
@@ -8,20 +8,28 @@
 //! ([`Operator`]).
 
 mod answer;
+mod clusters;
+mod eab;
 mod inventory;
 mod process;
 mod routes;
+mod signing;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use axum::Router;
+use axum::{Router, middleware::from_fn_with_state};
 use chancery_api::{BackedUp, Reloaded, Status};
 use chancery_authority::Office;
 
-pub use self::routes::Permission;
+use self::clusters::Clusters;
+pub use self::{
+    clusters::{ClientCertificates, ClusterSettings},
+    routes::Permission,
+};
 use crate::metrics::Metrics;
 
 /// Who calls, as the listener knows it. A request without one may do nothing.
@@ -34,11 +42,15 @@ pub enum Caller {
     },
     /// Over the listener for health and metrics: whoever can reach it.
     Plain,
+    /// Over HTTPS: a cluster's controller, whose credential was proved.
+    Cluster,
 }
 
 /// What the process can do beside the use cases.
 #[async_trait]
 pub trait Operator: Send + Sync {
+    /// Scheme, host and port under which clients reach the server.
+    fn external_url(&self) -> String;
     /// Why no certificate is issued now, one sentence each; nothing if all is well.
     async fn not_issuing(&self) -> Vec<String>;
     /// How the process is.
@@ -70,17 +82,35 @@ struct Api {
     office: Office,
     operator: Arc<dyn Operator>,
     metrics: Arc<Metrics>,
+    clusters: Clusters,
 }
 
 impl ApiState {
-    /// The API of an office and the process around it.
+    /// The API of an office and the process around it; of clusters' credentials API tokens alone are taken.
     #[must_use]
     pub fn new(office: Office, operator: Arc<dyn Operator>, metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Api { office, operator, metrics }))
+        Self::for_clusters(office, operator, metrics, ClusterSettings::default())
+    }
+
+    /// The same, with how clusters are let in.
+    #[must_use]
+    pub fn for_clusters(
+        office: Office,
+        operator: Arc<dyn Operator>,
+        metrics: Arc<Metrics>,
+        clusters: ClusterSettings,
+    ) -> Self {
+        Self(Arc::new(Api { office, operator, metrics, clusters: Clusters::new(clusters) }))
     }
 }
 
-/// All routes.
+/// All routes, for a listener that says itself who calls.
 pub fn router(state: ApiState) -> Router {
     routes::all().into_router().with_state(state)
+}
+
+/// The routes of clusters alone, below `/api/v1`, for the listener that strangers reach: who calls is found out here.
+pub fn cluster_router(state: ApiState) -> Router {
+    let routes = routes::all().only(Permission::Sign).into_part("/api/v1/{*rest}");
+    routes.layer(from_fn_with_state(state.clone(), clusters::enter)).with_state(state)
 }

@@ -1,3 +1,7 @@
-//! The binary `chancery-issuer`: cert-manager's external issuer and Kubernetes signers, in front of a Chancery server.
+//! The binary `chancery-issuer`: cert-manager's external issuer in front of a Chancery server.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chancery_issuer::cli::main()
+}

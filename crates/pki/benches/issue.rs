@@ -17,6 +17,7 @@ use chancery_pki::{
     ceremony::{development_intermediate, development_root},
     certificate::{to_pem, verify_issued},
     chain::install,
+    content::AS_PROFILE,
     lint::lint,
     profile::{CrlLocation, Profile, ProfileSpec},
     tbs::{LeafRequest, Tbs},
@@ -77,6 +78,7 @@ fn main() {
     let request = LeafRequest {
         names: &names,
         profile: &profile,
+        content: &AS_PROFILE,
         key: &leaf_key,
         validity: granted.validity(),
         serial,
@@ -89,7 +91,7 @@ fn main() {
     let der = tbs.assemble(sign().as_ref()).expect("assembled");
     assert_eq!(lint(&tbs, &request, issuer), []);
 
-    measure("the chain permits it", || assert!(black_box(chain.permits(&names, &profile, now)).is_ok()));
+    measure("the chain permits it", || assert!(black_box(chain.permits(&names, &profile, &AS_PROFILE, now)).is_ok()));
     measure("TBS built", || drop(black_box(build())));
     measure("linted", || drop(black_box(lint(&tbs, &request, issuer))));
     measure("signed (P-256)", || {

@@ -1,8 +1,12 @@
 //! Certificates as they come back: read by a parser that did not build them, and compared with what was meant.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use der::asn1::ObjectIdentifier;
 use x509_parser::{
     extensions::{GeneralName, ParsedExtension},
     prelude::{FromDer, X509Certificate},
@@ -11,7 +15,7 @@ use x509_parser::{
 use crate::{
     chain::IssuingCertificate,
     key::{PublicKey, SignatureAlgorithm},
-    name::{Name, NameSet},
+    name::{Name, NameRejection, OtherName},
     serial::SerialNumber,
     tbs::{LeafRequest, Tbs},
     time::{Timestamp, Validity},
@@ -35,7 +39,7 @@ pub enum CertificateFault {
     #[error("not a certificate in DER: {0}")]
     Unreadable(String),
     /// It names something that no name of ours can be.
-    #[error("it holds a name that is none of DNS, IP address or SPIFFE ID: {0}")]
+    #[error("it holds a name of a kind that is not issued here, or none of its kind: {0}")]
     Name(String),
 }
 
@@ -196,8 +200,18 @@ fn read_name(name: &GeneralName<'_>) -> Result<Name, CertificateFault> {
     let refused = |shown: String| CertificateFault::Name(shown);
     match name {
         GeneralName::DNSName(text) => Name::dns(text).map_err(|error| refused(error.to_string())),
-        GeneralName::URI(text) => {
-            text.parse().map(Name::Spiffe).map_err(|error: crate::NameRejection| refused(error.to_string()))
+        GeneralName::URI(text) => Name::uri(text).map_err(|error| refused(error.to_string())),
+        GeneralName::RFC822Name(text) => {
+            text.parse().map(Name::Email).map_err(|error: NameRejection| refused(error.to_string()))
+        }
+        GeneralName::OtherName(type_id, value) => {
+            let kind = ObjectIdentifier::from_bytes(type_id.as_bytes()).map_err(|error| refused(error.to_string()))?;
+            // The parser leaves what lies behind the type: [0] EXPLICIT UTF8String.
+            let explicit = Tlv::read_all(value).and_then(|value| value.content_of(tag::context_constructed(0)));
+            let text = explicit.and_then(Tlv::read_all).and_then(|value| value.content_of(tag::UTF8_STRING));
+            let text = text.and_then(|text| std::str::from_utf8(text).ok());
+            let text = text.ok_or_else(|| refused("an otherName whose value is no UTF8String".to_owned()))?;
+            OtherName::new(kind, text).map(Name::Other).map_err(|error| refused(error.to_string()))
         }
         GeneralName::IPAddress(octets) => {
             if let Ok(v4) = <[u8; 4]>::try_from(*octets) {
@@ -232,9 +246,11 @@ pub fn verify_issued(
     part(read.authority_key_identifier.as_deref() == Some(&issuer.key_identifier()), "authority key identifier")?;
     part(read.spki == request.key.spki(), "public key")?;
     part(read.validity == request.validity, "validity")?;
-    part(!read.is_ca, "basic constraints")?;
-    let names = NameSet::new(read.names.iter().cloned()).ok();
-    part(names.as_ref() == Some(request.names) && read.names.len() == request.names.len(), "set of names")?;
+    part(read.is_ca == request.content.is_ca, "basic constraints")?;
+    part(read.subject == request.profile.subject(request.names, request.content), "subject")?;
+    let names: BTreeSet<&Name> = read.names.iter().collect();
+    let meant: BTreeSet<&Name> = request.names.iter().filter(|name| name.is_alternative_name()).collect();
+    part(names == meant && read.names.len() == meant.len(), "set of names")?;
     if read.is_signed_by(issuer.key()) { Ok(()) } else { Err(Difference::Signature) }
 }
 

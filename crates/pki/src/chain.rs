@@ -19,6 +19,7 @@ use x509_parser::{
 };
 
 use crate::{
+    content::Content,
     distinguished_name,
     key::{KeyRejection, PublicKey},
     name::{Name, NameSet},
@@ -275,7 +276,13 @@ impl IssuingCertificate {
     /// # Errors
     ///
     /// [`IssuerRefusal`].
-    pub fn permits(&self, names: &NameSet, profile: &Profile, now: Timestamp) -> Result<(), IssuerRefusal> {
+    pub fn permits(
+        &self,
+        names: &NameSet,
+        profile: &Profile,
+        content: &Content,
+        now: Timestamp,
+    ) -> Result<(), IssuerRefusal> {
         use IssuerRefusal as R;
         let issuer = || self.to_string();
         if now < self.validity.not_before() {
@@ -285,7 +292,7 @@ impl IssuingCertificate {
             return Err(R::Expired { issuer: issuer(), not_after: self.validity.not_after() });
         }
         if let Some(allowed) = &self.extended_key_usages {
-            for usage in profile.extended_key_usages() {
+            for usage in profile.granted_purposes(content) {
                 if !allowed.contains(usage) {
                     return Err(R::ExtendedKeyUsage { issuer: issuer(), usage: *usage });
                 }
@@ -306,10 +313,10 @@ impl IssuingCertificate {
         if !refused.is_empty() {
             return Err(R::Names { refused });
         }
-        let subject = profile.subject(names);
-        self.constraints.check_subject(subject.der()).map_err(|breach| R::Subject {
+        let subject = profile.subject(names, content);
+        self.constraints.check_subject(&subject).map_err(|breach| R::Subject {
             issuer: issuer(),
-            subject: subject.to_string(),
+            subject: distinguished_name::show(&subject),
             excluded: matches!(breach, Breach::Excluded(_)),
         })
     }
@@ -384,6 +391,13 @@ pub enum IssuerRefusal {
         /// Whether it is excluded, rather than outside of what is permitted.
         excluded: bool,
     },
+    /// The subject is that of a certificate of the chain: what a CA seems to have issued to itself is bound by no name
+    /// constraints and no path length (RFC 5280 §6.1.3, §6.1.4), and speaks in that CA's name.
+    #[error("the subject \"{subject}\" is that of the CA above itself; ask for another one")]
+    OwnName {
+        /// The subject.
+        subject: String,
+    },
     /// The chain does not allow an extended key usage of the profile.
     #[error("\"{issuer}\" may not issue certificates for {usage}: its own extended key usages do not hold it")]
     ExtendedKeyUsage {
@@ -391,6 +405,18 @@ pub enum IssuerRefusal {
         issuer: String,
         /// Which usage.
         usage: ExtendedKeyUsage,
+    },
+    /// The chain allows no further CA, or not as many below it.
+    #[error(
+        "\"{issuer}\" allows {allowed} CAs below it (pathLen, RFC 5280 §4.2.1.9), and this CA with what may follow it would need {needed}"
+    )]
+    PathLength {
+        /// Whose certificate.
+        issuer: String,
+        /// How many it allows.
+        allowed: u32,
+        /// How many would be needed.
+        needed: u32,
     },
 }
 
@@ -472,10 +498,23 @@ impl Chain {
     /// # Errors
     ///
     /// [`IssuerRefusal`], which names whose certificate stands against it.
-    pub fn permits(&self, names: &NameSet, profile: &Profile, now: Timestamp) -> Result<(), IssuerRefusal> {
+    pub fn permits(
+        &self,
+        names: &NameSet,
+        profile: &Profile,
+        content: &Content,
+        now: Timestamp,
+    ) -> Result<(), IssuerRefusal> {
+        if let Some(ca) = profile.ca().filter(|_| content.is_ca) {
+            self.carries_a_ca(u32::from(ca.path_length))?;
+        }
+        let subject = profile.subject(names, content);
+        if self.all().any(|certificate| distinguished_name::same(certificate.subject(), &subject)) {
+            return Err(IssuerRefusal::OwnName { subject: distinguished_name::show(&subject) });
+        }
         let mut all: Vec<RefusedName> = Vec::new();
         for certificate in self.all() {
-            match certificate.permits(names, profile, now) {
+            match certificate.permits(names, profile, content, now) {
                 Ok(()) => {}
                 Err(IssuerRefusal::Names { refused }) => {
                     for name in refused {
@@ -488,6 +527,21 @@ impl Chain {
             }
         }
         if all.is_empty() { Ok(()) } else { Err(IssuerRefusal::Names { refused: all }) }
+    }
+
+    /// Whether a CA may lie below, with that many further ones below it (RFC 5280 §4.2.1.9).
+    fn carries_a_ca(&self, path_length: u32) -> Result<(), IssuerRefusal> {
+        let mut needed = path_length.saturating_add(1);
+        for certificate in self.all() {
+            if let Some(allowed) = certificate.path_length().filter(|allowed| *allowed < needed) {
+                return Err(IssuerRefusal::PathLength { issuer: certificate.to_string(), allowed, needed });
+            }
+            // Certificates that a CA issued to itself do not count.
+            if !distinguished_name::same(certificate.subject(), certificate.issuer()) {
+                needed = needed.saturating_add(1);
+            }
+        }
+        Ok(())
     }
 
     /// The certificates of the chain, the root included, below which clients built on rustls refuse what their name

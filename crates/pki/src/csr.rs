@@ -5,6 +5,9 @@
 //! [`Name`] has, key usages, `CA:FALSE`, a subject key identifier and OCSP must-staple. Everything
 //! else is refused by name and not dropped in silence (RFC 8555 §7.4).
 //!
+//! Doors whose requesters' objects say what they want ([`CsrRules::Object`]) read more: every kind of name, `CA:TRUE`,
+//! name constraints and the whole subject, each to be compared with the object or judged by profile and policy.
+//!
 //! A CSR decides nothing. A certificate is built from order, policy and profile; from the CSR comes
 //! the public key alone, octet for octet, and never by way of the signature's algorithm.
 //!
@@ -14,19 +17,23 @@
 
 mod elements;
 mod extensions;
+mod pem;
 
 use der::{
     Decode, Tag, Tagged,
     asn1::{AnyRef, BitStringRef, ObjectIdentifier},
 };
 
+pub use self::pem::{NotPem, from_pem};
 use self::{
     elements::{elements, exactly, first, object_identifier},
     extensions::Extensions,
 };
 use crate::{
+    chain::NameConstraints,
+    distinguished_name::{RequestedSubject, SubjectRejection},
     key::{KeyKind, KeyRejection, PublicKey, SignatureAlgorithm},
-    name::{Name, NameRejection, NameSet},
+    name::{CommonName, Name, NameRejection, NameSet},
 };
 
 /// Largest CSR that is read, in octets: a hundred names of full length and an RSA-4096 key need less.
@@ -150,6 +157,25 @@ pub enum CsrRejection {
     /// A common name that is not text, or text with control characters.
     #[error("the common name is not printable text")]
     CommonName,
+    /// A subject that cannot stand in a certificate.
+    #[error(transparent)]
+    Subject(#[from] SubjectRejection),
+    /// Name constraints that cannot be followed.
+    #[error("the name constraints cannot be followed: {why}")]
+    Constraints {
+        /// Why not.
+        why: &'static str,
+    },
+}
+
+/// What a CSR may hold, by the door that reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CsrRules {
+    /// RFC 8555 §7.4: DNS names, addresses and SPIFFE IDs; of the subject the common name counts; never a CA.
+    Acme,
+    /// The CSR is part of an object that says what is wanted: names of every kind, a subject that is kept as it is, CA
+    /// and name constraints. The object decides.
+    Object,
 }
 
 /// What a CSR says about the use of the key: an echo for people and for doors that compare it with
@@ -169,9 +195,12 @@ pub struct Csr {
     public_key: PublicKey,
     signature_algorithm: SignatureAlgorithm,
     subject: Subject,
+    requested_subject: Option<RequestedSubject>,
     names: Option<NameSet>,
     usages: RequestedUsages,
     must_staple: bool,
+    ca: Option<bool>,
+    name_constraints: NameConstraints,
 }
 
 /// What is kept of the subject.
@@ -182,12 +211,21 @@ struct Subject {
 }
 
 impl Csr {
-    /// Reads a CSR and verifies that its key has signed it.
+    /// Reads a CSR by ACME's rules and verifies that its key has signed it.
     ///
     /// # Errors
     ///
     /// Any [`CsrRejection`]; the costly check, the signature, comes last.
     pub fn from_der(der: &[u8]) -> Result<Self, CsrRejection> {
+        Self::from_der_by(der, CsrRules::Acme)
+    }
+
+    /// Reads a CSR and verifies that its key has signed it.
+    ///
+    /// # Errors
+    ///
+    /// Any [`CsrRejection`]; the costly check, the signature, comes last.
+    pub fn from_der_by(der: &[u8], rules: CsrRules) -> Result<Self, CsrRejection> {
         if der.len() > CSR_MAX {
             return Err(CsrRejection::TooLarge { length: der.len() });
         }
@@ -204,9 +242,19 @@ impl Csr {
         if version != b"\x02\x01\x00" {
             return Err(CsrRejection::Version);
         }
-        let subject = Subject::read(subject)?;
-        let extensions = Extensions::of_attributes(attributes)?;
-        let names = subject.names().chain(extensions.names).collect::<Vec<Name>>();
+        let subject_der = subject;
+        let subject = Subject::read(subject_der)?;
+        let extensions = Extensions::of_attributes(attributes, rules)?;
+        let (requested_subject, named) = match rules {
+            CsrRules::Acme => (None, subject.names().collect()),
+            CsrRules::Object if !subject.says_something => (None, Vec::new()),
+            CsrRules::Object => {
+                let requested = RequestedSubject::read(subject_der)?;
+                let named = named_by(requested.common_name(), &extensions.names)?;
+                (Some(requested), named)
+            }
+        };
+        let names = named.into_iter().chain(extensions.names).collect::<Vec<Name>>();
         let names = match NameSet::new(names) {
             Ok(names) => Some(names),
             Err(NameRejection::NoNames) => None,
@@ -224,9 +272,12 @@ impl Csr {
             public_key,
             signature_algorithm,
             subject,
+            requested_subject,
             names,
             usages: extensions.usages,
             must_staple: extensions.must_staple,
+            ca: extensions.ca,
+            name_constraints: extensions.name_constraints,
         })
     }
 
@@ -250,7 +301,8 @@ impl Csr {
     }
 
     /// The names of the SAN extension and the common name, if that is a DNS name or an IP address
-    /// (RFC 8555 §7.4). `None` if there are none.
+    /// (RFC 8555 §7.4); by [`CsrRules::Object`] any other common name as well, unless it is one of the alternative names
+    /// again. `None` if there are none.
     #[must_use]
     pub const fn names(&self) -> Option<&NameSet> {
         self.names.as_ref()
@@ -267,6 +319,24 @@ impl Csr {
     #[must_use]
     pub const fn subject_is_empty(&self) -> bool {
         !self.subject.says_something
+    }
+
+    /// The subject as it is, by [`CsrRules::Object`]; `None` if it says nothing.
+    #[must_use]
+    pub const fn requested_subject(&self) -> Option<&RequestedSubject> {
+        self.requested_subject.as_ref()
+    }
+
+    /// What it says about being a CA's, if it says something.
+    #[must_use]
+    pub const fn asks_for_ca(&self) -> Option<bool> {
+        self.ca
+    }
+
+    /// The name constraints that it asks for.
+    #[must_use]
+    pub const fn requested_name_constraints(&self) -> &NameConstraints {
+        &self.name_constraints
     }
 
     /// Which usages of the key the CSR mentions.
@@ -316,6 +386,21 @@ impl Subject {
         let text = self.common_name.as_deref().unwrap_or_default();
         Name::ip(text).or_else(|_| Name::dns(text)).ok().into_iter()
     }
+}
+
+/// The name that a common name is, where it is none of the alternative names again.
+fn named_by(common_name: Option<&str>, alternative_names: &[Name]) -> Result<Vec<Name>, CsrRejection> {
+    let Some(text) = common_name else { return Ok(Vec::new()) };
+    let is_host = |name: &Name| matches!(name, Name::Dns(_) | Name::Wildcard(_) | Name::Ip(_) | Name::Email(_));
+    let mut hosts = alternative_names.iter().filter(|name| is_host(name));
+    if hosts.any(|name| name.to_string().eq_ignore_ascii_case(text)) {
+        return Ok(Vec::new());
+    }
+    // One label alone is no host: "payments-ca" is a name of its own.
+    let host = Name::ip(text).or_else(|_| Name::dns(text)).ok().filter(|_| text.contains(['.', ':']));
+    let own = || CommonName::new(text).map(Name::CommonName);
+    let name = host.map_or_else(own, Ok);
+    name.map(|name| vec![name]).map_err(|why| CsrRejection::Name { name: text.escape_debug().collect(), why })
 }
 
 fn read_common_name(value: AnyRef<'_>) -> Result<&str, CsrRejection> {

@@ -3,10 +3,13 @@
 //! A name that we build has one attribute per RDN, in the order given, and any type as often as
 //! wanted. A name that others built is kept as its bytes and never written again.
 
+mod requested;
+
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use der::asn1::ObjectIdentifier;
 
+pub use self::requested::{RequestedSubject, SubjectRejection};
 use crate::tlv::{self, Tlv, tag};
 
 /// The attribute types that a name built here can hold.

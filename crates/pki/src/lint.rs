@@ -48,6 +48,7 @@ enum Part {
     Extensions,
     BasicConstraints,
     Names,
+    Constraints,
     KeyUsage,
     ExtendedKeyUsage,
     AuthorityKey,

@@ -1,13 +1,27 @@
-//! Names that a certificate can hold (RFC 5280 §4.2.1.6): DNS names, wildcards, IP addresses, SPIFFE IDs.
+//! Names that a certificate can hold (RFC 5280 §4.2.1.6): DNS names, wildcards, IP addresses, SPIFFE IDs and other URIs,
+//! e-mail addresses, names of other kinds; and common names that are none of these.
 //!
 //! A name that exists is canonical: lower case, A-labels (RFC 5890) checked, no trailing dot.
 //! What a name *may* be used for is policy's business, not this module's.
+
+mod common_name;
+mod email;
+mod other;
+mod uri;
 
 use std::{
     collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv6Addr},
     str::FromStr,
+};
+
+pub(crate) use self::common_name::hides;
+pub use self::{
+    common_name::{COMMON_NAME_MAX, CommonName},
+    email::EmailAddress,
+    other::OtherName,
+    uri::Uri,
 };
 
 /// Longest DNS name, in octets of its text form (RFC 1035 §3.1: 255 with lengths and root).
@@ -74,6 +88,30 @@ pub enum NameRejection {
     /// Not a SPIFFE ID.
     #[error("not a SPIFFE ID: {why}")]
     NotASpiffeId {
+        /// Which rule it breaks.
+        why: &'static str,
+    },
+    /// Not an e-mail address as certificates hold them.
+    #[error("not an e-mail address for a certificate: {why}")]
+    NotAnEmailAddress {
+        /// Which rule it breaks.
+        why: &'static str,
+    },
+    /// Not a URI, or not in its one spelling.
+    #[error("not a URI for a certificate: {why}")]
+    NotAUri {
+        /// Which rule it breaks.
+        why: &'static str,
+    },
+    /// Not a name whose kind an object identifier says.
+    #[error("not a name of another kind (otherName): {why}")]
+    NotAnOtherName {
+        /// Which rule it breaks.
+        why: &'static str,
+    },
+    /// Not a common name that could be a name of its own.
+    #[error("not a common name: {why}")]
+    NotACommonName {
         /// Which rule it breaks.
         why: &'static str,
     },
@@ -244,6 +282,14 @@ pub enum Name {
     Ip(IpAddr),
     /// A SPIFFE ID, as a URI.
     Spiffe(SpiffeId),
+    /// Any other URI.
+    Uri(Uri),
+    /// An e-mail address.
+    Email(EmailAddress),
+    /// A name whose kind an object identifier says.
+    Other(OtherName),
+    /// A common name that is none of the others: in the subject, not among the alternative names.
+    CommonName(CommonName),
 }
 
 impl Name {
@@ -280,6 +326,25 @@ impl Name {
         Ok(Self::Ip(address))
     }
 
+    /// Reads a URI: a SPIFFE ID by its scheme, any other one else.
+    ///
+    /// # Errors
+    ///
+    /// [`NameRejection::NotASpiffeId`], [`NameRejection::NotAUri`] and [`NameRejection::TooLong`].
+    pub fn uri(text: &str) -> Result<Self, NameRejection> {
+        if text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("spiffe:")) {
+            text.parse().map(Self::Spiffe)
+        } else {
+            text.parse().map(Self::Uri)
+        }
+    }
+
+    /// Whether it stands among the subject alternative names; only common names do not.
+    #[must_use]
+    pub const fn is_alternative_name(&self) -> bool {
+        !matches!(self, Self::CommonName(_))
+    }
+
     /// What is validated for this name: the base of a wildcard, else the name itself.
     #[must_use]
     pub const fn is_wildcard(&self) -> bool {
@@ -291,7 +356,8 @@ fn is_mapped(address: Ipv6Addr) -> bool {
     address.to_ipv4_mapped().is_some()
 }
 
-/// As the certificate shows it: `*.example.com`, `10.0.0.1`, `spiffe://…`.
+/// As the certificate shows it: `*.example.com`, `10.0.0.1`, `spiffe://…`, `https://…`, `alice@example.com`; the others
+/// behind what they are: `other:1.2.3:…`, `cn:Payments CA`.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -299,6 +365,10 @@ impl fmt::Display for Name {
             Self::Wildcard(base) => write!(f, "*.{base}"),
             Self::Ip(address) => address.fmt(f),
             Self::Spiffe(id) => id.fmt(f),
+            Self::Uri(uri) => uri.fmt(f),
+            Self::Email(address) => address.fmt(f),
+            Self::Other(name) => name.fmt(f),
+            Self::CommonName(name) => name.fmt(f),
         }
     }
 }
@@ -306,13 +376,19 @@ impl fmt::Display for Name {
 impl FromStr for Name {
     type Err = NameRejection;
 
-    /// Reads any kind of name from its text: SPIFFE IDs by their scheme, addresses by their
-    /// form, everything else as DNS.
+    /// Reads any kind of name from its text: `other:` and `cn:` by these prefixes, addresses by their form, URIs by
+    /// their scheme, e-mail addresses by their `@`, everything else as DNS.
     fn from_str(text: &str) -> Result<Self, NameRejection> {
-        if text.starts_with("spiffe:") {
-            text.parse().map(Self::Spiffe)
+        if text.starts_with(other::PREFIX) {
+            text.parse().map(Self::Other)
+        } else if let Some(name) = text.strip_prefix(common_name::PREFIX) {
+            CommonName::new(name).map(Self::CommonName)
         } else if text.parse::<IpAddr>().is_ok() {
             Self::ip(text)
+        } else if text.contains(':') {
+            Self::uri(text)
+        } else if text.contains('@') {
+            text.parse().map(Self::Email)
         } else {
             Self::dns(text)
         }
@@ -403,6 +479,29 @@ mod tests {
         assert_eq!(Name::ip("2001:DB8::1"), Err(NameRejection::NotAnAddress));
         assert_eq!(Name::ip("2001:db8:0:0::1"), Err(NameRejection::NotAnAddress));
         assert!(Name::ip("2001:db8::1").is_ok());
+    }
+
+    #[test]
+    fn every_kind_of_name_is_read_from_what_it_shows() {
+        for (text, kind) in [
+            ("a.example.com", "Dns"),
+            ("*.example.com", "Wildcard"),
+            ("2001:db8::1", "Ip"),
+            ("spiffe://example/a", "Spiffe"),
+            ("https://example.com/a@b", "Uri"),
+            ("urn:x:y", "Uri"),
+            ("alice@example.com", "Email"),
+            ("other:1.2.3:a@b", "Other"),
+            ("cn:a.example.com", "CommonName"),
+            ("cn:system:node:a", "CommonName"),
+        ] {
+            let name: Name = text.parse().unwrap_or_else(|why| panic!("{text}: {why}"));
+            assert_eq!(name.to_string(), text);
+            assert!(format!("{name:?}").starts_with(kind), "{name:?}");
+        }
+        for text in ["SPIFFE://example/a", "a.example.com:443", "2001:DB8::1", "a b@example.com", "cn:", "other:x"] {
+            assert!(text.parse::<Name>().is_err(), "{text:?} was taken");
+        }
     }
 
     #[test]

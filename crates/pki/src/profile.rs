@@ -4,6 +4,7 @@
 //! everything that order and public key leave open; a request only echoes it. It does not say
 //! *who* may have a certificate: that is policy's business.
 
+mod grant;
 mod life;
 mod spec;
 
@@ -11,20 +12,21 @@ use std::{collections::BTreeSet, fmt};
 
 use aws_lc_rs::digest;
 pub use der::asn1::ObjectIdentifier;
+pub use grant::ContentRejection;
 pub use life::{GrantedValidity, ValidityRejection};
-pub(crate) use spec::{ANY_EXTENDED_KEY_USAGE, ANY_POLICY, OCSP_SIGNING, reads_as_host, url_fault};
-pub use spec::{CrlLocation, ProfileError, ProfileSpec, Retention, SubjectPolicy};
+pub(crate) use spec::{ANY_POLICY, reads_as_host, url_fault};
+pub use spec::{CaSpec, CrlLocation, ProfileError, ProfileSpec, Retention, SubjectPolicy};
 
+pub(crate) use crate::usage::{ANY_EXTENDED_KEY_USAGE, OCSP_SIGNING};
+pub use crate::usage::{ExtendedKeyUsage, KeyUsage};
 use crate::{
+    content::Content,
     distinguished_name::{Attribute, AttributeKind, DistinguishedName},
     key::{KeyKind, PublicKey},
-    name::{Name, NameSet},
+    name::{COMMON_NAME_MAX, Name, NameSet},
     serial::SerialNumber,
     time::Lifetime,
 };
-
-/// Longest common name, in characters (RFC 5280 appendix A.1, `ub-common-name`).
-const COMMON_NAME_MAX: usize = 64;
 
 /// The kinds of name that a profile may allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,9 +39,21 @@ pub enum NameKind {
     Ip,
     /// SPIFFE IDs.
     Spiffe,
+    /// Other URIs.
+    Uri,
+    /// E-mail addresses.
+    Email,
+    /// Names whose kind an object identifier says.
+    Other,
+    /// Common names that are none of the others.
+    CommonName,
 }
 
 impl NameKind {
+    /// Each of them.
+    pub const ALL: [Self; 8] =
+        [Self::Dns, Self::Wildcard, Self::Ip, Self::Spiffe, Self::Uri, Self::Email, Self::Other, Self::CommonName];
+
     /// The kind of this name.
     #[must_use]
     pub const fn of(name: &Name) -> Self {
@@ -48,6 +62,10 @@ impl NameKind {
             Name::Wildcard(_) => Self::Wildcard,
             Name::Ip(_) => Self::Ip,
             Name::Spiffe(_) => Self::Spiffe,
+            Name::Uri(_) => Self::Uri,
+            Name::Email(_) => Self::Email,
+            Name::Other(_) => Self::Other,
+            Name::CommonName(_) => Self::CommonName,
         }
     }
 
@@ -59,6 +77,10 @@ impl NameKind {
             Self::Wildcard => "wildcard",
             Self::Ip => "ip",
             Self::Spiffe => "spiffe",
+            Self::Uri => "uri",
+            Self::Email => "email",
+            Self::Other => "other",
+            Self::CommonName => "common-name",
         }
     }
 }
@@ -66,79 +88,6 @@ impl NameKind {
 impl fmt::Display for NameKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code())
-    }
-}
-
-/// What a key may be used for (RFC 5280 §4.2.1.3); the usages of CAs are not among them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum KeyUsage {
-    /// `digitalSignature`: every TLS with forward secrecy.
-    DigitalSignature,
-    /// `keyEncipherment`: RSA keys alone.
-    KeyEncipherment,
-    /// `keyAgreement`: EC keys alone.
-    KeyAgreement,
-}
-
-impl KeyUsage {
-    /// Whether a key of that kind can be used so (RFC 3279 §2.3, RFC 5480 §3, RFC 8410 §5).
-    #[must_use]
-    pub const fn fits(self, kind: KeyKind) -> bool {
-        use KeyKind as K;
-        match self {
-            Self::DigitalSignature => true,
-            Self::KeyEncipherment => matches!(kind, K::Rsa2048 | K::Rsa3072 | K::Rsa4096),
-            Self::KeyAgreement => matches!(kind, K::P256 | K::P384 | K::P521),
-        }
-    }
-
-    /// As RFC 5280 writes it.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::DigitalSignature => "digitalSignature",
-            Self::KeyEncipherment => "keyEncipherment",
-            Self::KeyAgreement => "keyAgreement",
-        }
-    }
-}
-
-/// What a certificate may be used for (RFC 5280 §4.2.1.12).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ExtendedKeyUsage {
-    /// `id-kp-serverAuth`: TLS servers.
-    ServerAuth,
-    /// `id-kp-clientAuth`: TLS clients.
-    ClientAuth,
-    /// Any other purpose, by its object identifier.
-    Other(ObjectIdentifier),
-}
-
-impl ExtendedKeyUsage {
-    /// The object identifier.
-    #[must_use]
-    pub const fn oid(self) -> ObjectIdentifier {
-        match self {
-            Self::ServerAuth => ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1"),
-            Self::ClientAuth => ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2"),
-            Self::Other(oid) => oid,
-        }
-    }
-
-    /// The usage that this identifier names.
-    #[must_use]
-    pub fn from_oid(oid: ObjectIdentifier) -> Self {
-        [Self::ServerAuth, Self::ClientAuth].into_iter().find(|usage| usage.oid() == oid).unwrap_or(Self::Other(oid))
-    }
-}
-
-impl fmt::Display for ExtendedKeyUsage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ServerAuth => f.write_str("serverAuth"),
-            Self::ClientAuth => f.write_str("clientAuth"),
-            Self::Other(oid) => oid.fmt(f),
-        }
     }
 }
 
@@ -169,6 +118,15 @@ pub enum ProfileRejection {
         /// Those that were asked for.
         names: Vec<Name>,
     },
+    /// A workload's certificate holds its SPIFFE ID and no other URI (X509-SVID §2).
+    #[error("a certificate with a SPIFFE ID holds no other URI (X509-SVID §2): {uris}", uris = shown(names))]
+    UriBesideSpiffeId {
+        /// The other URIs.
+        names: Vec<Name>,
+    },
+    /// What is asked for beside names and key is not given.
+    #[error(transparent)]
+    Content(#[from] ContentRejection),
     /// The profile takes no keys of that kind.
     #[error("profile \"{profile}\" takes no keys of kind {kind:?}; it takes {allowed:?}")]
     KeyKind {
@@ -196,8 +154,10 @@ impl ProfileRejection {
                 let because = |kind| format!("profile \"{profile}\" issues no names of kind {kind}");
                 refused.iter().map(|(name, kind)| (name.clone(), because(kind))).collect()
             }
-            Self::SeveralSpiffeIds { names } => names.iter().map(|name| (name.clone(), self.to_string())).collect(),
-            Self::KeyKind { .. } | Self::MustStaple { .. } => Vec::new(),
+            Self::SeveralSpiffeIds { names } | Self::UriBesideSpiffeId { names } => {
+                names.iter().map(|name| (name.clone(), self.to_string())).collect()
+            }
+            Self::Content(_) | Self::KeyKind { .. } | Self::MustStaple { .. } => Vec::new(),
         }
     }
 }
@@ -221,7 +181,7 @@ impl Profile {
         spec::check(&mut spec)?;
         let fixed_subject = match &spec.subject {
             SubjectPolicy::Fixed(attributes) => Some(DistinguishedName::new(attributes.clone())),
-            SubjectPolicy::Empty | SubjectPolicy::CommonNameFromFirstDnsName => None,
+            SubjectPolicy::Empty | SubjectPolicy::CommonNameFromFirstDnsName | SubjectPolicy::Requested => None,
         };
         let digest = digest::digest(&digest::SHA256, spec::render(&spec).as_bytes());
         let hash = ProfileHash(digest.as_ref().try_into().expect("SHA-256 has 32 octets"));
@@ -281,6 +241,12 @@ impl Profile {
         &self.spec.extended_key_usages
     }
 
+    /// What the certificates of CAs look like, if any may be asked for.
+    #[must_use]
+    pub const fn ca(&self) -> Option<&CaSpec> {
+        self.spec.ca.as_ref()
+    }
+
     /// The certificate policies, in the order of the certificate.
     #[must_use]
     pub fn policies(&self) -> &[ObjectIdentifier] {
@@ -337,25 +303,32 @@ impl Profile {
         self.hash
     }
 
-    /// The subject that a certificate for these names has.
+    /// The subject that a certificate for these names has, a Name in DER. A CA's is never empty (RFC 5280 §4.1.2.6):
+    /// where nothing else stands in it, its first DNS name does.
     #[must_use]
-    pub fn subject(&self, names: &NameSet) -> DistinguishedName {
+    pub fn subject(&self, names: &NameSet, content: &Content) -> Vec<u8> {
         if let Some(fixed) = &self.fixed_subject {
-            return fixed.clone();
+            return fixed.der().to_vec();
         }
-        let text = self.name_in_subject(names).map(ToString::to_string).filter(|text| text.len() <= COMMON_NAME_MAX);
-        let attribute = text.and_then(|text| Attribute::new(AttributeKind::CommonName, text).ok());
-        attribute.map_or_else(DistinguishedName::empty, |cn| DistinguishedName::new(vec![cn]))
+        match (&self.spec.subject, &content.subject) {
+            (SubjectPolicy::Requested, Some(subject)) if !subject.is_empty() => subject.der().to_vec(),
+            (SubjectPolicy::CommonNameFromFirstDnsName, _) => named_after(first_dns_name(names)),
+            _ if content.is_ca => named_after(first_dns_name(names)),
+            _ => named_after(None),
+        }
     }
 
     /// Which of these names the subject is made of; none where it is the same whatever they are.
     #[must_use]
-    pub fn name_in_subject<'a>(&self, names: &'a NameSet) -> Option<&'a Name> {
+    pub fn name_in_subject<'a>(&self, names: &'a NameSet, content: &Content) -> Option<&'a Name> {
         match self.spec.subject {
-            SubjectPolicy::CommonNameFromFirstDnsName => {
-                names.iter().find(|name| matches!(name, Name::Dns(_) | Name::Wildcard(_)))
+            SubjectPolicy::CommonNameFromFirstDnsName => first_dns_name(names),
+            SubjectPolicy::Requested => {
+                let common_name = content.subject.as_ref().and_then(|subject| subject.common_name());
+                let named = common_name.and_then(|text| names.iter().find(|name| grant::is_common_name(name, text)));
+                named.or_else(|| first_dns_name(names)).or_else(|| names.iter().next())
             }
-            SubjectPolicy::Empty | SubjectPolicy::Fixed(_) => None,
+            SubjectPolicy::Empty | SubjectPolicy::Fixed(_) => first_dns_name(names).filter(|_| content.is_ca),
         }
     }
 
@@ -363,7 +336,8 @@ impl Profile {
     ///
     /// # Errors
     ///
-    /// [`ProfileRejection::NameKinds`] and [`ProfileRejection::SeveralSpiffeIds`].
+    /// [`ProfileRejection::NameKinds`], [`ProfileRejection::SeveralSpiffeIds`] and
+    /// [`ProfileRejection::UriBesideSpiffeId`].
     pub fn check_names(&self, names: &NameSet) -> Result<(), ProfileRejection> {
         let kinds = names.iter().map(|name| (name.clone(), NameKind::of(name)));
         let refused: Vec<(Name, NameKind)> = kinds.filter(|(_, kind)| !self.spec.name_kinds.contains(kind)).collect();
@@ -373,6 +347,10 @@ impl Profile {
         let spiffe: Vec<Name> = names.iter().filter(|name| matches!(name, Name::Spiffe(_))).cloned().collect();
         if spiffe.len() > 1 {
             return Err(ProfileRejection::SeveralSpiffeIds { names: spiffe });
+        }
+        let uris: Vec<Name> = names.iter().filter(|name| matches!(name, Name::Uri(_))).cloned().collect();
+        if !spiffe.is_empty() && !uris.is_empty() {
+            return Err(ProfileRejection::UriBesideSpiffeId { names: uris });
         }
         Ok(())
     }
@@ -401,6 +379,22 @@ impl Profile {
         }
         Ok(())
     }
+}
+
+fn first_dns_name(names: &NameSet) -> Option<&Name> {
+    names.iter().find(|name| matches!(name, Name::Dns(_) | Name::Wildcard(_)))
+}
+
+/// The name of which this is the common name, if it is not too long for one; else the empty name.
+fn named_after(name: Option<&Name>) -> Vec<u8> {
+    let text = name.map(ToString::to_string).filter(|text| text.len() <= COMMON_NAME_MAX);
+    let attribute = text.and_then(|text| Attribute::new(AttributeKind::CommonName, text).ok());
+    let name = attribute.map_or_else(DistinguishedName::empty, |cn| DistinguishedName::new(vec![cn]));
+    name.der().to_vec()
+}
+
+fn shown(names: &[Name]) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Removes what is repeated, keeping the first of each, or says that something was.

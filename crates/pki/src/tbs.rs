@@ -1,5 +1,5 @@
 //! The part of a certificate that is signed (RFC 5280 §4.1), built from order, profile and the
-//! requester's public key alone.
+//! requester's public key alone, and from what else is asked for and was granted.
 //!
 //! rcgen encodes the extensions; it is an encoder here and no guard (it would take names, serials
 //! and validities that no certificate may have). The issuer's name and key identifier are copied
@@ -10,14 +10,15 @@ use std::cell::RefCell;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
-    CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName as RcgenName, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SigningKey,
+    BasicConstraints, CertificateParams, CidrSubnet, CrlDistributionPoint, CustomExtension,
+    DistinguishedName as RcgenName, DnType, GeneralSubtree, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, OtherNameValue,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SigningKey,
 };
 use time::OffsetDateTime;
 
 use crate::{
-    chain::IssuingCertificate,
-    distinguished_name::DistinguishedName,
+    chain::{IssuingCertificate, NameConstraints, Subtree},
+    content::Content,
     key::{PublicKey, SignatureAlgorithm},
     name::{Name, NameSet},
     profile::{ExtendedKeyUsage, KeyUsage, Profile},
@@ -47,6 +48,8 @@ pub struct LeafRequest<'a> {
     pub names: &'a NameSet,
     /// What it looks like.
     pub profile: &'a Profile,
+    /// What is asked for beside names and key; [`AS_PROFILE`](crate::content::AS_PROFILE) where nothing is.
+    pub content: &'a Content,
     /// Its key.
     pub key: &'a PublicKey,
     /// From when to when it holds.
@@ -93,13 +96,14 @@ impl Tbs {
         issuer: &IssuingCertificate,
         algorithm: SignatureAlgorithm,
     ) -> Result<Self, TbsError> {
-        let subject = request.profile.subject(request.names);
-        let params = params_of(request, issuer, &subject)?;
+        let LeafRequest { names, profile, content, .. } = *request;
+        let subject = profile.subject(names, content);
+        let params = params_of(request, issuer, is_empty_name(&subject))?;
         let encoded = encode(&params)?;
         let with = Replaced {
             algorithm: algorithm.algorithm_identifier_der(),
             issuer: issuer.subject(),
-            subject: subject.der(),
+            subject: &subject,
             spki: request.key.spki(),
         };
         Ok(Self { der: replace(&encoded, &with).ok_or(TbsError::Unreadable)?, algorithm })
@@ -177,10 +181,10 @@ pub fn key_identifier(key: &PublicKey) -> Vec<u8> {
 fn params_of(
     request: &LeafRequest<'_>,
     issuer: &IssuingCertificate,
-    subject: &DistinguishedName,
+    subject_is_empty: bool,
 ) -> Result<CertificateParams, TbsError> {
     let encoder = |error: rcgen::Error| TbsError::Encoder(error.to_string());
-    let profile = request.profile;
+    let LeafRequest { profile, content, .. } = *request;
     let mut params = CertificateParams::default();
     params.serial_number = Some(rcgen::SerialNumber::from_slice(&request.serial.der_content()));
     params.not_before = instant(request.validity.not_before())?;
@@ -188,14 +192,22 @@ fn params_of(
     // A subject that is not empty stands here only so that rcgen marks the names critical or not
     // (RFC 5280 §4.2.1.6); its bytes are replaced.
     params.distinguished_name = RcgenName::new();
-    if !subject.is_empty() {
+    if !subject_is_empty {
         params.distinguished_name.push(DnType::CommonName, "replaced");
     }
-    params.subject_alt_names = request.names.iter().map(san).collect::<Result<_, _>>().map_err(encoder)?;
-    params.is_ca = IsCa::ExplicitNoCa;
+    params.subject_alt_names =
+        request.names.iter().filter_map(|name| san(name).transpose()).collect::<Result<_, _>>().map_err(encoder)?;
+    params.is_ca = match profile.ca().filter(|_| content.is_ca) {
+        None => IsCa::ExplicitNoCa,
+        Some(ca) => {
+            params.name_constraints = constraints(&ca.constraints())?;
+            IsCa::Ca(BasicConstraints::Constrained(ca.path_length))
+        }
+    };
     params.key_identifier_method = KeyIdMethod::PreSpecified(key_identifier(request.key));
-    params.key_usages = profile.key_usages(request.key.kind()).map(key_usage).collect();
-    params.extended_key_usages = profile.extended_key_usages().iter().map(extended_key_usage).collect();
+    let usages = profile.granted_key_usages(content, request.key.kind());
+    params.key_usages = usages.into_iter().map(key_usage).collect();
+    params.extended_key_usages = profile.granted_purposes(content).iter().map(extended_key_usage).collect();
     if let Some(url) = request.crl_shard.and_then(|shard| profile.crl_url(shard)) {
         params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![url] }];
     }
@@ -203,12 +215,54 @@ fn params_of(
     Ok(params)
 }
 
-fn san(name: &Name) -> Result<SanType, rcgen::Error> {
-    Ok(match name {
+fn is_empty_name(name: &[u8]) -> bool {
+    Tlv::read_all(name).is_none_or(|name| name.content.is_empty())
+}
+
+/// `None` for a name that stands in the subject alone.
+fn san(name: &Name) -> Result<Option<SanType>, rcgen::Error> {
+    Ok(Some(match name {
         Name::Dns(_) | Name::Wildcard(_) => SanType::DnsName(name.to_string().try_into()?),
         Name::Ip(address) => SanType::IpAddress(*address),
         Name::Spiffe(id) => SanType::URI(id.as_str().to_owned().try_into()?),
-    })
+        Name::Uri(uri) => SanType::URI(uri.as_str().to_owned().try_into()?),
+        Name::Email(address) => SanType::Rfc822Name(address.as_str().to_owned().try_into()?),
+        Name::Other(name) => SanType::OtherName((
+            name.type_id().arcs().map(u64::from).collect(),
+            OtherNameValue::Utf8String(name.value().to_owned()),
+        )),
+        Name::CommonName(_) => return Ok(None),
+    }))
+}
+
+/// `None` for none; those of kinds that no profile sets cannot be written.
+fn constraints(of: &NameConstraints) -> Result<Option<rcgen::NameConstraints>, TbsError> {
+    let subtree = |subtree: &Subtree| {
+        let unwritten = || TbsError::Encoder(format!("no name constraint {subtree} is written here"));
+        Ok(match subtree {
+            Subtree::Dns(base) => GeneralSubtree::DnsName(base.clone()),
+            Subtree::Mail(base) => GeneralSubtree::Rfc822Name(base.clone()),
+            Subtree::Ip { address, mask } => {
+                let (address, mask) = (address.as_slice(), mask.as_slice());
+                match (address.try_into(), mask.try_into(), address.try_into(), mask.try_into()) {
+                    (Ok(address), Ok(mask), _, _) => GeneralSubtree::IpAddress(CidrSubnet::V4(address, mask)),
+                    (_, _, Ok(address), Ok(mask)) => GeneralSubtree::IpAddress(CidrSubnet::V6(address, mask)),
+                    _ => return Err(unwritten()),
+                }
+            }
+            Subtree::Uri(_) | Subtree::Directory(_) | Subtree::OtherNames | Subtree::Other(_) => {
+                return Err(unwritten());
+            }
+        })
+    };
+    if of.is_empty() {
+        return Ok(None);
+    }
+    let all = |subtrees: &[Subtree]| subtrees.iter().map(subtree).collect::<Result<Vec<_>, TbsError>>();
+    Ok(Some(rcgen::NameConstraints {
+        permitted_subtrees: all(of.permitted())?,
+        excluded_subtrees: all(of.excluded())?,
+    }))
 }
 
 const fn key_usage(usage: KeyUsage) -> KeyUsagePurpose {
@@ -216,6 +270,12 @@ const fn key_usage(usage: KeyUsage) -> KeyUsagePurpose {
         KeyUsage::DigitalSignature => KeyUsagePurpose::DigitalSignature,
         KeyUsage::KeyEncipherment => KeyUsagePurpose::KeyEncipherment,
         KeyUsage::KeyAgreement => KeyUsagePurpose::KeyAgreement,
+        KeyUsage::ContentCommitment => KeyUsagePurpose::ContentCommitment,
+        KeyUsage::DataEncipherment => KeyUsagePurpose::DataEncipherment,
+        KeyUsage::EncipherOnly => KeyUsagePurpose::EncipherOnly,
+        KeyUsage::DecipherOnly => KeyUsagePurpose::DecipherOnly,
+        KeyUsage::KeyCertSign => KeyUsagePurpose::KeyCertSign,
+        KeyUsage::CrlSign => KeyUsagePurpose::CrlSign,
     }
 }
 

@@ -14,6 +14,7 @@ use chancery_pki::{
     Name, NameSet, PublicKey, SerialNumber, SignatureAlgorithm, Timestamp,
     certificate::{self, Certificate},
     chain::{Chain, InstallRejection, IssuerFault, IssuerRefusal, IssuingCertificate, RefusedByRustls, install},
+    content::AS_PROFILE,
     distinguished_name::{Attribute, AttributeKind},
     profile::{ExtendedKeyUsage, NameKind, Profile, ProfileSpec, SubjectPolicy},
     tbs::{LeafRequest, Tbs},
@@ -433,12 +434,13 @@ impl Issuer {
         let mut files = String::new();
         for (at, text) in names.iter().enumerate() {
             let set = NameSet::new([text.parse::<Name>().expect("a name")]).expect("one name");
-            ours.push(self.chain.permits(&set, profile, self.now).is_ok());
+            ours.push(self.chain.permits(&set, profile, &AS_PROFILE, self.now).is_ok());
             let issuing = self.chain.issuing();
             let validity = profile.validity(self.now, (None, None), issuing.validity().not_after()).expect("granted");
             let request = LeafRequest {
                 names: &set,
                 profile,
+                content: &AS_PROFILE,
                 key: &key,
                 validity: validity.validity(),
                 serial: SerialNumber::from_u128(1 << 100 | at as u128).expect("not zero"),
@@ -595,7 +597,7 @@ fn openssl_and_we_agree_on_what_an_issuers_extended_key_usages_allow() {
         }
         let both = profile(|spec| spec.extended_key_usages = vec![server, client]);
         let names = NameSet::new(["a.example.com".parse().expect("a name")]).expect("one name");
-        let permitted = issuer.chain.permits(&names, &both, issuer.now);
+        let permitted = issuer.chain.permits(&names, &both, &AS_PROFILE, issuer.now);
         assert_eq!(permitted.is_ok(), allows_server && allows_client, "every usage must be allowed: {permitted:?}");
     }
 }
@@ -615,16 +617,22 @@ fn constraints_above_the_issuing_certificate_bind_as_well() {
     let chain = install(&[issuing, middle, root], &key(&ssl, "issuing"), now).expect("a chain");
     let names = |name: &str| NameSet::new([name.parse().expect("a name")]).expect("one name");
     let server = profile(|_| ());
-    assert_eq!(chain.permits(&names("a.example.com"), &server, now), Ok(()));
-    let outside = chain.permits(&names("a.example.org"), &server, now);
+    assert_eq!(chain.permits(&names("a.example.com"), &server, &AS_PROFILE, now), Ok(()));
+    let outside = chain.permits(&names("a.example.org"), &server, &AS_PROFILE, now);
     assert!(matches!(outside, Err(IssuerRefusal::Names { ref refused }) if refused[0].issuer == "O=Example, CN=Root"));
     let client = profile(|spec| spec.extended_key_usages = vec![ExtendedKeyUsage::ClientAuth]);
-    let unusable = chain.permits(&names("a.example.com"), &client, now);
+    let unusable = chain.permits(&names("a.example.com"), &client, &AS_PROFILE, now);
     assert!(matches!(unusable, Err(IssuerRefusal::ExtendedKeyUsage { ref issuer, .. }) if issuer == "CN=Middle"));
     let late = now.after(Duration::from_secs(60 * 86_400));
-    assert!(matches!(chain.permits(&names("a.example.com"), &server, late), Err(IssuerRefusal::Expired { .. })));
+    assert!(matches!(
+        chain.permits(&names("a.example.com"), &server, &AS_PROFILE, late),
+        Err(IssuerRefusal::Expired { .. })
+    ));
     let early = now.before(Duration::from_secs(86_400));
-    assert!(matches!(chain.permits(&names("a.example.com"), &server, early), Err(IssuerRefusal::NotYetValid { .. })));
+    assert!(matches!(
+        chain.permits(&names("a.example.com"), &server, &AS_PROFILE, early),
+        Err(IssuerRefusal::NotYetValid { .. })
+    ));
 }
 
 #[test]
@@ -645,7 +653,7 @@ fn every_name_that_any_certificate_of_the_chain_refuses_is_told_once() {
     let chain = install(&[issuing, root], &key(&ssl, "issuing"), now).expect("a chain");
     let names = ["a.bad.example.com", "b.bad.example.com", "example.net", "example.org", "good.example.com"];
     let names = NameSet::new(names.map(|name| name.parse().expect("a name"))).expect("names");
-    let Err(IssuerRefusal::Names { refused }) = chain.permits(&names, &profile(|_| ()), now) else {
+    let Err(IssuerRefusal::Names { refused }) = chain.permits(&names, &profile(|_| ()), &AS_PROFILE, now) else {
         panic!("refused by name")
     };
     let told: Vec<(String, &str)> = refused.iter().map(|each| (each.name.to_string(), &*each.issuer)).collect();

@@ -22,13 +22,14 @@ use aws_lc_rs::{
     },
 };
 use chancery_pki::{
-    Csr, CsrRejection, KeyKind, Lifetime, Name, NameSet, PublicKey, SerialNumber, SignatureAlgorithm, Timestamp,
-    Validity,
+    CommonName, Content, Csr, CsrRejection, KeyKind, Lifetime, Name, NameSet, PublicKey, SerialNumber,
+    SignatureAlgorithm, Timestamp, Validity,
     certificate::{self, Certificate, Difference, verify_issued},
     chain::{Chain, install},
-    distinguished_name::{Attribute, AttributeKind},
+    content::AS_PROFILE,
+    distinguished_name::{Attribute, AttributeKind, RequestedSubject},
     lint::lint,
-    profile::{CrlLocation, ExtendedKeyUsage, KeyUsage, NameKind, Profile, ProfileSpec, SubjectPolicy},
+    profile::{CaSpec, CrlLocation, ExtendedKeyUsage, KeyUsage, NameKind, Profile, ProfileSpec, SubjectPolicy},
     tbs::{LeafRequest, Tbs},
 };
 use openssl::{GENPKEY, OpenSsl};
@@ -270,6 +271,8 @@ struct Order {
     serial: [u8; 16],
     begins: u32,
     lives: u32,
+    /// A CA's, with that path length.
+    ca: Option<u8>,
 }
 
 /// A name as text; the order is the one that certificates have: hosts, wildcards, addresses, URIs.
@@ -280,7 +283,14 @@ enum Text {
     V4(Ipv4Addr),
     V6(Ipv6Addr),
     Spiffe(String),
+    Uri(String),
+    Mail(String),
+    /// A user principal name.
+    Principal(String),
 }
+
+/// Of user principal names.
+const PRINCIPAL: &str = "1.3.6.1.4.1.311.20.2.3";
 
 impl Text {
     fn name(&self) -> Name {
@@ -289,6 +299,9 @@ impl Text {
             Self::V4(address) => Name::Ip(IpAddr::V4(*address)),
             Self::V6(address) => Name::Ip(IpAddr::V6(*address)),
             Self::Spiffe(text) => Name::Spiffe(text.parse().expect("a SPIFFE ID")),
+            Self::Uri(text) => Name::uri(text).expect("a URI"),
+            Self::Mail(text) => Name::Email(text.parse().expect("an address")),
+            Self::Principal(text) => format!("other:{PRINCIPAL}:{text}").parse().expect("a name"),
         }
     }
 
@@ -301,6 +314,9 @@ impl Text {
             Self::Spiffe(text) => {
                 text.strip_prefix("spiffe://").and_then(|rest| rest.split('/').next()) == Some("example.com")
             }
+            // A URI without a host is in no subtree.
+            Self::Uri(text) => text.starts_with("https://example.com/") || text.starts_with("https://example.com:"),
+            Self::Mail(_) | Self::Principal(_) => true,
         }
     }
 
@@ -309,7 +325,14 @@ impl Text {
             (Self::Host(text) | Self::Wildcard(text), GeneralName::DNSName(there)) => text == there,
             (Self::V4(address), GeneralName::IPAddress(there)) => address.octets() == *there,
             (Self::V6(address), GeneralName::IPAddress(there)) => address.octets() == *there,
-            (Self::Spiffe(text), GeneralName::URI(there)) => text == there,
+            (Self::Spiffe(text) | Self::Uri(text), GeneralName::URI(there)) => text == there,
+            (Self::Mail(text), GeneralName::RFC822Name(there)) => text == there,
+            (Self::Principal(text), GeneralName::OtherName(kind, there)) => {
+                // [0] EXPLICIT UTF8String, both lengths in one octet.
+                let length = u8::try_from(text.len()).expect("short");
+                let value = [&[0xa0, length + 2, 0x0c, length], text.as_bytes()].concat();
+                kind.to_id_string() == PRINCIPAL && value == *there
+            }
             _ => false,
         }
     }
@@ -322,25 +345,35 @@ fn text() -> impl Strategy<Value = Text> {
         1 => Just(Text::Host("xn--bcher-kva.example.com".to_owned())),
         2 => "\\*\\.([a-z]{1,9}\\.){0,2}example\\.com".prop_map(Text::Wildcard),
         2 => any::<[u8; 3]>().prop_map(|[a, b, c]| Text::V4(Ipv4Addr::new(10, a, b, c))),
+        1 => "[a-zA-Z0-9+._-]{0,9}[a-z]@example\\.(com|org)".prop_filter("dots stand alone", |text| !text.contains("..") && !text.starts_with('.')).prop_map(Text::Mail),
+        1 => "[a-z]{1,9}@example\\.com".prop_map(Text::Principal),
         1 => any::<u64>().prop_map(|low| Text::V6(Ipv6Addr::from(0x2001_0db8_0000_0000_0000_0000_0000_0000 | u128::from(low)))),
     ]
 }
 
 fn order() -> impl Strategy<Value = Order> {
     let spiffe = proptest::option::weighted(0.2, "spiffe://example\\.(com|org)(/[A-Za-z0-9._-]{1,12}[a-z]){0,3}");
-    let names = (proptest::collection::btree_set(text(), 1..12), spiffe);
+    let uris = proptest::collection::vec(
+        "(https://example\\.(com|org)(:8443)?(/[a-z]{1,5}){1,3}(\\?[a-z]{1,5})?|urn:example:[a-z]{1,9})",
+        0..2,
+    );
+    let names = (proptest::collection::btree_set(text(), 1..12), spiffe, uris);
     let usages = subsequence(vec![KeyUsage::KeyEncipherment, KeyUsage::KeyAgreement], 0..=2);
     let purposes = subsequence(vec!["1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"], 1..=2);
     let policies = subsequence(vec!["2.23.140.1.2.1", "1.3.6.1.4.1.99999.1", "1.2.840.113549.1.9"], 0..=3);
     let ocsp = subsequence(vec!["http://ocsp.example.com", "http://ocsp.example.com:8080/x?y=z"], 0..=2);
     let ca_issuers = subsequence(vec!["http://pki.example.com/ca.cer", "http://[2001:db8::1]/ca.p7c"], 0..=2);
-    let numbers = (0..4u16, any::<bool>(), any::<[u8; 16]>(), 0..400_000u32, 3601..9_000_000u32);
-    ((names, usages, purposes, 0..3u8), (policies, ocsp, ca_issuers), numbers).prop_map(
+    let ca = proptest::option::weighted(0.2, 0..3u8);
+    let numbers = (0..4u16, any::<bool>(), any::<[u8; 16]>(), 0..400_000u32, 3601..9_000_000u32, ca);
+    ((names, usages, purposes, 0..4u8), (policies, ocsp, ca_issuers), numbers).prop_map(
         |(
-            ((mut names, spiffe), mut usages, purposes, subject),
+            ((mut names, spiffe, uris), mut usages, purposes, subject),
             (policies, ocsp, ca_issuers),
-            (crl_shards, must_staple, serial, begins, lives),
+            (crl_shards, must_staple, serial, begins, lives, ca),
         )| {
+            if spiffe.is_none() {
+                names.extend(uris.into_iter().map(Text::Uri));
+            }
             names.extend(spiffe.map(Text::Spiffe));
             usages.insert(0, KeyUsage::DigitalSignature);
             Order {
@@ -356,6 +389,7 @@ fn order() -> impl Strategy<Value = Order> {
                 serial,
                 begins,
                 lives,
+                ca,
             }
         },
     )
@@ -373,7 +407,13 @@ impl Order {
         let mut spec = ProfileSpec::server();
         spec.lifetime_max = Lifetime::from_seconds(10_000_000).expect("in range");
         spec.key_kinds.push(KeyKind::P521);
-        spec.name_kinds.push(NameKind::Spiffe);
+        spec.name_kinds = NameKind::ALL.to_vec();
+        spec.ca = self.ca.map(|path_length| CaSpec {
+            path_length,
+            permitted_dns: vec!["example.com".to_owned()],
+            excluded_ips: vec!["10.9.0.0/16".parse().expect("a network")],
+            ..CaSpec::default()
+        });
         spec.key_usages.clone_from(&self.usages);
         let oid = |text: &&str| text.parse().expect("an OID");
         spec.extended_key_usages = self.purposes.iter().map(oid).map(ExtendedKeyUsage::from_oid).collect();
@@ -386,16 +426,38 @@ impl Order {
         spec.subject = match self.subject {
             0 => SubjectPolicy::Empty,
             1 => SubjectPolicy::CommonNameFromFirstDnsName,
+            3 => SubjectPolicy::Requested,
             _ => SubjectPolicy::Fixed(FIXED.map(|(kind, value)| Attribute::new(kind, value).expect("valid")).to_vec()),
         };
         Profile::new(spec).expect("sound")
     }
 
+    /// What is asked for beside names and key: a CA, and a subject that is kept as it is.
+    fn content(&self) -> Content {
+        // O=Example, then OU=One and CN=payments service in one RDN.
+        const ASKED: &[u8] = b"\x30\x39\x31\x10\x30\x0e\x06\x03\x55\x04\x0a\x13\x07Example\
+            \x31\x25\x30\x0a\x06\x03\x55\x04\x0b\x0c\x03One\x30\x17\x06\x03\x55\x04\x03\x0c\x10payments service";
+        let subject = (self.subject == 3).then(|| RequestedSubject::read(ASKED).expect("a subject"));
+        Content { subject, is_ca: self.ca.is_some(), ..Content::default() }
+    }
+
+    /// The names, with the common name that is a name of its own.
+    fn name_set(&self) -> NameSet {
+        let own = (self.subject == 3).then(|| CommonName::new("payments service").expect("a common name"));
+        let own = own.map(Name::CommonName);
+        NameSet::new(self.names.iter().map(Text::name).chain(own)).expect("about a dozen")
+    }
+
     /// The subject: OID and text of every attribute.
     fn subject(&self) -> Vec<(&'static str, String)> {
         match self.subject {
-            0 => Vec::new(),
-            1 => {
+            0 if self.ca.is_none() => Vec::new(),
+            3 => {
+                let asked = [("2.5.4.10", "Example"), ("2.5.4.11", "One"), ("2.5.4.3", "payments service")];
+                asked.map(|(oid, text)| (oid, text.to_owned())).to_vec()
+            }
+            // A CA's subject is never empty.
+            0 | 1 => {
                 let mut hosts = self.names.iter().filter_map(|name| match name {
                     Text::Host(text) | Text::Wildcard(text) => Some(text),
                     _ => None,
@@ -423,8 +485,8 @@ impl Order {
             ("2.5.29.17", names_critical),
             ("2.5.29.19", true),
             ("2.5.29.35", false),
-            ("2.5.29.37", false),
         ]);
+        wanted.insert(if self.ca.is_some() { ("2.5.29.30", true) } else { ("2.5.29.37", false) });
         if self.crl_shards > 0 {
             wanted.insert(("2.5.29.31", false));
         }
@@ -445,6 +507,9 @@ impl Order {
         let rsa = matches!(kind, KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096);
         let enciphers = rsa && self.usages.contains(&KeyUsage::KeyEncipherment);
         let agrees = !rsa && kind != KeyKind::Ed25519 && self.usages.contains(&KeyUsage::KeyAgreement);
+        if self.ca.is_some() {
+            return 1 | 1 << 5 | 1 << 6;
+        }
         1 | u16::from(enciphers) << 2 | u16::from(agrees) << 4
     }
 
@@ -490,7 +555,16 @@ impl Order {
     ) {
         use ParsedExtension as P;
         match extension {
-            P::BasicConstraints(basic) => assert_eq!((basic.ca, basic.path_len_constraint), (false, None)),
+            P::BasicConstraints(basic) => {
+                assert_eq!((basic.ca, basic.path_len_constraint), (self.ca.is_some(), self.ca.map(u32::from)));
+            }
+            P::NameConstraints(constraints) => {
+                let bases = |list: &Option<Vec<x509_parser::extensions::GeneralSubtree<'_>>>| {
+                    list.iter().flatten().map(|subtree| format!("{:?}", subtree.base)).collect::<Vec<_>>()
+                };
+                assert_eq!(bases(&constraints.permitted_subtrees), ["DNSName(\"example.com\")"]);
+                assert_eq!(bases(&constraints.excluded_subtrees), ["IPAddress([10, 9, 0, 0, 255, 255, 0, 0])"]);
+            }
             P::SubjectAlternativeName(san) => {
                 assert_eq!(san.general_names.len(), self.names.len());
                 for name in &self.names {
@@ -559,13 +633,18 @@ proptest! {
         let issuer = &ISSUERS[issuer];
         let (key, spki) = &KEYS[key];
         let profile = order.profile();
-        let names = NameSet::new(order.names.iter().map(Text::name)).expect("at most a dozen");
+        let (names, content) = (order.name_set(), order.content());
         let now = issuer.now();
         prop_assert_eq!(profile.check_names(&names), Ok(()));
         prop_assert_eq!(profile.check_key(key), Ok(()));
+        let named = order.ca.is_none() || !order.subject().is_empty();
+        prop_assert_eq!(profile.check_content(&content, &names, key.kind()).is_ok(), named);
+        if !named {
+            return Ok(());
+        }
         let constrained = issuer.company.what == "name constraints";
         let permitted = !constrained || order.names.iter().all(Text::is_permitted);
-        prop_assert_eq!(issuer.chain.permits(&names, &profile, now).is_ok(), permitted);
+        prop_assert_eq!(issuer.chain.permits(&names, &profile, &content, now).is_ok(), permitted);
         if !permitted {
             return Ok(());
         }
@@ -576,7 +655,7 @@ proptest! {
         let serial = SerialNumber::from_random(order.serial);
         let request = LeafRequest {
             names: &names,
-            profile: &profile,
+            profile: &profile, content: &content,
             key,
             validity: granted,
             serial,
@@ -603,8 +682,16 @@ fn with_a_certificate(check: impl Fn(&[u8], &Tbs, &LeafRequest<'_>, &Issuer)) {
     let serial = SerialNumber::from_random([0x42; 16]);
     let validity = profile.validity(issuer.now(), (None, None), issuer.chain.not_after()).expect("granted").validity();
     let key = &KEYS[3].0;
-    let request =
-        LeafRequest { names: &names, profile: &profile, key, validity, serial, must_staple: false, crl_shard: None };
+    let request = LeafRequest {
+        names: &names,
+        profile: &profile,
+        content: &AS_PROFILE,
+        key,
+        validity,
+        serial,
+        must_staple: false,
+        crl_shard: None,
+    };
     let tbs = Tbs::build(&request, issuer.chain.issuing(), issuer.algorithm()).expect("built");
     let der = tbs.assemble(&issuer.sign(tbs.der())).expect("assembled");
     check(&der, &tbs, &request, issuer);
@@ -737,6 +824,7 @@ fn openssl_reads_what_the_profile_says() {
     let request = LeafRequest {
         names: &names,
         profile: &profile,
+        content: &AS_PROFILE,
         key,
         validity: granted.validity(),
         serial,

@@ -5,7 +5,7 @@
 use std::{hint::black_box, time::Instant};
 
 use chancery_pki::{KeyKind, Lifetime, Name, NameSet, Timestamp};
-use chancery_policy::{Decision, Format, Outcome, Policy, Request, Requester};
+use chancery_policy::{Content, Decision, Format, Outcome, Policy, Request, Requester};
 
 fn parse(rules: &str) -> Policy {
     Policy::parse(&format!("version: v1\nrules:\n{rules}"), Format::Yaml, "bench.yaml").unwrap()
@@ -35,6 +35,7 @@ fn ask(policy: &Policy, team: &str, names: &NameSet) -> Decision {
         profile: "server",
         key: Some(KeyKind::P256),
         lifetime: Lifetime::from_seconds(86_400).ok(),
+        content: Content::default(),
         now: Timestamp::from_unix_seconds(1_795_600_000),
     })
 }

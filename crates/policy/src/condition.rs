@@ -18,16 +18,18 @@ use cel::{
     Context, Env, ExecutionError, IdedExpr, Program, Value,
     common::{
         ast::{EntryExpr, Expr, LiteralValue},
-        types::{CelDuration, CelList, CelString, CelTimestamp},
+        types::{CelBool, CelDuration, CelList, CelString, CelTimestamp},
         value::{CowVal, Val},
     },
     context::VariableResolver,
 };
-use chancery_pki::{KeyKind, Lifetime, Name, NameSet, Timestamp, name::NAMES_MAX};
+use chancery_pki::{KeyKind, Lifetime, Name, NameSet, Timestamp, name::NAMES_MAX, usage};
 use chrono::{DateTime, TimeDelta};
 
 use crate::{
-    evaluate::Request,
+    entries::Entries,
+    evaluate::{Content, Request},
+    reported::{GROUPS_MAX, ReportKind, Reported},
     requester::{ClaimKind, Claims, Door, Requester},
     spelling::nearest,
 };
@@ -357,7 +359,7 @@ impl<'p> Walk<'p> {
                 }
                 let steps = self.variable(node, &path)?;
                 if select.test {
-                    let why = if path.contains(".proven.") || path.contains(".claimed.") {
+                    let why = if [".proven.", ".claimed.", ".reported."].iter().any(|whose| path.contains(whose)) {
                         format!("asks has({path}): a claim that is absent is the empty text; compare it with ''")
                     } else {
                         format!("asks has({path}): it is always there when a decision is made")
@@ -405,7 +407,8 @@ impl<'p> Walk<'p> {
                 let Some(size) = range_size(&comprehension.iter_range) else {
                     return Err(self.fault(
                         &comprehension.iter_range,
-                        "loops over something else than request.names or a list that is written out",
+                        "loops over something else than request.names, request.usages, requester.reported.groups or a list that is \
+                         written out",
                     ));
                 };
                 let variables = std::iter::once(&comprehension.iter_var).chain(&comprehension.iter_var2);
@@ -445,11 +448,24 @@ impl<'p> Walk<'p> {
         if path == NAMES {
             return Ok(NAMES_COST);
         }
+        if path == USAGES {
+            return Ok(USAGES_COST);
+        }
+        if path == GROUPS {
+            return Ok(GROUPS_COST);
+        }
         if VARIABLES.iter().any(|variable| variable == path) {
             return Ok(1);
         }
+        let wholes = ["requester.proven", "requester.claimed", "requester.reported"];
+        let entry =
+            [LABELS, ANNOTATIONS].iter().find_map(|map| Some((map, path.strip_prefix(map)?.strip_prefix('.')?)));
+        if let Some((map, key)) = entry {
+            let why = format!("selects {path:?}: the keys of that map are texts");
+            return Err(self.fault(node, why).nearest(Some(format!("{map}[\"{key}\"]"))));
+        }
         let near = nearest_variable(path);
-        let why = if ROOTS.contains(&path) || path == "requester.proven" || path == "requester.claimed" {
+        let why = if ROOTS.contains(&path) || wholes.contains(&path) {
             format!("uses {path:?} as a whole; name one of its facts, such as request.profile or requester.proven.eab")
         } else {
             format!("names {path:?}, which is not there")
@@ -475,6 +491,7 @@ impl<'p> Walk<'p> {
             let words: Vec<&str> = match path(variable).as_deref() {
                 Some(KEY) => KeyKind::ALL.iter().map(|kind| kind.as_str()).collect(),
                 Some(DOOR) => Door::ALL.iter().map(|door| door.as_str()).collect(),
+                Some(USAGES) if function == IN => usage::words().collect(),
                 _ => continue,
             };
             let literals: Vec<&IdedExpr> = match &other.expr {
@@ -484,7 +501,10 @@ impl<'p> Walk<'p> {
             for literal in literals {
                 let Expr::Literal(LiteralValue::String(text)) = &literal.expr else { continue };
                 let text = text.inner();
-                if !words.contains(&text) {
+                // A purpose for which there is no word is there by its object identifier.
+                let by_oid =
+                    path(variable).as_deref() == Some(USAGES) && text.starts_with(|c: char| c.is_ascii_digit());
+                if !words.contains(&text) && !by_oid {
                     let bare = |word: &str| word.to_lowercase().replace('-', "");
                     let same = words.iter().find(|word| bare(word) == bare(text)).copied();
                     let near = same.or_else(|| nearest(text, words.iter().copied()));
@@ -513,7 +533,12 @@ fn path(node: &IdedExpr) -> Option<String> {
 /// How many elements a loop has at most.
 fn range_size(range: &IdedExpr) -> Option<u64> {
     match &range.expr {
-        Expr::Select(_) => (path(range).as_deref() == Some(NAMES)).then_some(NAMES_COST),
+        Expr::Select(_) => match path(range).as_deref() {
+            Some(NAMES) => Some(NAMES_COST),
+            Some(USAGES) => Some(USAGES_COST),
+            Some(GROUPS) => Some(GROUPS_COST),
+            _ => None,
+        },
         Expr::List(list) => u64::try_from(list.elements.len()).ok(),
         // `map` and `filter` give at most what they loop over.
         Expr::Comprehension(inner) => range_size(&inner.iter_range),
@@ -527,19 +552,32 @@ const PROFILE: &str = "request.profile";
 const TIME: &str = "request.time";
 const KEY: &str = "request.key";
 const LIFETIME: &str = "request.lifetime";
+const USAGES: &str = "request.usages";
+const IS_CA: &str = "request.is_ca";
+const SUBJECT: &str = "request.subject";
 const DOOR: &str = "requester.door";
 const DIRECTORY: &str = "requester.directory";
+const GROUPS: &str = "requester.reported.groups";
+const LABELS: &str = "requester.reported.namespace_labels";
+const ANNOTATIONS: &str = "requester.reported.annotations";
+/// Steps to walk through all groups.
+const GROUPS_COST: u64 = 64;
+const _: () = assert!(GROUPS_MAX == 64);
 /// Steps to walk through all names.
 const NAMES_COST: u64 = 100;
 const _: () = assert!(NAMES_MAX == 100);
+/// Steps to walk through all usages: nine of keys, and the purposes of a profile twice over.
+const USAGES_COST: u64 = 41;
 
 /// Every variable that there is.
 static VARIABLES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let claims = ["proven", "claimed"].into_iter().flat_map(|whose| {
         ClaimKind::ALL.into_iter().map(move |kind| format!("requester.{whose}.{}", kind.in_conditions()))
     });
-    let facts = [NAMES, PROFILE, TIME, KEY, LIFETIME, DOOR, DIRECTORY].map(str::to_owned);
-    facts.into_iter().chain(claims).collect()
+    let reports = ReportKind::ALL.into_iter().map(|kind| format!("requester.reported.{}", kind.in_conditions()));
+    let facts = [NAMES, PROFILE, TIME, KEY, LIFETIME, USAGES, IS_CA, SUBJECT, DOOR, DIRECTORY];
+    let facts = facts.into_iter().chain([GROUPS, LABELS, ANNOTATIONS]).map(str::to_owned);
+    facts.chain(claims).chain(reports).collect()
 });
 
 fn nearest_variable(path: &str) -> Option<&'static str> {
@@ -562,14 +600,16 @@ pub(crate) struct Facts<'a> {
     key: Option<KeyKind>,
     lifetime: Option<Lifetime>,
     now: Timestamp,
+    content: Content<'a>,
     names: OnceLock<CelList<'static>>,
+    usages: OnceLock<CelList<'static>>,
     key_was_missed: AtomicBool,
     lifetime_was_missed: AtomicBool,
 }
 
 impl<'a> Facts<'a> {
     pub(crate) fn new(request: &Request<'a>) -> Self {
-        let Request { requester, names, profile, key, lifetime, now } = *request;
+        let Request { requester, names, profile, key, lifetime, content, now } = *request;
         Self {
             requester,
             request_names: names,
@@ -577,10 +617,18 @@ impl<'a> Facts<'a> {
             key,
             lifetime,
             now,
+            content,
             names: OnceLock::new(),
+            usages: OnceLock::new(),
             key_was_missed: AtomicBool::new(false),
             lifetime_was_missed: AtomicBool::new(false),
         }
+    }
+}
+
+impl<'a> Facts<'a> {
+    fn reported(&self) -> Option<&'a Reported> {
+        self.requester.reported.as_deref()
     }
 }
 
@@ -595,6 +643,15 @@ impl VariableResolver for Facts<'_> {
                 });
                 Some(CowVal::Borrowed(list))
             }
+            USAGES => {
+                let list = self.usages.get_or_init(|| {
+                    let each = |usage: &String| -> Box<dyn Val> { Box::new(CelString::from(usage.clone())) };
+                    CelList::from(self.content.usages.iter().map(each).collect::<Vec<_>>())
+                });
+                Some(CowVal::Borrowed(list))
+            }
+            IS_CA => Some(CowVal::owned(CelBool::from(self.content.is_ca))),
+            SUBJECT => text(self.content.subject),
             PROFILE => text(self.profile),
             TIME => DateTime::from_timestamp_millis(self.now.unix_millis())
                 .map(|time| CowVal::owned(CelTimestamp::from(time.fixed_offset()))),
@@ -610,8 +667,19 @@ impl VariableResolver for Facts<'_> {
             }
             DOOR => text(self.requester.door.as_str()),
             DIRECTORY => text(self.requester.directory.as_deref().unwrap_or_default()),
+            GROUPS => {
+                let groups = self.reported().map(|reported| reported.groups.as_slice()).unwrap_or_default();
+                let each = |group: &'b String| -> Box<dyn Val + 'b> { Box::new(CelString::from(group.as_str())) };
+                Some(CowVal::owned(CelList::from(groups.iter().map(each).collect::<Vec<_>>())))
+            }
+            LABELS => Some(CowVal::owned(Entries(self.reported().map(|reported| &reported.namespace_labels)))),
+            ANNOTATIONS => Some(CowVal::owned(Entries(self.reported().map(|reported| &reported.annotations)))),
             other => {
                 let (whose, claim) = other.strip_prefix("requester.")?.split_once('.')?;
+                if whose == "reported" {
+                    let kind = ReportKind::ALL.into_iter().find(|kind| kind.in_conditions() == claim)?;
+                    return text(self.reported().and_then(|reported| reported.of(kind)).unwrap_or_default());
+                }
                 let claims: &'b Claims = match whose {
                     "proven" => &self.requester.proven,
                     "claimed" => &self.requester.claimed,
@@ -631,6 +699,9 @@ struct Sample {
     profile: &'static str,
     key: KeyKind,
     days: u64,
+    usages: Vec<String>,
+    is_ca: bool,
+    subject: &'static str,
     now: Timestamp,
 }
 
@@ -642,6 +713,7 @@ impl Sample {
             profile: self.profile,
             key: Some(self.key),
             lifetime: Lifetime::from_seconds(self.days * 86_400).ok(),
+            content: Content { usages: &self.usages, is_ca: self.is_ca, subject: self.subject },
             now: self.now,
         }
     }
@@ -658,7 +730,15 @@ static SAMPLES: LazyLock<[Sample; 3]> = LazyLock::new(|| {
         service_account: Some("sample-account".to_owned()),
         ..Claims::default()
     };
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let said = Claims { user: Some("sample-user".to_owned()), ..Claims::default() };
+    let reported = Reported {
+        namespace: Some("sample-namespace".to_owned()),
+        username: Some("system:serviceaccount:cert-manager:cert-manager".to_owned()),
+        groups: vec!["system:authenticated".to_owned()],
+        ..Reported::default()
+    };
+    let reported = Some(Arc::new(reported));
     [
         Sample {
             requester: Requester::acme("sample", "sample-account", Some("sample-key")),
@@ -666,14 +746,20 @@ static SAMPLES: LazyLock<[Sample; 3]> = LazyLock::new(|| {
             profile: "server",
             key: KeyKind::P256,
             days: 90,
+            usages: words(&["digital signature", "server auth"]),
+            is_ca: false,
+            subject: "",
             now: Timestamp::from_unix_seconds(1_795_600_000),
         },
         Sample {
-            requester: Requester { door: Door::CertManager, directory: None, proven: workload, claimed: said },
+            requester: Requester { proven: workload, claimed: said, reported, ..Requester::at(Door::CertManager) },
             names: names(&["*.example.com", "10.0.0.1", "b.example.com", "spiffe://example/ns/a/sa/b"]),
             profile: "client",
             key: KeyKind::Rsa4096,
             days: 1,
+            usages: words(&["digital signature", "key encipherment", "client auth", "server auth"]),
+            is_ca: false,
+            subject: "O=Sample, CN=a.example.com",
             now: Timestamp::from_unix_seconds(1_700_000_000),
         },
         Sample {
@@ -682,6 +768,9 @@ static SAMPLES: LazyLock<[Sample; 3]> = LazyLock::new(|| {
             profile: "tls",
             key: KeyKind::Ed25519,
             days: 7,
+            usages: words(&["cert sign", "crl sign"]),
+            is_ca: true,
+            subject: "CN=Sample CA",
             now: Timestamp::from_unix_seconds(0),
         },
     ]

@@ -30,14 +30,30 @@ pub(crate) fn covered(rules: &[Rule]) -> Vec<Covered> {
 
 /// The denies that cover an allow, if together they cover each of its selectors.
 fn covered_by(rules: &[Rule], denies: &Index, allow: &Rule) -> Option<BTreeSet<RuleId>> {
-    let Target { names, wildcards, addresses, spiffe, profiles: _, keys: _ } = &allow.target;
+    let Target {
+        names,
+        wildcards,
+        addresses,
+        spiffe,
+        uris,
+        emails,
+        other_names,
+        common_names,
+        ca: _,
+        profiles: _,
+        keys: _,
+    } = &allow.target;
     let mut by = BTreeSet::new();
     let selectors = names
         .iter()
         .map(|pattern| denies.covering_names(pattern))
         .chain(wildcards.iter().map(|base| denies.covering_wildcard(base)))
         .chain(addresses.iter().map(|range| denies.covering_range(range)))
-        .chain(spiffe.iter().map(|pattern| denies.covering_spiffe(pattern)));
+        .chain(spiffe.iter().map(|pattern| denies.covering_spiffe(pattern)))
+        .chain(uris.iter().map(|pattern| denies.covering_uri(pattern)))
+        .chain(emails.iter().map(|pattern| denies.covering_email(pattern)))
+        .chain(other_names.iter().map(|pattern| denies.covering_other_name(pattern)))
+        .chain(common_names.iter().map(|pattern| denies.covering_common_name(pattern)));
     let mut any = false;
     for candidates in selectors {
         any = true;
@@ -50,7 +66,8 @@ fn covered_by(rules: &[Rule], denies: &Index, allow: &Rule) -> Option<BTreeSet<R
 
 /// Whether `deny` speaks for every requester, profile and key for which `allow` does.
 fn speaks_whenever(deny: &Rule, allow: &Rule) -> bool {
-    listed(deny.target.profiles.as_deref(), allow.target.profiles.as_deref())
+    (!deny.target.ca || allow.target.ca)
+        && listed(deny.target.profiles.as_deref(), allow.target.profiles.as_deref())
         && listed(deny.target.keys.as_deref(), allow.target.keys.as_deref())
         && who_covers(&deny.who, &allow.who)
 }

@@ -172,7 +172,9 @@ pub enum Fault {
     #[error("profile and profiles say the same; keep one of them")]
     ProfileTwice,
     /// An allow without any name.
-    #[error("an allow says for which names: give names, wildcards, addresses or spiffe")]
+    #[error(
+        "an allow says for which names: give names, wildcards, addresses, spiffe, uris, emails, other_names or common_names"
+    )]
     NothingAllowed,
     /// A rule's name is taken.
     #[error("the name {name:?} is taken by the rule at line {line}")]

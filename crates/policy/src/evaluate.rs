@@ -18,6 +18,17 @@ use crate::{
     rule::{Effect, Rule, RuleName},
 };
 
+/// What is asked for beside names, key and life.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Content<'a> {
+    /// What the certificate may be used for, in Kubernetes' words.
+    pub usages: &'a [String],
+    /// Whether it is a CA's.
+    pub is_ca: bool,
+    /// The subject that is asked for, as a person reads it; empty if none is.
+    pub subject: &'a str,
+}
+
 /// What is asked, with the facts that are known.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
@@ -31,6 +42,8 @@ pub struct Request<'a> {
     pub key: Option<KeyKind>,
     /// How long the certificate will live; `None` while that is open.
     pub lifetime: Option<Lifetime>,
+    /// What is asked for beside.
+    pub content: Content<'a>,
     /// When.
     pub now: Timestamp,
 }
@@ -159,7 +172,12 @@ impl<'a> Hearing<'a> {
         match (denied, allowed, maybe_denied, maybe_allowed) {
             (Some((rule, because)), ..) => verdict(Outcome::Deny, Some(rule), because),
             (None, None, _, None) => {
-                let because = format!("no rule allows it under profile {}", self.request.profile);
+                let what = if self.request.content.is_ca {
+                    "no rule with \"ca: true\" allows it"
+                } else {
+                    "no rule allows it"
+                };
+                let because = format!("{what} under profile {}", self.request.profile);
                 verdict(Outcome::Deny, None, Some(because))
             }
             (None, _, Some(undecided), _) | (None, None, None, Some(undecided)) => open(undecided),
@@ -171,7 +189,9 @@ impl<'a> Hearing<'a> {
     fn suggest(&mut self, refused: &Name) -> Option<String> {
         let target = match refused {
             Name::Dns(name) | Name::Wildcard(name) => name.clone(),
-            Name::Ip(_) | Name::Spiffe(_) => return None,
+            Name::Ip(_) | Name::Spiffe(_) | Name::Uri(_) | Name::Email(_) | Name::Other(_) | Name::CommonName(_) => {
+                return None;
+            }
         };
         let policy = self.policy;
         let mut offers = Vec::new();
@@ -205,7 +225,13 @@ const OFFERS_TRIED_MAX: usize = 8;
 
 fn speaks_under(rule: &Rule, request: &Request<'_>) -> bool {
     let profiles = rule.target.profiles.as_ref();
-    profiles.is_none_or(|profiles| profiles.iter().any(|profile| profile == request.profile))
+    // An allow grants CAs if it says so, and then nothing else; a deny or a warn without the word speaks of both.
+    let speaks_of_it = match rule.effect {
+        Effect::Allow => rule.target.ca == request.content.is_ca,
+        Effect::Deny | Effect::Warn => request.content.is_ca || !rule.target.ca,
+    };
+    speaks_of_it
+        && profiles.is_none_or(|profiles| profiles.iter().any(|profile| profile == request.profile))
         && match (&rule.target.keys, request.key) {
             (None, _) | (_, None) => true,
             (Some(keys), Some(key)) => keys.contains(&key),

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use chancery_pki::{DnsName, Name};
+use chancery_pki::{CommonName, DnsName, EmailAddress, Name, OtherName, Uri, profile::ObjectIdentifier};
 use ipnet::IpNet;
 
 use crate::{
-    pattern::{NamePattern, SpiffePattern},
+    pattern::{CommonNamePattern, MailPattern, NamePattern, OtherNamePattern, SpiffePattern, UriPattern},
     rule::Target,
 };
 
@@ -22,13 +22,32 @@ pub(crate) struct Index {
     wildcards: BTreeMap<Box<str>, Vec<RuleId>>,
     addresses: Vec<(IpNet, RuleId)>,
     spiffe: BTreeMap<Box<str>, Vec<(SpiffePattern, RuleId)>>,
+    /// By the host at or below which the addresses lie.
+    emails: BTreeMap<Box<str>, Vec<(MailPattern, RuleId)>>,
+    /// By what the URIs begin with.
+    uris: BTreeMap<Box<str>, Vec<(UriPattern, RuleId)>>,
+    other_names: BTreeMap<ObjectIdentifier, Vec<(OtherNamePattern, RuleId)>>,
+    /// By what the text begins with: the whole of it, or what stands before the star.
+    common_names: BTreeMap<Box<str>, Vec<(CommonNamePattern, RuleId)>>,
     /// Rules without any selector: they speak about every name.
     every: Vec<RuleId>,
 }
 
 impl Index {
     pub(crate) fn insert(&mut self, rule: RuleId, target: &Target) {
-        let Target { names, wildcards, addresses, spiffe, profiles: _, keys: _ } = target;
+        let Target {
+            names,
+            wildcards,
+            addresses,
+            spiffe,
+            uris,
+            emails,
+            other_names,
+            common_names,
+            ca: _,
+            profiles: _,
+            keys: _,
+        } = target;
         if target.selects_every_name() {
             self.every.push(rule);
         }
@@ -46,6 +65,18 @@ impl Index {
         self.addresses.extend(addresses.iter().map(|net| (*net, rule)));
         for pattern in spiffe {
             self.spiffe.entry(pattern.trust_domain().into()).or_default().push((pattern.clone(), rule));
+        }
+        for pattern in uris {
+            self.uris.entry(pattern.prefix().into()).or_default().push((pattern.clone(), rule));
+        }
+        for pattern in emails {
+            self.emails.entry(pattern.base().into()).or_default().push((pattern.clone(), rule));
+        }
+        for pattern in other_names {
+            self.other_names.entry(pattern.type_id()).or_default().push((pattern.clone(), rule));
+        }
+        for pattern in common_names {
+            self.common_names.entry(pattern.start().into()).or_default().push((pattern.clone(), rule));
         }
     }
 
@@ -66,8 +97,34 @@ impl Index {
                 let patterns = self.spiffe.get(id.trust_domain()).map(Vec::as_slice).unwrap_or_default();
                 found.extend(patterns.iter().filter(|(pattern, _)| pattern.matches(id)).map(|(_, rule)| *rule));
             }
+            Name::Uri(uri) => found.extend(self.for_uri(uri)),
+            Name::Email(address) => found.extend(self.for_email(address)),
+            Name::Other(name) => found.extend(self.for_other_name(name)),
+            Name::CommonName(name) => found.extend(self.for_common_name(name)),
         }
         in_order(found)
+    }
+
+    fn for_uri(&self, uri: &Uri) -> impl Iterator<Item = RuleId> {
+        let patterns = self.uris.get(UriPattern::prefix_of(uri)).map(Vec::as_slice).unwrap_or_default();
+        patterns.iter().filter(move |(pattern, _)| pattern.matches(uri)).map(|(_, rule)| *rule)
+    }
+
+    fn for_email(&self, address: &EmailAddress) -> impl Iterator<Item = RuleId> {
+        let host = address.host();
+        let bases = std::iter::successors(Some(host), |name| name.split_once('.').map(|(_, parent)| parent));
+        let patterns = bases.filter_map(|base| self.emails.get(base)).flatten();
+        patterns.filter(move |(pattern, _)| pattern.matches(address)).map(|(_, rule)| *rule)
+    }
+
+    fn for_other_name(&self, name: &OtherName) -> impl Iterator<Item = RuleId> {
+        let patterns = self.other_names.get(&name.type_id()).map(Vec::as_slice).unwrap_or_default();
+        patterns.iter().filter(move |(pattern, _)| pattern.matches(name)).map(|(_, rule)| *rule)
+    }
+
+    fn for_common_name(&self, name: &CommonName) -> impl Iterator<Item = RuleId> {
+        let patterns = starts(name.as_str()).filter_map(|start| self.common_names.get(start)).flatten();
+        patterns.filter(move |(pattern, _)| pattern.matches(name)).map(|(_, rule)| *rule)
     }
 
     /// The rules that speak about every name that `pattern` matches.
@@ -98,6 +155,39 @@ impl Index {
         let covering = patterns.iter().filter(|(covering, _)| covering.covers(pattern)).map(|(_, rule)| *rule);
         in_order(self.every.iter().copied().chain(covering).collect())
     }
+}
+
+impl Index {
+    /// As [`Self::covering_spiffe`], for the kinds of name that are few.
+    pub(crate) fn covering_uri(&self, pattern: &UriPattern) -> Vec<RuleId> {
+        let patterns = self.uris.get(pattern.prefix()).map(Vec::as_slice).unwrap_or_default();
+        let covering = patterns.iter().filter(|(covering, _)| covering.covers(pattern)).map(|(_, rule)| *rule);
+        in_order(self.every.iter().copied().chain(covering).collect())
+    }
+
+    pub(crate) fn covering_email(&self, pattern: &MailPattern) -> Vec<RuleId> {
+        let bases = std::iter::successors(Some(pattern.base()), |name| name.split_once('.').map(|(_, parent)| parent));
+        let patterns = bases.filter_map(|base| self.emails.get(base)).flatten();
+        let covering = patterns.filter(|(covering, _)| covering.covers(pattern)).map(|(_, rule)| *rule);
+        in_order(self.every.iter().copied().chain(covering).collect())
+    }
+
+    pub(crate) fn covering_other_name(&self, pattern: &OtherNamePattern) -> Vec<RuleId> {
+        let patterns = self.other_names.get(&pattern.type_id()).map(Vec::as_slice).unwrap_or_default();
+        let covering = patterns.iter().filter(|(covering, _)| covering.covers(pattern)).map(|(_, rule)| *rule);
+        in_order(self.every.iter().copied().chain(covering).collect())
+    }
+
+    pub(crate) fn covering_common_name(&self, pattern: &CommonNamePattern) -> Vec<RuleId> {
+        let patterns = starts(pattern.start()).filter_map(|start| self.common_names.get(start)).flatten();
+        let covering = patterns.filter(|(covering, _)| covering.covers(pattern)).map(|(_, rule)| *rule);
+        in_order(self.every.iter().copied().chain(covering).collect())
+    }
+}
+
+/// Everything that a text begins with, from nothing to the whole.
+fn starts(text: &str) -> impl Iterator<Item = &str> {
+    text.char_indices().map(|(at, _)| at).chain([text.len()]).filter_map(|at| text.get(..at))
 }
 
 fn at<'i>(by: &'i BTreeMap<Box<str>, Vec<RuleId>>, key: &str) -> &'i [RuleId] {

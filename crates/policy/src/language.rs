@@ -11,7 +11,9 @@ use crate::{
     error::{Fault, PolicyError, PolicyErrors},
     evaluate::Policy,
     node::{self, Key, Node, Position, Value, shortened},
-    pattern::{self, NamePattern, Refused, SpiffePattern},
+    pattern::{
+        self, CommonNamePattern, MailPattern, NamePattern, OtherNamePattern, Refused, SpiffePattern, UriPattern,
+    },
     requester::{ClaimKind, Door},
     rule::{Effect, Rule, RuleName, Target, Who},
     spelling::nearest,
@@ -21,7 +23,7 @@ use crate::{
 const FILE_MAX: usize = 1024 * 1024;
 /// Most rules.
 const RULES_MAX: usize = 10_000;
-/// Most names, wildcards, addresses and SPIFFE patterns of all rules.
+/// Most names, wildcards, addresses and patterns over other names of all rules.
 const SELECTORS_MAX: usize = 100_000;
 /// Most steps of all conditions together: some 0.1 s, if every rule speaks about one request.
 const STEPS_MAX: u64 = 2_000_000;
@@ -35,7 +37,22 @@ const NAME_MAX: usize = 100;
 const VERSION: &str = "v1";
 const FILE_FIELDS: &[&str] = &["version", "rules"];
 const RULE_FIELDS: &[&str] = &["name", "allow", "deny", "warn", "for", "when", "because"];
-const TARGET_FIELDS: &[&str] = &["names", "wildcards", "addresses", "spiffe", "profile", "profiles", "keys"];
+const SELECTORS: [&str; 8] =
+    ["names", "wildcards", "addresses", "spiffe", "uris", "emails", "other_names", "common_names"];
+const TARGET_FIELDS: &[&str] = &[
+    "names",
+    "wildcards",
+    "addresses",
+    "spiffe",
+    "uris",
+    "emails",
+    "other_names",
+    "common_names",
+    "ca",
+    "profile",
+    "profiles",
+    "keys",
+];
 
 /// How a policy is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +167,7 @@ impl Reader<'_> {
         let selectors: usize = rules.iter().map(|rule| rule.target.selectors()).sum();
         if selectors > SELECTORS_MAX {
             let fault = Fault::TooMany {
-                what: "names, wildcards, addresses and SPIFFE patterns",
+                what: "names, wildcards, addresses and patterns over other names",
                 count: selectors,
                 max: SELECTORS_MAX,
             };
@@ -243,6 +260,18 @@ impl Reader<'_> {
         self.patterns(&fields, key, "wildcards", pattern::wildcard, &mut target.wildcards);
         self.patterns(&fields, key, "addresses", pattern::range, &mut target.addresses);
         self.patterns(&fields, key, "spiffe", SpiffePattern::parse, &mut target.spiffe);
+        self.patterns(&fields, key, "uris", UriPattern::parse, &mut target.uris);
+        self.patterns(&fields, key, "emails", MailPattern::parse, &mut target.emails);
+        self.patterns(&fields, key, "other_names", OtherNamePattern::parse, &mut target.other_names);
+        self.patterns(&fields, key, "common_names", CommonNamePattern::parse, &mut target.common_names);
+        if let Some(node) = fields.get("ca") {
+            target.ca = matches!(node.value, Value::Truth(true));
+            if !target.ca {
+                let expected = "true, or no ca at all: without it an allow grants no CA".to_owned();
+                let fault = Fault::WrongType { found: node.in_words(), expected };
+                self.report(node.at, &format!("{key}.ca"), fault);
+            }
+        }
         if let (Some(_), Some((second, _))) = (fields.get("profile"), fields.entry("profiles")) {
             self.report(second.at, &format!("{key}.profiles"), Fault::ProfileTwice);
         }
@@ -257,8 +286,7 @@ impl Reader<'_> {
             let texts = self.texts(node, &format!("{key}.keys"), "a kind of key or a list of them");
             target.keys = Some(texts.iter().filter_map(|text| self.key_kind(text)).collect());
         }
-        let selectors = ["names", "wildcards", "addresses", "spiffe"];
-        if effect == Effect::Allow && selectors.iter().all(|field| fields.lacks(field)) {
+        if effect == Effect::Allow && SELECTORS.iter().all(|field| fields.lacks(field)) {
             self.report(node.at, key, Fault::NothingAllowed);
         }
         Some(target)
@@ -407,9 +435,9 @@ impl Reader<'_> {
     fn text_of<'n>(&mut self, node: &'n Node, key: &str, expected: &str) -> Option<Text<'n>> {
         match &node.value {
             Value::Text(text) => Some(Text { text, at: node.at, key: key.to_owned() }),
-            Value::List(_) | Value::Map(_) | Value::Other(_) => {
+            Value::List(_) | Value::Map(_) | Value::Truth(_) | Value::Other(_) => {
                 let found = node.in_words();
-                let quotes = if matches!(node.value, Value::Other(_)) {
+                let quotes = if matches!(node.value, Value::Truth(_) | Value::Other(_)) {
                     "; put it in quotes if it is meant as text"
                 } else {
                     ""
@@ -432,7 +460,9 @@ impl Reader<'_> {
                 .enumerate()
                 .filter_map(|(at, item)| self.text_of(item, &format!("{key}[{at}]"), "a text"))
                 .collect(),
-            Value::Text(_) | Value::Map(_) | Value::Other(_) => self.text_of(node, key, expected).into_iter().collect(),
+            Value::Text(_) | Value::Map(_) | Value::Truth(_) | Value::Other(_) => {
+                self.text_of(node, key, expected).into_iter().collect()
+            }
         }
     }
 }

@@ -36,7 +36,8 @@ pub(crate) enum Value {
     Text(String),
     List(Vec<Node>),
     Map(Vec<(Key, Node)>),
-    /// Anything that the language has no use for, in words.
+    Truth(bool),
+    /// Anything else, that the language has no use for, in words.
     Other(String),
 }
 
@@ -53,6 +54,7 @@ impl Node {
             Value::Text(text) => format!("the text {:?}", shortened(text)),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a map".to_owned(),
+            Value::Truth(value) => format!("the truth value {value}"),
             Value::Other(words) => words.clone(),
         }
     }
@@ -123,6 +125,7 @@ fn position(location: &serde_saphyr::Location) -> Position {
 fn node(spanned: Spanned<Raw>) -> Node {
     let value = match spanned.value {
         Raw::Text(text) => Value::Text(text),
+        Raw::Truth(value) => Value::Truth(value),
         Raw::Other(words) => Value::Other(words),
         Raw::List(items) => Value::List(items.into_iter().map(node).collect()),
         Raw::Map(entries) => Value::Map(
@@ -138,6 +141,7 @@ fn node(spanned: Spanned<Raw>) -> Node {
 /// YAML as serde hands it over.
 enum Raw {
     Text(String),
+    Truth(bool),
     Other(String),
     List(Vec<Spanned<Self>>),
     Map(Vec<(Spanned<String>, Spanned<Self>)>),
@@ -167,7 +171,7 @@ impl<'de> de::Visitor<'de> for RawVisitor {
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<Raw, E> {
-        Ok(Raw::Other(format!("the truth value {value}")))
+        Ok(Raw::Truth(value))
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Raw, E> {
@@ -266,7 +270,7 @@ fn toml_value(text: &str, lines: &Lines, value: DeValue<'_>, depth: usize) -> Op
         DeValue::String(string) => Some(Value::Text(string.into_owned())),
         DeValue::Integer(number) => Some(Value::Other(format!("the number {number}"))),
         DeValue::Float(number) => Some(Value::Other(format!("the number {number}"))),
-        DeValue::Boolean(value) => Some(Value::Other(format!("the truth value {value}"))),
+        DeValue::Boolean(value) => Some(Value::Truth(value)),
         DeValue::Datetime(at) => Some(Value::Other(format!("the date {at}"))),
         DeValue::Array(array) => toml_list(text, lines, array, depth + 1),
         DeValue::Table(table) => toml_table(text, lines, table, depth + 1),

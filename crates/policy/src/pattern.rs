@@ -4,10 +4,19 @@
 //! `*` is exactly one label and `**` one or more, each only as the whole leftmost label. No
 //! pattern matches a wildcard name: those are granted letter for letter.
 
+mod common_name;
+mod mail;
+mod other_name;
+mod uri;
+
 use std::{fmt, net::IpAddr};
 
 use chancery_pki::{DnsName, Name, NameRejection, SpiffeId};
 use ipnet::IpNet;
+
+pub(crate) use self::{
+    common_name::CommonNamePattern, mail::MailPattern, other_name::OtherNamePattern, uri::UriPattern,
+};
 
 /// Why a text is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,8 +97,29 @@ pub enum PatternFault {
     #[error("** stands only as the last segment of a path")]
     RestNotLast,
     /// A star in a trust domain.
-    #[error("a trust domain is written out; stars stand for segments of the path")]
+    #[error("scheme and host, or a trust domain, are written out; stars stand for segments of the path")]
     StarInTrustDomain,
+    /// A SPIFFE ID among the URIs.
+    #[error("a SPIFFE ID belongs under spiffe")]
+    SpiffeAmongUris,
+    /// A star and a query or a fragment in one URI pattern.
+    #[error("a URI with a query or a fragment is matched letter for letter, without stars")]
+    StarWithQuery,
+    /// Not a pattern over e-mail addresses.
+    #[error("an e-mail pattern is one address, or *@ before a host, *.host or **.host")]
+    NotAMailPattern,
+    /// A star that is a part of a mailbox.
+    #[error("a star stands for every mailbox of a host, as in *@example.com, or for none")]
+    StarInsideMailbox,
+    /// Not a pattern over names of other kinds.
+    #[error("a name of another kind is written OBJECT-IDENTIFIER:VALUE, as in 1.3.6.1.4.1.311.20.2.3:*@example.com")]
+    NotAnOtherNamePattern,
+    /// A star that is a part of a value.
+    #[error("a star is a whole value, or all that stands before the @ of one")]
+    StarInsideValue,
+    /// A star elsewhere than at the end of a common name.
+    #[error("in a common name a star stands once, at the end, for whatever follows")]
+    StarNotLast,
 }
 
 /// A fault and what was probably meant.
@@ -138,6 +168,30 @@ impl NamePattern {
     pub(crate) const fn base(&self) -> &DnsName {
         match self {
             Self::Exact(name) | Self::OneAbove(name) | Self::AnyAbove(name) => name,
+        }
+    }
+
+    pub(crate) fn matches(&self, name: &DnsName) -> bool {
+        let above = |base: &DnsName| {
+            let above = name.as_str().strip_suffix(base.as_str()).and_then(|rest| rest.strip_suffix('.'));
+            above.filter(|labels| !labels.is_empty()).map(|labels| labels.contains('.'))
+        };
+        match self {
+            Self::Exact(exact) => exact == name,
+            Self::OneAbove(base) => above(base) == Some(false),
+            Self::AnyAbove(base) => above(base).is_some(),
+        }
+    }
+
+    /// Whether every name that `other` matches is matched by this one.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (_, Self::Exact(name)) => self.matches(name),
+            (Self::AnyAbove(ours), Self::OneAbove(theirs) | Self::AnyAbove(theirs)) => {
+                ours == theirs || self.matches(theirs)
+            }
+            (Self::OneAbove(_), Self::OneAbove(_)) => self == other,
+            (Self::OneAbove(_), Self::AnyAbove(_)) | (Self::Exact(_), Self::OneAbove(_) | Self::AnyAbove(_)) => false,
         }
     }
 }
@@ -235,7 +289,7 @@ pub(crate) fn wildcard(text: &str) -> Result<DnsName, Refused> {
     }
     match Name::dns(text) {
         Ok(Name::Wildcard(base)) => Ok(base),
-        Ok(Name::Dns(_) | Name::Ip(_) | Name::Spiffe(_)) => Err((PatternFault::NotAWildcard, None)),
+        Ok(_) => Err((PatternFault::NotAWildcard, None)),
         Err(rejection) => Err((PatternFault::Name(rejection), None)),
     }
 }
@@ -306,24 +360,12 @@ impl SpiffePattern {
             let valid = Self::parse(&meant).is_ok().then_some(meant);
             return Err((PatternFault::Name(rejection), valid));
         };
-        let mut parts = rest.split('/');
-        let trust_domain = parts.next().unwrap_or_default();
+        let trust_domain = rest.split('/').next().unwrap_or_default();
         if trust_domain.contains('*') {
             return Err((PatternFault::StarInTrustDomain, None));
         }
-        let segments: Vec<Segment> = parts
-            .map(|part| match part {
-                "*" => Ok(Segment::One),
-                "**" => Ok(Segment::Rest),
-                starred if starred.contains('*') => {
-                    Err((PatternFault::StarInsideLabel { label: starred.to_owned() }, None))
-                }
-                exact => Ok(Segment::Exact(exact.to_owned())),
-            })
-            .collect::<Result<_, Refused>>()?;
-        if segments.iter().rev().skip(1).any(|segment| *segment == Segment::Rest) {
-            return Err((PatternFault::RestNotLast, None));
-        }
+        let path = rest.get(trust_domain.len()..).unwrap_or_default();
+        let segments = segments(path, '/')?;
         // With every star filled in, what remains must be a SPIFFE ID.
         let filled: String =
             segments.iter().fold(format!("spiffe://{trust_domain}"), |filled, segment| match segment {
@@ -341,37 +383,60 @@ impl SpiffePattern {
     }
 
     pub(crate) fn matches(&self, id: &SpiffeId) -> bool {
-        id.trust_domain() == self.trust_domain && {
-            let mut parts = id.path().split('/').skip(1);
-            for segment in &self.segments {
-                match (segment, parts.next()) {
-                    (_, None) => return false,
-                    (Segment::Rest, Some(_)) => return true,
-                    (Segment::Exact(exact), Some(part)) if exact != part => return false,
-                    (Segment::Exact(_) | Segment::One, Some(_)) => {}
-                }
-            }
-            parts.next().is_none()
-        }
+        id.trust_domain() == self.trust_domain && segments_match(&self.segments, id.path().split('/').skip(1))
     }
 
     /// Whether every ID that `other` matches is matched by this one.
     pub(crate) fn covers(&self, other: &Self) -> bool {
-        if self.trust_domain != other.trust_domain {
-            return false;
-        }
-        let mut theirs = other.segments.iter();
-        for segment in &self.segments {
-            match (segment, theirs.next()) {
-                (_, None) => return false,
-                (Segment::Rest, Some(_)) => return true,
-                (Segment::One, Some(Segment::Exact(_) | Segment::One)) => {}
-                (Segment::Exact(ours), Some(Segment::Exact(theirs))) if ours == theirs => {}
-                (Segment::Exact(_) | Segment::One, Some(_)) => return false,
-            }
-        }
-        theirs.next().is_none()
+        self.trust_domain == other.trust_domain && segments_cover(&self.segments, &other.segments)
     }
+}
+
+/// The segments of a path, each behind its separator.
+fn segments(path: &str, separator: char) -> Result<Vec<Segment>, Refused> {
+    let segments: Vec<Segment> = path
+        .split(separator)
+        .skip(1)
+        .map(|part| match part {
+            "*" => Ok(Segment::One),
+            "**" => Ok(Segment::Rest),
+            starred if starred.contains('*') => {
+                Err((PatternFault::StarInsideLabel { label: starred.to_owned() }, None))
+            }
+            exact => Ok(Segment::Exact(exact.to_owned())),
+        })
+        .collect::<Result<_, Refused>>()?;
+    if segments.iter().rev().skip(1).any(|segment| *segment == Segment::Rest) {
+        return Err((PatternFault::RestNotLast, None));
+    }
+    Ok(segments)
+}
+
+fn segments_match<'p>(segments: &[Segment], mut parts: impl Iterator<Item = &'p str>) -> bool {
+    for segment in segments {
+        match (segment, parts.next()) {
+            (_, None) => return false,
+            (Segment::Rest, Some(_)) => return true,
+            (Segment::Exact(exact), Some(part)) if exact != part => return false,
+            (Segment::Exact(_) | Segment::One, Some(_)) => {}
+        }
+    }
+    parts.next().is_none()
+}
+
+/// Whether everything that `theirs` match is matched by `ours`.
+fn segments_cover(ours: &[Segment], theirs: &[Segment]) -> bool {
+    let mut theirs = theirs.iter();
+    for segment in ours {
+        match (segment, theirs.next()) {
+            (_, None) => return false,
+            (Segment::Rest, Some(_)) => return true,
+            (Segment::One, Some(Segment::Exact(_) | Segment::One)) => {}
+            (Segment::Exact(ours), Some(Segment::Exact(theirs))) if ours == theirs => {}
+            (Segment::Exact(_) | Segment::One, Some(_)) => return false,
+        }
+    }
+    theirs.next().is_none()
 }
 
 impl fmt::Display for SpiffePattern {

@@ -1,6 +1,8 @@
-//! Who asks: the door it came through, what it proved, and what it merely claims.
+//! Who asks: the door it came through, what it proved, what it merely claims, and what is reported about it.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
+
+use crate::reported::{ReportKind, Reported};
 
 /// A way into the authority, each with its own proof of identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -160,6 +162,8 @@ pub struct Requester {
     pub proven: Claims,
     /// What the requester says without proof. A rule's `for` never reads it.
     pub claimed: Claims,
+    /// What a trusted controller reports about the object that asks. A rule's `for` never reads it.
+    pub reported: Option<Arc<Reported>>,
 }
 
 /// One fact about a requester, as records and pages list them.
@@ -178,16 +182,28 @@ impl Requester {
     #[must_use]
     pub fn acme(directory: &str, account: &str, eab: Option<&str>) -> Self {
         let proven = Claims { account: Some(account.to_owned()), eab: eab.map(str::to_owned), ..Claims::default() };
-        Self { door: Door::Acme, directory: Some(directory.to_owned()), proven, claimed: Claims::default() }
+        Self { directory: Some(directory.to_owned()), proven, ..Self::at(Door::Acme) }
     }
 
     /// The server itself, for its own listener.
     #[must_use]
     pub fn own_tls() -> Self {
-        Self { door: Door::OwnTls, directory: None, proven: Claims::default(), claimed: Claims::default() }
+        Self::at(Door::OwnTls)
     }
 
-    /// Every claim there is, the proven ones first; door and directory are not among them.
+    /// Somebody at a door of whom nothing is known.
+    #[must_use]
+    pub fn at(door: Door) -> Self {
+        Self { door, directory: None, proven: Claims::default(), claimed: Claims::default(), reported: None }
+    }
+
+    /// What is reported as one text each, as records list it beside the claims: `reported.namespace`.
+    pub fn reported_facts(&self) -> impl Iterator<Item = Fact<'_>> {
+        let facts = self.reported.iter().flat_map(|reported| reported.facts());
+        facts.map(|(name, value)| Fact { name, value, proven: false })
+    }
+
+    /// Every claim there is, the proven ones first; door, directory and what is reported are not among them.
     pub fn facts(&self) -> impl Iterator<Item = Fact<'_>> {
         let all = |claims, proven| facts_of(claims, proven);
         all(&self.proven, true).chain(all(&self.claimed, false))
@@ -219,6 +235,17 @@ impl fmt::Display for Requester {
             write!(f, "{claimed}{name} {value}")?;
             open = true;
         }
+        for kind in [ReportKind::Namespace, ReportKind::Certificate] {
+            let said = self.reported.as_ref().and_then(|reported| reported.of(kind));
+            // What is proven need not be reported as well.
+            if kind == ReportKind::Namespace && said == self.proven.of(ClaimKind::Namespace) {
+                continue;
+            }
+            let Some(value) = said.map(str::escape_debug) else { continue };
+            f.write_str(if open { ", " } else { " (" })?;
+            write!(f, "reports {} {value}", kind.in_conditions())?;
+            open = true;
+        }
         if open { f.write_str(")") } else { Ok(()) }
     }
 }
@@ -241,6 +268,29 @@ mod tests {
             workload.to_string(),
             "cert-manager cluster prod-eu (namespace istio-ingress, claims user eve\\u{1b}[2J)"
         );
+    }
+
+    #[test]
+    fn what_is_reported_reads_as_such_unless_it_is_proven() {
+        let mut workload = Requester::at(Door::CertManager);
+        workload.proven.cluster = Some("prod-eu".to_owned());
+        let mut reported = Reported::default();
+        for (name, value) in [("namespace", "shop"), ("certificate", "web"), ("username", "ann")] {
+            reported.set(name, value).expect("a fact");
+        }
+        workload.reported = Some(Arc::new(reported));
+        let told = "cert-manager cluster prod-eu (reports namespace shop, reports certificate web)";
+        assert_eq!(workload.to_string(), told);
+        let facts: Vec<_> = workload.reported_facts().map(|fact| (fact.name, fact.value, fact.proven)).collect();
+        let expected = [
+            ("reported.namespace", "shop", false),
+            ("reported.username", "ann", false),
+            ("reported.certificate", "web", false),
+        ];
+        assert_eq!(facts, expected);
+        workload.proven.namespace = Some("shop".to_owned());
+        let told = "cert-manager cluster prod-eu (namespace shop, reports certificate web)";
+        assert_eq!(workload.to_string(), told);
     }
 
     #[test]

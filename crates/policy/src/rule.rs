@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::{
     condition::Condition,
     node::Position,
-    pattern::{NamePattern, SpiffePattern},
+    pattern::{CommonNamePattern, MailPattern, NamePattern, OtherNamePattern, SpiffePattern, UriPattern},
     requester::{ClaimKind, Door, Requester},
 };
 
@@ -87,6 +87,12 @@ pub(crate) struct Target {
     pub(crate) wildcards: Vec<DnsName>,
     pub(crate) addresses: Vec<IpNet>,
     pub(crate) spiffe: Vec<SpiffePattern>,
+    pub(crate) uris: Vec<UriPattern>,
+    pub(crate) emails: Vec<MailPattern>,
+    pub(crate) other_names: Vec<OtherNamePattern>,
+    pub(crate) common_names: Vec<CommonNamePattern>,
+    /// The certificates of CAs alone. Without it an allow speaks of no CA; a deny and a warn speak of all certificates.
+    pub(crate) ca: bool,
     pub(crate) profiles: Option<Vec<String>>,
     pub(crate) keys: Option<Vec<KeyKind>>,
 }
@@ -97,7 +103,9 @@ impl Target {
     }
 
     pub(crate) fn selectors(&self) -> usize {
-        self.names.len() + self.wildcards.len() + self.addresses.len() + self.spiffe.len()
+        let Self { names, wildcards, addresses, spiffe, uris, emails, other_names, common_names, .. } = self;
+        let hosts = names.len() + wildcards.len() + addresses.len() + spiffe.len();
+        hosts + uris.len() + emails.len() + other_names.len() + common_names.len()
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use chancery_pki::{KeyKind, Lifetime, Name, NameSet, Timestamp};
-use chancery_policy::{Claims, Door, Fault, Format, Outcome, Policy, Request, Requester};
+use chancery_policy::{Claims, Content, Door, Fault, Format, Outcome, Policy, Request, Requester};
 use proptest::{collection::vec, option, prelude::*, sample::select, sample::subsequence};
 
 const NAME_PATTERNS: &[&str] =
@@ -298,7 +298,7 @@ fn judge(rules: &[ModelRule], asked: &Asked, name: &str) -> Outcome {
 fn evaluate(policy: &Policy, asked: &Asked) -> chancery_policy::Decision {
     let claims = |eab: Option<&str>| Claims { eab: eab.map(str::to_owned), ..Claims::default() };
     let requester =
-        Requester { door: asked.door, directory: None, proven: claims(asked.eab), claimed: claims(asked.claimed) };
+        Requester { proven: claims(asked.eab), claimed: claims(asked.claimed), ..Requester::at(asked.door) };
     let names = NameSet::new(asked.names.iter().map(|name| name.parse::<Name>().unwrap())).unwrap();
     policy.evaluate(&Request {
         requester: &requester,
@@ -306,6 +306,7 @@ fn evaluate(policy: &Policy, asked: &Asked) -> chancery_policy::Decision {
         profile: asked.profile,
         key: asked.key,
         lifetime: asked.lifetime.map(|life| Lifetime::from_seconds(life).unwrap()),
+        content: Content::default(),
         now: Timestamp::from_unix_seconds(asked.seconds),
     })
 }

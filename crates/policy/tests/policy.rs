@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use chancery_pki::{KeyKind, Name, NameSet, Timestamp};
-use chancery_policy::{Decision, Format, Outcome, Policy, Request, Requester};
+use chancery_policy::{Content, Decision, Format, Outcome, Policy, Request, Requester};
 
 const POLICY: &str = r#"version: v1
 rules:
@@ -43,6 +43,7 @@ fn ask(policy: &Policy, eab: Option<&str>, texts: &[&str], key: Option<KeyKind>)
         profile: "server",
         key,
         lifetime: None,
+        content: Content::default(),
         now,
     })
 }
@@ -217,6 +218,7 @@ fn a_claim_without_proof_never_satisfies_for() {
                 profile: "server",
                 key: None,
                 lifetime: None,
+                content: Content::default(),
                 now: Timestamp::from_unix_seconds(0),
             })
             .outcome
@@ -242,7 +244,15 @@ fn time_is_utc_and_a_condition_may_name_a_zone() {
         let policy = Policy::parse(&text, Format::Yaml, "policy").unwrap();
         let requester = Requester::own_tls();
         let names = names(&["a.test"]);
-        let request = Request { requester: &requester, names: &names, profile: "tls", key: None, lifetime: None, now };
+        let request = Request {
+            requester: &requester,
+            names: &names,
+            profile: "tls",
+            key: None,
+            lifetime: None,
+            content: Content::default(),
+            now,
+        };
         assert_eq!(policy.evaluate(&request).outcome, outcome, "{when}");
     }
 }

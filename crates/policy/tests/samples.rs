@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use chancery_pki::{KeyKind, Lifetime, Name, NameSet, Timestamp};
-use chancery_policy::{Claims, Decision, Door, Format, Outcome, Policy, Request, Requester};
+use chancery_policy::{Claims, Content, Decision, Door, Format, Outcome, Policy, Request, Requester};
 
 const YAML: &str = include_str!("../../../docs/samples/policy.yaml");
 const TOML: &str = include_str!("../../../docs/samples/policy.toml");
@@ -22,7 +22,7 @@ fn eab(team: &str) -> Requester {
 }
 
 fn at(door: Door, proven: Claims) -> Requester {
-    Requester { door, directory: None, proven, claimed: Claims::default() }
+    Requester { proven, ..Requester::at(door) }
 }
 
 fn ask(policy: &Policy, requester: &Requester, profile: &str, names: &[&str], key: Option<KeyKind>) -> Decision {
@@ -30,7 +30,7 @@ fn ask(policy: &Policy, requester: &Requester, profile: &str, names: &[&str], ke
     // A Wednesday.
     let now = "2026-11-25T10:00:00Z".parse::<Timestamp>().unwrap();
     let lifetime = key.and_then(|_| Lifetime::from_seconds(43_200).ok());
-    policy.evaluate(&Request { requester, names: &names, profile, key, lifetime, now })
+    policy.evaluate(&Request { requester, names: &names, profile, key, lifetime, content: Content::default(), now })
 }
 
 /// Who asks under which profile for which names with which key; what comes of it, and by which rule.

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use chancery_ledger::{VerifierKey, verify::RestoreName};
 use chancery_pki::{KeyKind, Lifetime, Timestamp};
-use chancery_policy::{Claims, Door};
+use chancery_policy::{Claims, Door, Reported};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
@@ -68,9 +68,15 @@ pub(crate) enum Command {
     /// Certificates of the running server
     #[command(subcommand)]
     Certificate(CertificateCommand),
+    /// Kubernetes clusters that ask the running server: their API tokens
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// ACME accounts of the running server
     #[command(subcommand)]
     Account(AccountCommand),
+    /// Keys by which accounts are made (external account binding) on the running server
+    #[command(subcommand)]
+    Eab(EabCommand),
     /// How the running server is
     #[command(after_help = "Example:
   chancery status --output json")]
@@ -185,7 +191,7 @@ pub(crate) enum PolicyCommand {
   chancery policy explain pay.apps.example.com --key P-256 --lifetime 90d
   chancery policy explain ca.example.com --door own-tls
   chancery policy explain pay.example.com --door mesh --claim namespace=shop --profile server")]
-    Explain(ExplainArgs),
+    Explain(Box<ExplainArgs>),
     /// Look whether a policy file would be taken
     #[command(after_help = "Example:
   chancery policy check policy.yaml")]
@@ -225,12 +231,24 @@ pub(crate) struct ExplainArgs {
     /// What the requester merely says, which a condition alone can read; may be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = claim)]
     pub(crate) claimed: Vec<Claim>,
+    /// What a cluster's controller reports, which a condition alone can read: namespace, name, issuer-kind, issuer,
+    /// username, certificate, secret, pod, service-account, node, group, namespace-label.KEY or annotation.KEY; may be
+    /// given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = report)]
+    pub(crate) reported: Vec<Claim>,
     /// The kind of the certificate's key, as if it were at finalize
     #[arg(long, value_name = "KIND")]
     pub(crate) key: Option<KeyKind>,
     /// How long the certificate would live, such as 90d or 12h, as if it were at finalize
     #[arg(long, value_parser = lifetime)]
     pub(crate) lifetime: Option<Lifetime>,
+    /// What the certificate would be used for, in Kubernetes' words such as "client auth"; may be given several times
+    /// [default: what the profile gives]
+    #[arg(long = "usage", value_name = "WORDS")]
+    pub(crate) usages: Vec<String>,
+    /// As if a CA's certificate were asked for
+    #[arg(long)]
+    pub(crate) ca: bool,
     /// When it would be asked for, such as 2026-11-25T10:00:00Z [default: now]
     #[arg(long)]
     pub(crate) time: Option<Timestamp>,
@@ -249,6 +267,12 @@ fn claim(text: &str) -> Result<Claim, String> {
     if value.is_empty() {
         return Err("an empty claim is no claim; leave it out".to_owned());
     }
+    Ok(Claim { name: name.to_owned(), value: value.to_owned() })
+}
+
+fn report(text: &str) -> Result<Claim, String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, such as namespace=shop")?;
+    Reported::default().set(name, value).map_err(|error| error.to_string())?;
     Ok(Claim { name: name.to_owned(), value: value.to_owned() })
 }
 
@@ -329,7 +353,8 @@ pub(crate) enum CertificateCommand {
     #[command(after_help = "Examples:
   chancery certificate list --name www.example.com
   chancery certificate list --below apps.example.com --output json
-  chancery certificate list --expires-before 2026-12-31T00:00:00Z")]
+  chancery certificate list --expires-before 2026-12-31T00:00:00Z
+  chancery certificate list --cluster prod-eu --namespace payments")]
     List(CertificateListArgs),
     /// Show one certificate
     #[command(after_help = "Example:
@@ -388,9 +413,184 @@ pub(crate) struct CertificateListArgs {
     /// Those that end before this time (RFC 3339), the earliest first
     #[arg(long, group = "which", value_name = "TIME")]
     pub(crate) expires_before: Option<String>,
+    /// Those that this Kubernetes cluster asked for
+    #[arg(long, group = "which", value_name = "NAME")]
+    pub(crate) cluster: Option<String>,
+    /// Of those, the ones of this namespace
+    #[arg(long, requires = "cluster", value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Of those, the ones of this Certificate
+    #[arg(long, requires = "namespace", value_name = "NAME")]
+    pub(crate) certificate: Option<String>,
     /// At most this many
     #[arg(long, default_value_t = 100)]
     pub(crate) limit: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EabCommand {
+    /// Make a key for a team; its secret is shown once, as certbot, lego and cert-manager want it
+    #[command(after_help = "Examples:
+  chancery eab create payments --directory teams --owner \"Payments, on call 4711\"
+  chancery eab create payments-k8s --directory teams --owner Payments --accounts 3 --expires-in 7d \\
+    --name pay.example.com --name '**.pay.example.com' --wildcard '*.pay.example.com' --profile server")]
+    Create(EabCreateArgs),
+    /// List the keys, those that ended too
+    #[command(after_help = "Example:
+  chancery eab list --output json")]
+    List {
+        /// At most this many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Show one key, without its secret
+    #[command(after_help = "Example:
+  chancery eab show payments")]
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Give a key other limits; they hold for the accounts that it made, too
+    #[command(after_help = "Examples:
+  chancery eab limit payments --accounts 5
+  chancery eab limit payments --name '**.pay.example.com' --expires-in 30d
+  chancery eab limit payments --any-name --any-profile")]
+    Limit(EabLimitArgs),
+    /// Revoke a key: no account is made with it any more
+    #[command(after_help = "Examples:
+  chancery eab revoke payments --yes
+  chancery eab revoke payments --accounts --yes")]
+    Revoke {
+        /// Its id
+        id: String,
+        /// Stop the accounts that it made, too: they can do nothing any more, and their open orders become invalid
+        #[arg(long)]
+        accounts: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EabCreateArgs {
+    /// Its id, the kid of bindings and what a policy's eab is compared with [default: one of chance]
+    pub(crate) id: Option<String>,
+    /// The ACME directory it is for [default: the only one that takes such keys]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) directory: Option<String>,
+    /// Whose it is, in one line
+    #[arg(long)]
+    pub(crate) owner: String,
+    #[command(flatten)]
+    pub(crate) names: EabNamesArgs,
+    /// A profile that its accounts may ask for; may be given several times [default: those of the directory]
+    #[arg(long = "profile", value_name = "PROFILE")]
+    pub(crate) profiles: Vec<String>,
+    /// How many accounts may be made with it
+    #[arg(long, default_value_t = 1)]
+    pub(crate) accounts: u64,
+    /// How long accounts may be made with it, such as 30d or 12h
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = life)]
+    pub(crate) expires_in: std::time::Duration,
+}
+
+/// The names that a key is limited to, in the patterns of a policy.
+#[derive(Debug, Args)]
+pub(crate) struct EabNamesArgs {
+    /// Names that its accounts may have, such as pay.example.com or **.pay.example.com; may be given several times
+    /// [default: those that policy allows]
+    #[arg(long = "name", value_name = "PATTERN")]
+    pub(crate) names: Vec<String>,
+    /// A wildcard name that they may have, letter for letter; may be given several times
+    #[arg(long = "wildcard", value_name = "NAME")]
+    pub(crate) wildcards: Vec<String>,
+    /// A range of addresses that they may have; may be given several times
+    #[arg(long = "address", value_name = "RANGE")]
+    pub(crate) addresses: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EabLimitArgs {
+    /// Its id
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) names: EabNamesArgs,
+    /// Leave the names to policy alone
+    #[arg(long, conflicts_with_all = ["names", "wildcards", "addresses"])]
+    pub(crate) any_name: bool,
+    /// A profile that its accounts may ask for; may be given several times
+    #[arg(long = "profile", value_name = "PROFILE")]
+    pub(crate) profiles: Vec<String>,
+    /// Leave the profiles to the directory alone
+    #[arg(long, conflicts_with = "profiles")]
+    pub(crate) any_profile: bool,
+    /// How many accounts may be made with it, in all
+    #[arg(long)]
+    pub(crate) accounts: Option<u64>,
+    /// How long from now accounts may be made with it, such as 30d or 12h
+    #[arg(long, value_name = "TIME", value_parser = life)]
+    pub(crate) expires_in: Option<std::time::Duration>,
+}
+
+fn life(text: &str) -> Result<std::time::Duration, String> {
+    duration::parse(text).map_err(|_| "write a number and a unit: w, d, h, m or s, such as 30d".to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// API tokens, with which a cluster's controller asks
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it, once
+    #[command(after_help = "Examples:
+  chancery cluster token create prod-eu --comment \"chancery-issuer of prod-eu\"
+  chancery cluster token create prod-eu --namespace payments --name '**.payments.example.com' --lifetime 30d")]
+    Create(TokenCreateArgs),
+    /// List the tokens, those that ended lately too; never a token itself
+    #[command(after_help = "Example:
+  chancery cluster token list --output json")]
+    List {
+        /// At most this many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Revoke a token: from the next request on it is not taken any more
+    #[command(after_help = "Example:
+  chancery cluster token revoke 8q7AbX294gOLUJnBRkuRgQ --yes")]
+    Revoke {
+        /// Its id
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenCreateArgs {
+    /// The cluster that it is to speak for, as the configuration names it
+    pub(crate) cluster: String,
+    /// What it is for, one line
+    #[arg(long, default_value = "")]
+    pub(crate) comment: String,
+    /// How long it is to hold, such as 90d or 12h
+    #[arg(long, value_parser = lifetime, default_value = "365d")]
+    pub(crate) lifetime: Lifetime,
+    /// A namespace that it is to speak for; may be given several times [default: all]
+    #[arg(long = "namespace", value_name = "NAME")]
+    pub(crate) namespaces: Vec<String>,
+    /// A profile that may be asked for with it; may be given several times [default: the cluster's]
+    #[arg(long = "profile", value_name = "NAME")]
+    pub(crate) profiles: Vec<String>,
+    /// A pattern of names that may be asked for with it, as a policy writes it; may be given several times [default: any]
+    #[arg(long = "name", value_name = "PATTERN")]
+    pub(crate) names: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use chancery_acme::urls::Urls;
 use chancery_api::{AuthorityView, BackedUp, CheckpointView, DirectoryView, Reloaded, Status, TlsView};
 use chancery_authority::{Authority, Office, Settings, office::Hold, ports::KeyId};
+use chancery_cluster::Identity;
 use chancery_egress::{Dialer, ZoneTable};
 use chancery_http::api::{OperationError, Operator};
 use chancery_ledger::verify::Finding;
@@ -24,7 +25,7 @@ use crate::{
     service,
     system::TrustedClock,
     tls::{Keeper, Served, TlsError},
-    wiring::settings,
+    wiring::{identity::identities, settings},
     workers::Counts,
 };
 
@@ -40,12 +41,15 @@ pub(crate) struct Process {
     pub(crate) store: Arc<SledStore>,
     pub(crate) clock: Arc<TrustedClock>,
     pub(crate) dialer: Dialer,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) served: Arc<Served>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) jobs: Arc<Counts>,
     pub(crate) issuing: Vec<(KeyId, PublicKey)>,
     pub(crate) ledger: KeyId,
+    /// Whether the signer has the key that EAB keys are derived from.
+    pub(crate) binds: bool,
     pub(crate) args: ServeArgs,
     pub(crate) config: ArcSwap<Config>,
     pub(crate) started: Timestamp,
@@ -78,6 +82,10 @@ pub(crate) fn load_config(file: Option<&Path>, args: &ServeArgs) -> Result<Confi
 
 #[async_trait]
 impl Operator for Process {
+    fn external_url(&self) -> String {
+        self.config.load().listen.url.clone()
+    }
+
     async fn not_issuing(&self) -> Vec<String> {
         let mut why = Vec::new();
         let now = self.office.now();
@@ -297,6 +305,11 @@ impl Process {
         {
             return Err(refused(&"authorities and their keys change only with a restart; nothing was taken"));
         }
+        if new.takes_bindings() && (!self.binds || old.eab_key != new.eab_key) {
+            let what = "external_account takes a key (signer.eab_key) that is made and loaded at a start alone: restart; \
+                        nothing was taken";
+            return Err(refused(&what));
+        }
         let now = self.office.now();
         let mut settings =
             settings::settings(&new, &self.issuing, &self.ledger, now).map_err(|error| refused(&error))?;
@@ -313,12 +326,14 @@ impl Process {
         let zones = ZoneTable::new(new.zones.iter().cloned()).map_err(|error| refused(&error))?;
         settings::own_certificate_is_allowed(&new, &settings, now).map_err(|error| refused(&error))?;
         Keeper::check(&new).map_err(|error| refused(&error))?;
+        let identities = identities(&new).map_err(|error| refused(&error))?;
         let changed = changes(&old, &new, &self.office.settings(), &settings);
         let policy_sha256 = settings.policy.hash().to_string();
 
         let failed = |failure: chancery_authority::Failure| OperationError::Failed(failure.to_string());
         self.office.replace_settings(settings, by).await.map_err(failed)?;
         self.dialer.set_zones(zones);
+        self.identity.replace(identities);
         self.clock.confirm();
         self.config.store(Arc::new(new.clone()));
         // The rest stands whatever becomes of this; a certificate that is served already goes on.
@@ -385,6 +400,9 @@ fn changes(old: &Config, new: &Config, before: &Settings, after: &Settings) -> V
     let directories =
         |config: &Config| config.directories.iter().map(|(name, value)| (name.clone(), format!("{value:?}"))).collect();
     named("directory", directories(old), directories(new));
+    let clusters =
+        |config: &Config| config.clusters.iter().map(|(name, value)| (name.clone(), format!("{value:?}"))).collect();
+    named("cluster", clusters(old), clusters(new));
     let zones = |config: &Config| config.zones.iter().map(|zone| (zone.name.clone(), format!("{zone:?}"))).collect();
     named("zone", zones(old), zones(new));
     let chains = |settings: &Settings| {
@@ -430,6 +448,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
             (limits.places.requests_at_once, limits.places.arriving_requests_per_address),
             (limits.handshake_timeout, limits.header_timeout, limits.body_timeout, limits.stop_timeout),
             (limits.new_accounts_per_address_per_hour, limits.orders_per_account_per_hour),
+            (limits.cluster_requests_at_once, limits.requests_per_credential_per_second),
             limits.documentation.clone(),
         )
     };

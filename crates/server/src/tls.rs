@@ -12,6 +12,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
 use chancery_authority::{Failure, Office, Refusal, records::JobKind};
+use chancery_cluster::{Identity, OptionalClients};
 use chancery_pki::{
     NameSet, PublicKey, Timestamp,
     certificate::{self, Certificate},
@@ -140,12 +141,12 @@ impl Served {
 
 /// The TLS of the HTTPS listener: TLS 1.2 and 1.3, no tickets (resumption saves nothing here and
 /// would keep state), HTTP/2 and 1.1.
-pub(crate) fn server_config(served: Arc<Served>) -> Result<Arc<ServerConfig>, TlsError> {
+pub(crate) fn server_config(served: Arc<Served>, identity: Arc<Identity>) -> Result<Arc<ServerConfig>, TlsError> {
     let library = |error: rustls::Error| TlsError::Library(error.to_string());
     let mut config = ServerConfig::builder_with_provider(crypto())
         .with_safe_default_protocol_versions()
         .map_err(library)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::new(OptionalClients::new(identity, &crypto())))
         .with_cert_resolver(served);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});

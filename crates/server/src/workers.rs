@@ -211,6 +211,7 @@ mod tests {
         Settings {
             authorities: old.authorities.clone(),
             directories: old.directories.clone(),
+            clusters: old.clusters.clone(),
             profiles: old.profiles.clone(),
             policy: Arc::clone(&old.policy),
             block_list: Arc::clone(&old.block_list),

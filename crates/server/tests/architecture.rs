@@ -17,7 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("signer", &["authority", "pki", "acme", "policy", "ledger"]),
     ("validation", &["authority", "pki", "acme", "policy", "ledger", "egress"]),
     ("http", &["authority", "pki", "acme", "policy", "ledger", "api", "egress"]),
-    ("cluster", &["authority", "pki", "acme", "policy", "ledger", "egress"]),
+    ("cluster", &["authority", "pki", "acme", "policy", "ledger"]),
     ("issuer", &["api", "pki", "egress"]),
     (
         "server",

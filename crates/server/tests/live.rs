@@ -152,6 +152,10 @@ struct Nobody;
 
 #[async_trait]
 impl Operator for Nobody {
+    fn external_url(&self) -> String {
+        "https://ca.example".to_owned()
+    }
+
     async fn not_issuing(&self) -> Vec<String> {
         Vec::new()
     }

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use aws_lc_rs::{
-    encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
+    encoding::{AsBigEndian, AsDer, Curve25519SeedBin, Pkcs8V1Der, PublicKeyX509Der},
     error::Unspecified,
     rand::SystemRandom,
     rsa,
@@ -21,11 +21,13 @@ pub enum KeyRole {
     Ledger,
     /// Signs intermediates: the throw-away root of a development machine.
     Root,
+    /// Signs nothing: the secrets of EAB keys are derived from it.
+    Eab,
 }
 
 impl KeyRole {
     /// Every role.
-    pub const ALL: [Self; 3] = [Self::Issuing, Self::Ledger, Self::Root];
+    pub const ALL: [Self; 4] = [Self::Issuing, Self::Ledger, Self::Root, Self::Eab];
 
     /// Its name in files and messages.
     #[must_use]
@@ -34,6 +36,7 @@ impl KeyRole {
             Self::Issuing => "issuing",
             Self::Ledger => "ledger",
             Self::Root => "root",
+            Self::Eab => "eab",
         }
     }
 }
@@ -46,7 +49,7 @@ impl fmt::Display for KeyRole {
 
 /// The text names no role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not the role of a key: issuing, ledger or root")]
+#[error("not the role of a key: issuing, ledger, root or eab")]
 pub struct NotAKeyRole;
 
 impl FromStr for KeyRole {
@@ -102,6 +105,13 @@ impl LoadedKey {
             Pair::Rsa(_) => matches!(algorithm, A::RsaPkcs1Sha256 | A::RsaPkcs1Sha384 | A::RsaPkcs1Sha512),
             Pair::Ed25519(_) => algorithm == A::Ed25519,
         }
+    }
+
+    /// What secrets are derived from: the seed of an Ed25519 key (RFC 8032 §5.1.5). `None` for other keys.
+    pub(crate) fn seed(&self) -> Option<Zeroizing<[u8; 32]>> {
+        let Pair::Ed25519(pair) = &self.pair else { return None };
+        let seed: Curve25519SeedBin<'static> = pair.seed().ok()?.as_be_bytes().ok()?;
+        Some(Zeroizing::new(seed.as_ref().try_into().ok()?))
     }
 
     /// `None` if such a key does not make such signatures, or the library fails.

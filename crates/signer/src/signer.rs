@@ -3,9 +3,15 @@
 use std::{collections::BTreeMap, fmt, num::NonZero, sync::Arc, thread::available_parallelism};
 
 use async_trait::async_trait;
-use chancery_authority::ports::{KeyId, Purpose, Signer, SignerError, ToBeSigned};
+use aws_lc_rs::hkdf::{HKDF_SHA512, KeyType, Salt};
+use chancery_authority::{
+    eab_secret::{EabSecret, SECRET_OCTETS},
+    ports::{KeyId, Purpose, Signer, SignerError, ToBeSigned},
+    records::EabKeyId,
+};
 use chancery_pki::{PublicKey, SignatureAlgorithm};
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 use crate::private_key::{KeyRole, LoadedKey};
 
@@ -135,6 +141,29 @@ impl Signer for KeySigner {
     async fn sign(&self, key: &KeyId, what: &ToBeSigned) -> Result<Vec<u8>, SignerError> {
         self.sign_as(&key.0, what.purpose(), what.algorithm(), what.bytes()).await
     }
+
+    fn eab_secret(&self, id: &EabKeyId, salt: [u8; 16]) -> Option<EabSecret> {
+        let seed = self.keys.values().find(|key| key.role() == KeyRole::Eab)?.seed()?;
+        derive(&*seed, id, salt)
+    }
+}
+
+/// What the derivation of an EAB key's secret is for, so that nothing else that is ever derived from the same seed can be
+/// the same. Never changed: the keys that clients have would be others.
+const EAB_CONTEXT: &[u8] = b"chancery eab secret v1\0";
+
+/// HKDF with SHA-512 (RFC 5869).
+fn derive(seed: &[u8], id: &EabKeyId, salt: [u8; 16]) -> Option<EabSecret> {
+    struct SecretLength;
+    impl KeyType for SecretLength {
+        fn len(&self) -> usize {
+            SECRET_OCTETS
+        }
+    }
+    let mut octets = Zeroizing::new([0; SECRET_OCTETS]);
+    let prk = Salt::new(HKDF_SHA512, &salt).extract(seed);
+    prk.expand(&[EAB_CONTEXT, id.as_str().as_bytes()], SecretLength).ok()?.fill(&mut *octets).ok()?;
+    Some(EabSecret::new(*octets))
 }
 
 impl fmt::Debug for KeySigner {
@@ -287,6 +316,53 @@ mod tests {
         }
         let last = signer.sign_as("rsa", Purpose::Certificate, SignatureAlgorithm::RsaPkcs1Sha256, b"x").await;
         assert!(last.is_ok());
+    }
+
+    #[test]
+    fn the_secret_of_an_eab_key_is_hkdf_as_openssl_computes_it() {
+        let (id, salt) = ("payments-2026".parse::<EabKeyId>().expect("an id"), [7; 16]);
+        let derived = derive(&[9; 32], &id, salt).expect("derived");
+        let info = hex(b"chancery eab secret v1\0payments-2026");
+        let output = std::process::Command::new("openssl")
+            .args(["kdf", "-keylen", "64", "-kdfopt", "digest:SHA512", "-kdfopt", &format!("hexkey:{}", hex(&[9; 32]))])
+            .args([
+                "-kdfopt",
+                &format!("hexsalt:{}", hex(&salt)),
+                "-kdfopt",
+                &format!("hexinfo:{info}"),
+                "-binary",
+                "HKDF",
+            ])
+            .output()
+            .expect("openssl is installed");
+        assert!(output.status.success(), "{output:?}");
+        use base64::Engine as _;
+        let expected = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(output.stdout);
+        assert_eq!(*derived.to_base64url(), expected);
+    }
+
+    fn hex(octets: &[u8]) -> String {
+        octets.iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+
+    #[tokio::test]
+    async fn secrets_of_eab_keys_are_derived_from_their_own_key_alone_and_it_signs_nothing() {
+        let id: EabKeyId = "team".parse().expect("an id");
+        let none = signer(vec![key("ledger", KeyRole::Ledger, KeyKind::Ed25519)]);
+        assert!(none.eab_secret(&id, [0; 16]).is_none());
+        let signer =
+            signer(vec![key("ledger", KeyRole::Ledger, KeyKind::Ed25519), key("eab", KeyRole::Eab, KeyKind::Ed25519)]);
+        let of = |id: &str, salt| {
+            signer.eab_secret(&id.parse().expect("an id"), [salt; 16]).expect("derived").to_base64url()
+        };
+        assert_eq!(of("team", 1), of("team", 1));
+        assert_ne!(of("team", 1), of("team", 2));
+        assert_ne!(of("team", 1), of("team2", 1));
+        assert!(!format!("{:?}", signer.eab_secret(&id, [1; 16])).contains(&of("team", 1)[..8]));
+        for purpose in [Purpose::Certificate, Purpose::Checkpoint, Purpose::Ceremony] {
+            let refused = signer.sign_as("eab", purpose, SignatureAlgorithm::Ed25519, b"x").await;
+            assert!(matches!(refused, Err(SignerError::Refused(_))));
+        }
     }
 
     #[test]

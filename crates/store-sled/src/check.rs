@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, convert::Infallible, fs, io, path::Path, sync::Arc};
 
 use chancery_acme::{account::Account, authorization::Authorization, id::CertificateId};
-use chancery_authority::records::{CertificateRecord, IdempotencyRecord, InForce};
+use chancery_authority::records::{ApiToken, CertificateRecord, EabKey, IdempotencyRecord, InForce};
 use chancery_ledger::{
     Checkpoint, SignedCheckpoint, VerifierKey, Walker,
     leaf::{Intent, PolicyActivated},
@@ -317,6 +317,8 @@ fn decodes(key: &[u8], value: &[u8]) -> Result<(), RecordError> {
         Some(class::AUTHORIZATION) => record::decode::<Authorization>(key, value).map(drop),
         Some(class::CERTIFICATE) => record::decode::<CertificateRecord>(key, value).map(drop),
         Some(class::IDEMPOTENCY) => record::decode::<IdempotencyRecord>(key, value).map(drop),
+        Some(class::API_TOKEN) => record::decode::<ApiToken>(key, value).map(drop),
+        Some(class::EAB_KEY) => record::decode::<EabKey>(key, value).map(drop),
         Some(class::IN_FORCE) => record::decode::<InForce>(key, value).map(drop),
         Some(class::COUNTER | class::CRL_NUMBER) => record::decode_number(value).map(drop),
         _ => Ok(()),

@@ -6,7 +6,9 @@
 use chancery_acme::id::{AccountId, AuthorizationId, CertificateId, OrderId};
 use chancery_authority::{
     changes::{Claim, Counter},
-    records::{AuthorityId, CertificateRecord, IdempotencyKey, JobKind, Retention},
+    records::{
+        ApiTokenId, AuthorityId, CertificateRecord, ClusterOrigin, EabKeyId, IdempotencyKey, JobKind, Retention,
+    },
 };
 use chancery_pki::{DnsName, Name, SerialNumber, SpkiDigest, Timestamp};
 
@@ -18,6 +20,7 @@ pub(crate) mod class {
     pub(crate) const META: u8 = 0;
     pub(crate) const ACCOUNT: u8 = b'A';
     pub(crate) const ACCOUNT_KEY: u8 = b'a';
+    pub(crate) const EAB_KEY: u8 = b'B';
     pub(crate) const CERTIFICATE: u8 = b'C';
     pub(crate) const JOB_DUE: u8 = b'D';
     pub(crate) const CERTIFICATE_END: u8 = b'E';
@@ -28,9 +31,11 @@ pub(crate) mod class {
     pub(crate) const CLAIM: u8 = b'L';
     pub(crate) const CERTIFICATE_NAME: u8 = b'N';
     pub(crate) const ORDER: u8 = b'O';
+    pub(crate) const CERTIFICATE_ORIGIN: u8 = b'P';
     pub(crate) const ACCOUNT_CERTIFICATE: u8 = b'Q';
     pub(crate) const CRL_NUMBER: u8 = b'R';
     pub(crate) const SERIAL: u8 = b'S';
+    pub(crate) const API_TOKEN: u8 = b'T';
     pub(crate) const AUTHORIZATION: u8 = b'Z';
     pub(crate) const COUNTER: u8 = b'#';
 }
@@ -112,6 +117,10 @@ fn name(name: &Name) -> Vec<u8> {
         Name::Wildcard(base) => [b"d", labels(base.as_str()).as_slice(), b"*.\0"].concat(),
         Name::Ip(address) => [b"i", address.to_string().as_bytes(), &[0]].concat(),
         Name::Spiffe(id) => [b"s", id.as_str().as_bytes(), &[0]].concat(),
+        Name::Uri(uri) => [b"u", uri.as_str().as_bytes(), &[0]].concat(),
+        Name::Email(address) => [b"m", address.as_str().as_bytes(), &[0]].concat(),
+        Name::Other(other) => [b"o", other.to_string().as_bytes(), &[0]].concat(),
+        Name::CommonName(own) => [b"c", own.as_str().as_bytes(), &[0]].concat(),
     }
 }
 
@@ -153,10 +162,31 @@ pub(crate) fn account_certificate(account: AccountId, certificate: CertificateId
     key(class::ACCOUNT_CERTIFICATE, &[&account.octets(), &certificate.octets()])
 }
 
+/// Every certificate that a cluster asked for begins with this; with a namespace, of that namespace alone; with a
+/// Certificate too, of that alone.
+pub(crate) fn certificates_from(cluster: &str, namespace: Option<&str>, certificate: Option<&str>) -> Key {
+    let parts = [Some(cluster), namespace, certificate.filter(|_| namespace.is_some())];
+    let parts: Vec<&[u8]> = parts.into_iter().flatten().flat_map(|part| [part.as_bytes(), &[0]]).collect();
+    key(class::CERTIFICATE_ORIGIN, &parts)
+}
+
+/// Among the certificates of a cluster, this one: by namespace, Certificate and id.
+pub(crate) fn certificate_from(origin: &ClusterOrigin, id: CertificateId) -> Key {
+    let ClusterOrigin { cluster, namespace, certificate } = origin;
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let mut from = certificates_from(cluster, Some(&text(namespace)), Some(&text(certificate))).into_vec();
+    from.extend_from_slice(&id.octets());
+    from.into_boxed_slice()
+}
+
+pub(crate) fn api_token(id: ApiTokenId) -> Key {
+    key(class::API_TOKEN, &[&id.octets()])
+}
+
 /// The index keys of a certificate's record that it alone decides.
 pub(crate) fn certificate_index(record: &CertificateRecord) -> Vec<Key> {
     let id = record.id.octets();
-    let mut keys = Vec::with_capacity(4);
+    let mut keys = Vec::with_capacity(5);
     match record.retention {
         Retention::Full => keys.extend(record.names.iter().map(|name| {
             let mut named = certificates_named(name).into_vec();
@@ -168,6 +198,7 @@ pub(crate) fn certificate_index(record: &CertificateRecord) -> Vec<Key> {
     }
     keys.push(key(class::CERTIFICATE_KEY, &[record.key.0.get(..DIGEST).unwrap_or_default(), &id]));
     keys.push(certificate_end(record.validity.not_after(), Some(record.id)));
+    keys.extend(record.origin.as_ref().map(|origin| certificate_from(origin, record.id)));
     // For our own authorities the identity is the serial number, and unique with it.
     if record.serial.to_u128().to_be_bytes() != id {
         keys.push(serial(&record.authority, record.serial));
@@ -178,6 +209,11 @@ pub(crate) fn certificate_index(record: &CertificateRecord) -> Vec<Key> {
 pub(crate) fn idempotency(of: &IdempotencyKey) -> Key {
     let IdempotencyKey { door, credential, uid } = of;
     key(class::IDEMPOTENCY, &[&sha256(&[door.as_bytes(), &[0], credential.as_bytes(), &[0], uid.as_bytes()].concat())])
+}
+
+/// An EAB key. What follows its id lies below every character of one, so that keys are in the order of ids.
+pub(crate) fn eab_key(id: &EabKeyId) -> Key {
+    key(class::EAB_KEY, &[id.as_str().as_bytes(), &[0; 16]])
 }
 
 /// The last CRL number of an authority's shard.
@@ -200,6 +236,9 @@ fn job_kind(kind: &JobKind) -> Vec<u8> {
         JobKind::Checkpoint => vec![6],
         JobKind::RenewOwnTls => vec![7],
         JobKind::CancelOrders { account } => [&[8], account.octets().as_slice()].concat(),
+        JobKind::PruneApiToken { token } => [&[9], token.octets().as_slice()].concat(),
+        JobKind::PruneEabKey { key } => [&[20], key.as_str().as_bytes()].concat(),
+        JobKind::StopAccounts { key } => [&[21], key.as_str().as_bytes()].concat(),
     }
 }
 
@@ -215,8 +254,15 @@ fn job_kind_from(octets: &[u8]) -> Option<JobKind> {
         6 if id.is_empty() => JobKind::Checkpoint,
         7 if id.is_empty() => JobKind::RenewOwnTls,
         8 => JobKind::CancelOrders { account: AccountId::from_random(whole()?) },
+        9 => JobKind::PruneApiToken { token: ApiTokenId::from_octets(whole()?) },
+        20 => JobKind::PruneEabKey { key: eab_key_id(id)? },
+        21 => JobKind::StopAccounts { key: eab_key_id(id)? },
         _ => return None,
     })
+}
+
+fn eab_key_id(octets: &[u8]) -> Option<EabKeyId> {
+    std::str::from_utf8(octets).ok()?.parse().ok()
 }
 
 /// Whether the octets of a job's kind are those of an order's pruning.
@@ -242,7 +288,7 @@ pub(crate) fn due_job(key: &[u8]) -> Option<(Timestamp, JobKind)> {
 pub(crate) fn claim(of: &Claim) -> Key {
     match of {
         Claim::OrderCertificate(order) => key(class::CLAIM, &[&[1], &order.octets()]),
-        Claim::EabUse { key_id, account_key } => key(class::CLAIM, &[&[2], &account_key.0, key_id.as_bytes()]),
+        Claim::EabUse { key_id, account_key } => key(class::CLAIM, &[&[2], &account_key.0, key_id.as_str().as_bytes()]),
     }
 }
 
@@ -255,7 +301,9 @@ pub(crate) fn counter(of: &Counter) -> Key {
     match of {
         Counter::PendingOrders(account) => key(class::COUNTER, &[&[1], &account.octets()]),
         Counter::UnprovenAccounts => key(class::COUNTER, &[&[2]]),
-        Counter::EabAccounts(key_id) => key(class::COUNTER, &[&[3], key_id.as_bytes()]),
+        Counter::ApiTokens => key(class::COUNTER, &[&[4]]),
+        Counter::EabAccounts(key_id) => key(class::COUNTER, &[&[3], key_id.as_str().as_bytes()]),
+        Counter::EabKeys => key(class::COUNTER, &[&[5]]),
     }
 }
 
@@ -285,6 +333,9 @@ mod tests {
             JobKind::Checkpoint,
             JobKind::RenewOwnTls,
             JobKind::CancelOrders { account: AccountId::from_random([7; 16]) },
+            JobKind::PruneApiToken { token: ApiTokenId::from_octets([6; 16]) },
+            JobKind::PruneEabKey { key: "payments-2026".parse().expect("an id") },
+            JobKind::StopAccounts { key: "p".parse().expect("an id") },
         ] {
             assert_eq!(due_job(&job_due(due, &kind)), Some((due, kind)));
         }

@@ -170,6 +170,32 @@ impl SledStore {
         Ok(found)
     }
 
+    /// Those of a cluster, or of a part of it: in the order of namespaces, Certificates and ids.
+    pub(crate) fn certificates_from(
+        &self,
+        (cluster, namespace, certificate): (&str, Option<&str>, Option<&str>),
+        after: Option<CertificateId>,
+        limit: usize,
+    ) -> Result<Vec<CertificateRecord>, StoreError> {
+        let prefix = key::certificates_from(cluster, namespace, certificate);
+        let mut last = None;
+        if let Some(id) = after {
+            let record: Option<Versioned<CertificateRecord>> = self.record(&key::certificate(id))?;
+            // One that is gone is followed by nothing that could be told.
+            let Some(origin) = record.and_then(|record| record.value.origin) else { return Ok(Vec::new()) };
+            last = Some(key::certificate_from(&origin, id));
+        }
+        let page = self.running()?.view.scan(&prefix, last.as_deref(), limit).map_err(|error| damaged(&error))?;
+        let mut found = Vec::with_capacity(page.len());
+        for (key, _) in page {
+            let Some(id) = key::trailing_id(&key) else { continue };
+            if let Some(record) = self.record(&key::certificate(CertificateId::from_random(id)))? {
+                found.push(record.value);
+            }
+        }
+        Ok(found)
+    }
+
     pub(crate) fn certificates_expiring(
         &self,
         range: &Range<Timestamp>,

@@ -3,7 +3,10 @@
 //! [`CLASSES`] says of each class of records whether its facts stand in leaves, or are forgotten and
 //! with which effect. Retention applies by time: rows that pruning has dropped do not return.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use chancery_acme::{
     account::{Account, AccountStatus, ExternalAccount, TermsAgreed},
@@ -15,19 +18,22 @@ use chancery_authority::{
     changes::{Change, Claim, Counter, Put},
     ports::CommitError,
     records::{
-        AuthorityId, CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord,
-        InForce, Job, JobKind, LeafRef, Retention, Revocation, RevocationReason, Version, Versioned,
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, CertificateState, ClusterOrigin, EabKey as EabKeyRecord,
+        EabKeyId, EabLimits, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, InForce, Job, JobKind, LeafRef,
+        Retention, Revocation, RevocationReason, Version, Versioned,
     },
 };
 use chancery_ledger::{
     Walker,
     leaf::{
-        Abandoned, AccountAgreed, AccountDeactivated, AuthorityInstalled, AuthorityRetired, CrlPublished, EabAction,
-        EabKey, Intent, PolicyActivated, Revocation as RevocationLeaf, Signature, Terms,
+        Abandoned, AccountAgreed, AccountDeactivated, AccountFacts, ApiToken as ApiTokenLeaf, ApiTokenFacts,
+        AuthorityInstalled, AuthorityRetired, CrlPublished, EabAction, EabGrant, EabKey, Intent, PolicyActivated,
+        Restored, Revocation as RevocationLeaf, Signature, Terms,
     },
     verify::Visit,
 };
-use chancery_pki::{NameSet, PublicKey, SpkiDigest, Timestamp, certificate::Certificate, tbs};
+use chancery_pki::{Name, NameSet, PublicKey, SpkiDigest, Timestamp, certificate::Certificate, tbs};
+use chancery_policy::{NameLimits, NameScope};
 
 use crate::{
     apply::{Base, Staging},
@@ -59,29 +65,32 @@ pub enum Source {
 }
 
 /// Every class of records, and what a rebuild does for it.
-pub const CLASSES: [(&str, u8, Source); 17] = [
+pub const CLASSES: [(&str, u8, Source); 20] = [
     (
         "accounts",
         class::ACCOUNT,
         Source::InPart(
-            "accounts that were never granted a certificate must register again; later changes of contacts and \
-             keys are forgotten",
+            "accounts that were never granted a certificate, and came without an EAB key, must register again; later \
+             changes of contacts and keys are forgotten",
         ),
     ),
     ("account keys", class::ACCOUNT_KEY, Source::Follows),
     ("orders", class::ORDER, Source::InPart("orders without an intent must be placed again")),
     ("authorizations", class::AUTHORIZATION, Source::Forgotten("names must be validated again")),
-    ("certificates", class::CERTIFICATE, Source::Leaves),
+    ("certificates", class::CERTIFICATE, Source::InPart("where they are used is reported anew")),
     ("certificates by name", class::CERTIFICATE_NAME, Source::Follows),
     ("certificates by key", class::CERTIFICATE_KEY, Source::Follows),
     ("certificates by end", class::CERTIFICATE_END, Source::Follows),
     ("certificates of an account", class::ACCOUNT_CERTIFICATE, Source::Follows),
+    ("certificates of a cluster", class::CERTIFICATE_ORIGIN, Source::Follows),
     ("serials of other authorities", class::SERIAL, Source::Follows),
     (
         "idempotency outcomes",
         class::IDEMPOTENCY,
         Source::InPart("refusals and approvals that were waited for are asked for again"),
     ),
+    ("API tokens", class::API_TOKEN, Source::Leaves),
+    ("EAB keys", class::EAB_KEY, Source::Leaves),
     ("what is in force", class::IN_FORCE, Source::Leaves),
     ("CRL numbers", class::CRL_NUMBER, Source::Leaves),
     ("claims", class::CLAIM, Source::Leaves),
@@ -183,6 +192,8 @@ pub(crate) struct Rebuilder<'a> {
     pub(crate) rebuilt: Rebuilt,
     /// The idempotency keys of issuances that are open.
     keys: HashMap<[u8; 16], IdempotencyKey>,
+    /// The EAB keys that were made so far, those of earlier leaves too.
+    eab_keys: BTreeSet<EabKeyId>,
     /// Leaves before this one are in the index already.
     from: u64,
     retained: Retained,
@@ -195,7 +206,15 @@ impl<'a> Rebuilder<'a> {
 
     /// Over an index that has everything before leaf `from`.
     pub(crate) fn continuing(index: &'a Index, from: u64, retained: Retained) -> Self {
-        Self { index, batch: Results::new(), rebuilt: Rebuilt::default(), keys: HashMap::new(), from, retained }
+        Self {
+            index,
+            batch: Results::new(),
+            rebuilt: Rebuilt::default(),
+            keys: HashMap::new(),
+            eab_keys: BTreeSet::new(),
+            from,
+            retained,
+        }
     }
 
     pub(crate) fn stage(&mut self, items: Vec<Change>) -> Result<(), Stopped> {
@@ -284,6 +303,63 @@ impl<'a> Rebuilder<'a> {
         if is_over { self.prune(id) } else { Ok(()) }
     }
 
+    /// An EAB key was made, or got other limits.
+    fn eab_key_granted(&mut self, index: u64, id: EabKeyId, grant: &EabGrant, at: Timestamp) -> Result<(), Stopped> {
+        let EabGrant { accounts, directory, expires, names, owner, profiles, salt } = grant;
+        let scope = names.as_ref().map(|of| NameScope::parse(&of.names, &of.wildcards, &of.addresses));
+        let names = scope.transpose().map_err(|fault| self.damaged(index, &fault.to_string()))?;
+        let held = self.load::<EabKeyRecord>(&key::eab_key(&id))?;
+        let (created, revoked) = held.as_ref().map_or((at, None), |held| (held.value.created, held.value.revoked));
+        let mut items = Vec::new();
+        if held.is_none() {
+            items.push(Change::Count { counter: Counter::EabKeys, by: 1, limit: None });
+        }
+        let limits = EabLimits { names, profiles: profiles.clone(), accounts: *accounts, expires: *expires };
+        let (owner, directory) = (owner.clone(), directory.clone());
+        let value = EabKeyRecord { id: id.clone(), salt: *salt, owner, directory, limits, created, revoked };
+        items.push(Change::EabKey(Put { replaces: held.map(|held| held.version), value }));
+        // Which looks by itself whether it is time.
+        items.push(Change::Schedule(Job { kind: JobKind::PruneEabKey { key: id }, due: *expires, attempt: 0 }));
+        self.stage(items)
+    }
+
+    fn eab_key_revoked(&mut self, id: &EabKeyId, at: Timestamp) -> Result<(), Stopped> {
+        let Some(held) = self.load::<EabKeyRecord>(&key::eab_key(id))? else { return Ok(()) };
+        if held.value.revoked.is_some() {
+            return Ok(());
+        }
+        let revoked = EabKeyRecord { revoked: Some(at), ..held.value.clone() };
+        self.stage(vec![Change::EabKey(Put::over(&held, revoked))])
+    }
+
+    /// An account was made with a key: it entered the ledger here.
+    fn eab_key_used(&mut self, index: u64, id: EabKeyId, account: AccountId, eab: &EabKey) -> Result<(), Stopped> {
+        let mut items = Vec::new();
+        let account_key = match (self.load::<Account>(&key::account(account))?, &eab.account_facts) {
+            (Some(held), _) => held.value.key.digest(),
+            (None, Some(facts)) => {
+                let key = PublicKey::from_spki(&facts.spki);
+                let key = key.map_err(|error| self.damaged(index, &error.to_string()))?;
+                let digest = key.digest();
+                self.rebuilt.accounts += 1;
+                items.push(Change::Account(Put::new(account_of(account, key, facts, eab.binding.as_ref()))));
+                digest
+            }
+            (None, None) => return Ok(()),
+        };
+        let claim = Claim::EabUse { key_id: id.clone(), account_key };
+        items.push(Change::Release(claim.clone()));
+        items.push(Change::Claim(claim));
+        items.push(Change::Count { counter: Counter::EabAccounts(id), by: 1, limit: None });
+        self.stage(items)
+    }
+
+    fn account_stopped(&mut self, account: AccountId, at: Timestamp) -> Result<(), Stopped> {
+        let Some(held) = self.load::<Account>(&key::account(account))? else { return Ok(()) };
+        let stopped = Account { status: AccountStatus::Revoked { at }, ..held.value.clone() };
+        self.stage(vec![Change::Account(Put::over(&held, stopped))])
+    }
+
     /// Drops a certificate's record and its order, as pruning did when their retention was over.
     fn prune(&mut self, id: CertificateId) -> Result<(), Stopped> {
         let Some(held) = self.load::<CertificateRecord>(&key::certificate(id))? else { return Ok(()) };
@@ -313,6 +389,40 @@ pub(crate) fn has_ended(intent: &Intent, now: Timestamp) -> bool {
     parsed.is_some_and(|parsed| parsed.validity().not_after() < now)
 }
 
+/// The token that a leaf tells of.
+fn made(id: ApiTokenId, created: Timestamp, facts: &ApiTokenFacts) -> Result<ApiToken, &'static str> {
+    let ApiTokenFacts { cluster, comment, expires, names, namespaces, profiles, sha256 } = facts;
+    let names = names.as_ref().map(|names| NameLimits::parse(names)).transpose();
+    Ok(ApiToken {
+        id,
+        cluster: cluster.clone(),
+        comment: comment.clone(),
+        sha256: *sha256,
+        namespaces: namespaces.as_ref().map(|namespaces| namespaces.iter().cloned().collect()),
+        profiles: profiles.clone(),
+        names: names.map_err(|_| "its names are no patterns")?,
+        created,
+        expires: *expires,
+        revoked: None,
+    })
+}
+
+/// An account as the leaf says with which it entered the ledger.
+fn account_of(id: AccountId, key: PublicKey, facts: &AccountFacts, binding: Option<&String>) -> Account {
+    let binding = binding.cloned().unwrap_or_default();
+    Account {
+        id,
+        directory: facts.directory.clone(),
+        key,
+        contacts: facts.contacts.clone(),
+        status: AccountStatus::Valid,
+        terms_agreed: facts.terms.as_ref().map(agreed),
+        created: facts.created,
+        proven: true,
+        external: facts.eab.clone().map(|key_id| ExternalAccount { key_id, binding }),
+    }
+}
+
 fn agreed(terms: &Terms) -> TermsAgreed {
     TermsAgreed { url: terms.url.clone(), at: terms.at }
 }
@@ -335,7 +445,11 @@ impl Visit for Rebuilder<'_> {
         let id = CertificateId::from_random(intent.certificate);
         let account = intent.account.map(AccountId::from_random);
         let order = intent.order.map(OrderId::from_octets);
-        let names = NameSet::new(parsed.names().iter().cloned()).map_err(|error| damaged(&error.to_string()))?;
+        // A common name of its own stands in the subject alone; that it counts as a name only the decision says.
+        let in_subject = intent.decision.names.iter().filter_map(|judged| judged.name.parse().ok());
+        let in_subject = in_subject.filter(|name: &Name| !name.is_alternative_name());
+        let names = NameSet::new(parsed.names().iter().cloned().chain(in_subject))
+            .map_err(|error| damaged(&error.to_string()))?;
         let record = CertificateRecord {
             id,
             authority: self.authority(index, &intent.authority)?,
@@ -348,6 +462,10 @@ impl Visit for Rebuilder<'_> {
             account,
             order,
             tenant: intent.tenant.clone(),
+            origin: ClusterOrigin::of_facts(
+                intent.requester.claims.iter().map(|claim| (&*claim.name, &*claim.value, claim.proven)),
+            ),
+            used_by: Vec::new(),
             chain: intent.chain.parse().unwrap_or(0),
             crl_shard: intent.crl_shard.and_then(|shard| u16::try_from(shard).ok()),
             retention: if intent.retention == "light" { Retention::Light } else { Retention::Full },
@@ -382,17 +500,7 @@ impl Visit for Rebuilder<'_> {
             {
                 directory = Some(facts.directory.clone());
                 self.rebuilt.accounts += 1;
-                items.push(Change::Account(Put::new(Account {
-                    id: account,
-                    directory: facts.directory.clone(),
-                    key,
-                    contacts: facts.contacts.clone(),
-                    status: AccountStatus::Valid,
-                    terms_agreed: facts.terms.as_ref().map(agreed),
-                    created: facts.created,
-                    proven: true,
-                    external: facts.eab.clone().map(|key_id| ExternalAccount { key_id, binding: String::new() }),
-                })));
+                items.push(Change::Account(Put::new(account_of(account, key, facts, None))));
             }
         }
         if let (Some(order), Some(account), Some(directory)) = (order, account, directory) {
@@ -481,17 +589,56 @@ impl Visit for Rebuilder<'_> {
     }
 
     fn on_eab_key(&mut self, index: u64, eab: &EabKey) -> Result<(), Stopped> {
+        let id: EabKeyId = eab.key.parse().map_err(|_| self.damaged(index, "its EAB key's id is none"))?;
+        if eab.action == EabAction::Created {
+            self.eab_keys.insert(id.clone());
+        }
         if index < self.from {
             return Ok(());
         }
-        let (EabAction::Used, Some(account)) = (eab.action, eab.account) else { return Ok(()) };
-        let Some(held) = self.load::<Account>(&key::account(AccountId::from_random(account)))? else { return Ok(()) };
-        let claim = Claim::EabUse { key_id: eab.key.clone(), account_key: held.value.key.digest() };
-        self.stage(vec![
-            Change::Release(claim.clone()),
-            Change::Claim(claim),
-            Change::Count { counter: Counter::EabAccounts(eab.key.clone()), by: 1, limit: None },
-        ])
+        match (eab.action, &eab.grant, eab.account.map(AccountId::from_random)) {
+            (EabAction::Created | EabAction::Limited, Some(grant), _) => self.eab_key_granted(index, id, grant, eab.at),
+            (EabAction::Revoked, _, _) => self.eab_key_revoked(&id, eab.at),
+            (EabAction::Used, _, Some(account)) => self.eab_key_used(index, id, account, eab),
+            (EabAction::Stopped, _, Some(account)) => self.account_stopped(account, eab.at),
+            (EabAction::Created | EabAction::Limited | EabAction::Used | EabAction::Stopped, _, _) => {
+                Err(self.damaged(index, "it does not say what became of its EAB key"))
+            }
+        }
+    }
+
+    fn on_restored(&mut self, index: u64, restored: &Restored) -> Result<(), Stopped> {
+        if index < self.from {
+            return Ok(());
+        }
+        // Uses may be among the leaves that were lost: no key makes accounts in a new epoch.
+        for id in self.eab_keys.clone() {
+            self.eab_key_revoked(&id, restored.at)?;
+        }
+        Ok(())
+    }
+
+    fn on_api_token(&mut self, index: u64, leaf: &ApiTokenLeaf) -> Result<(), Stopped> {
+        if index < self.from {
+            return Ok(());
+        }
+        let id = ApiTokenId::from_octets(leaf.token);
+        let held = self.load::<ApiToken>(&key::api_token(id))?;
+        let (token, is_new) = match (&leaf.facts, held) {
+            (Some(facts), held) => (made(id, leaf.at, facts).map_err(|why| self.damaged(index, why))?, held.is_none()),
+            (None, Some(held)) => (ApiToken { revoked: Some(leaf.at), ..held.value }, false),
+            // It was dropped before its leaf of birth came into the bundles that there are.
+            (None, None) => return Ok(()),
+        };
+        let due = token.kept_until();
+        let mut items = vec![
+            Change::ApiToken(self.put(&key::api_token(id), token)?),
+            Change::Schedule(Job { kind: JobKind::PruneApiToken { token: id }, due, attempt: 0 }),
+        ];
+        if is_new {
+            items.push(Change::Count { counter: Counter::ApiTokens, by: 1, limit: None });
+        }
+        self.stage(items)
     }
 
     fn on_account_agreed(&mut self, index: u64, agreement: &AccountAgreed) -> Result<(), Stopped> {

@@ -19,9 +19,12 @@ use chancery_acme::{
     order::Order,
 };
 use chancery_authority::{
-    changes::{Changes, Committed},
+    changes::{Changes, Committed, Counter},
     ports::{CertificateQuery, CommitError, NotApplied, Store, StoreError, TreeHead},
-    records::{AuthorityId, CertificateRecord, IdempotencyKey, IdempotencyRecord, InForce, Job, Version, Versioned},
+    records::{
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, EabKey, EabKeyId, IdempotencyKey, IdempotencyRecord,
+        InForce, Job, Version, Versioned,
+    },
 };
 use chancery_ledger::Hash;
 use chancery_pki::{SpkiDigest, Timestamp};
@@ -308,12 +311,45 @@ impl Store for SledStore {
             }
             CertificateQuery::Expiring(range) => self.certificates_expiring(range, after, limit),
             CertificateQuery::Account(account) => self.certificates_of(*account, after, limit),
+            CertificateQuery::Origin { cluster, namespace, certificate } => {
+                self.certificates_from((cluster, namespace.as_deref(), certificate.as_deref()), after, limit)
+            }
         }
     }
 
     async fn idempotency(&self, key: &IdempotencyKey) -> Result<Option<Versioned<IdempotencyRecord>>, StoreError> {
         let found: Option<Versioned<IdempotencyRecord>> = self.record(&key::idempotency(key))?;
         Ok(found.filter(|found| found.value.key == *key))
+    }
+
+    async fn api_token(&self, id: ApiTokenId) -> Result<Option<Versioned<ApiToken>>, StoreError> {
+        self.record(&key::api_token(id))
+    }
+
+    async fn api_tokens(&self, after: Option<ApiTokenId>, limit: usize) -> Result<Vec<ApiToken>, StoreError> {
+        let after = after.map(key::api_token);
+        let class = [key::class::API_TOKEN];
+        let found = self.running()?.view.scan(&class, after.as_deref(), limit).map_err(|error| damaged(&error))?;
+        found.iter().map(|(key, value)| decoded(key, value).map(|token: Versioned<ApiToken>| token.value)).collect()
+    }
+
+    async fn eab_key(&self, id: &EabKeyId) -> Result<Option<Versioned<EabKey>>, StoreError> {
+        self.record(&key::eab_key(id))
+    }
+
+    async fn eab_keys(&self, after: Option<&EabKeyId>, limit: usize) -> Result<Vec<EabKey>, StoreError> {
+        let after = after.map(key::eab_key);
+        let found = self
+            .running()?
+            .view
+            .scan(&[key::class::EAB_KEY], after.as_deref(), limit)
+            .map_err(|error| damaged(&error))?;
+        found.iter().map(|(key, value)| decoded(key, value).map(|found: Versioned<EabKey>| found.value)).collect()
+    }
+
+    async fn count(&self, counter: &Counter) -> Result<u64, StoreError> {
+        let found = self.running()?.view.get(&key::counter(counter)).map_err(|error| damaged(&error))?;
+        found.map_or(Ok(0), |number| record::decode_number(&number)).map_err(|error| damaged(&error))
     }
 
     async fn in_force(&self) -> Result<Option<Versioned<InForce>>, StoreError> {

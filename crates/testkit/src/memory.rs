@@ -24,8 +24,8 @@ use chancery_authority::{
     changes::{Change, Changes, Claim, Committed, Counter, Put},
     ports::{CertificateQuery, CommitError, NotApplied, Store, StoreError, TreeHead},
     records::{
-        AuthorityId, CertificateRecord, CertificateState, IdempotencyKey, IdempotencyRecord, InForce, Job, JobKind,
-        LeafRef, Retention, Version, Versioned,
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, CertificateState, EabKey, EabKeyId, IdempotencyKey,
+        IdempotencyRecord, InForce, Job, JobKind, LeafRef, Retention, Version, Versioned,
     },
 };
 use chancery_pki::{Name, SerialNumber, SpkiDigest, Timestamp};
@@ -109,6 +109,8 @@ struct State {
     certificates: BTreeMap<CertificateId, Versioned<CertificateRecord>>,
     serials: BTreeSet<(AuthorityId, SerialNumber)>,
     idempotency: BTreeMap<IdempotencyKey, Versioned<IdempotencyRecord>>,
+    api_tokens: BTreeMap<ApiTokenId, Versioned<ApiToken>>,
+    eab_keys: BTreeMap<EabKeyId, Versioned<EabKey>>,
     in_force: BTreeMap<(), Versioned<InForce>>,
     crl_numbers: BTreeMap<(AuthorityId, u32), u64>,
     claims: BTreeSet<Claim>,
@@ -260,7 +262,12 @@ impl State {
                 Change::Idempotency(change) => {
                     drop(put(&mut self.idempotency, change.value.key.clone(), change, version)?);
                 }
+                Change::ApiToken(change) => drop(put(&mut self.api_tokens, change.value.id, change, version)?),
+                Change::RemoveApiToken(id, version) => drop(remove(&mut self.api_tokens, &id, version)?),
                 Change::InForce(change) => drop(put(&mut self.in_force, (), change, version)?),
+                Change::EabKey(change) => drop(put(&mut self.eab_keys, change.value.id.clone(), change, version)?),
+                Change::SameEabKey(id, version) => expect(self.eab_keys.get(&id), Some(version))?,
+                Change::RemoveEabKey(id, version) => drop(remove(&mut self.eab_keys, &id, version)?),
                 Change::SameAccount(id, version) => expect(self.accounts.get(&id), Some(version))?,
                 Change::CrlNumber { authority, shard, number } => {
                     let last = self.crl_numbers.insert((authority, shard), number);
@@ -372,23 +379,55 @@ impl Store for MemoryStore {
         let mut all: Vec<&CertificateRecord> =
             state.certificates.values().map(|held| &held.value).filter(|record| matches(query, record)).collect();
         let by_end = matches!(query, CertificateQuery::Expiring(_));
-        let place = |record: &CertificateRecord| (by_end.then(|| record.validity.not_after()), record.id);
+        let by_origin = matches!(query, CertificateQuery::Origin { .. });
+        let place = |record: &CertificateRecord| {
+            let origin = record.origin.as_ref().filter(|_| by_origin);
+            let origin = origin.map(|origin| {
+                let text = |part: &Option<String>| part.clone().unwrap_or_default();
+                (text(&origin.namespace), text(&origin.certificate))
+            });
+            (origin, by_end.then(|| record.validity.not_after()), record.id)
+        };
         all.sort_by_key(|record| place(record));
         let after = match after {
             None => None,
             // One that is gone, or never matched, is followed by nothing that could be told.
             Some(id) => match state.certificates.get(&id) {
                 Some(held) => Some(place(&held.value)),
-                None if by_end => return Ok(Vec::new()),
-                None => Some((None, id)),
+                None if by_end || by_origin => return Ok(Vec::new()),
+                None => Some((None, None, id)),
             },
         };
-        let rest = all.into_iter().filter(|record| after.is_none_or(|after| place(record) > after));
+        let rest = all.into_iter().filter(|record| after.as_ref().is_none_or(|after| place(record) > *after));
         Ok(page(rest.cloned(), limit))
     }
 
     async fn idempotency(&self, key: &IdempotencyKey) -> Result<Option<Versioned<IdempotencyRecord>>, StoreError> {
         Ok(self.state().idempotency.get(key).cloned())
+    }
+
+    async fn api_token(&self, id: ApiTokenId) -> Result<Option<Versioned<ApiToken>>, StoreError> {
+        Ok(self.state().api_tokens.get(&id).cloned())
+    }
+
+    async fn api_tokens(&self, after: Option<ApiTokenId>, limit: usize) -> Result<Vec<ApiToken>, StoreError> {
+        let state = self.state();
+        let all = state.api_tokens.values().map(|held| &held.value);
+        Ok(page(all.filter(|token| after.is_none_or(|after| token.id > after)).cloned(), limit))
+    }
+
+    async fn eab_key(&self, id: &EabKeyId) -> Result<Option<Versioned<EabKey>>, StoreError> {
+        Ok(self.state().eab_keys.get(id).cloned())
+    }
+
+    async fn eab_keys(&self, after: Option<&EabKeyId>, limit: usize) -> Result<Vec<EabKey>, StoreError> {
+        let state = self.state();
+        let all = state.eab_keys.values().map(|held| &held.value);
+        Ok(page(all.filter(|key| after.is_none_or(|after| key.id > *after)).cloned(), limit))
+    }
+
+    async fn count(&self, counter: &Counter) -> Result<u64, StoreError> {
+        Ok(self.counter(counter))
     }
 
     async fn in_force(&self) -> Result<Option<Versioned<InForce>>, StoreError> {
@@ -487,12 +526,25 @@ fn matches(query: &CertificateQuery, record: &CertificateRecord) -> bool {
                     .as_str()
                     .strip_suffix(suffix.as_str())
                     .is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
-                Name::Ip(_) | Name::Spiffe(_) => false,
+                Name::Ip(_)
+                | Name::Spiffe(_)
+                | Name::Uri(_)
+                | Name::Email(_)
+                | Name::Other(_)
+                | Name::CommonName(_) => false,
             })
         }
         CertificateQuery::Key(key) => record.key == *key,
         CertificateQuery::Expiring(range) => range.contains(&record.validity.not_after()),
         CertificateQuery::Account(account) => record.account == Some(*account),
+        CertificateQuery::Origin { cluster, namespace, certificate } => record.origin.as_ref().is_some_and(|origin| {
+            let is = |wanted: &Option<String>, found: &Option<String>| {
+                wanted.as_ref().is_none_or(|wanted| *wanted == found.clone().unwrap_or_default())
+            };
+            origin.cluster == *cluster
+                && is(namespace, &origin.namespace)
+                && (namespace.is_none() || is(certificate, &origin.certificate))
+        }),
     }
 }
 

@@ -1,7 +1,13 @@
 //! A whole authority in memory: one issuer, one ACME directory, a policy, and everything in a test's hand.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use aws_lc_rs::hmac;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chancery_acme::{
     account::Account,
     authorization::Authorization,
@@ -9,15 +15,19 @@ use chancery_acme::{
     order::{Order, OrderState},
 };
 use chancery_authority::{
-    Authority, Directory, Limits, Office, OwnTls, Ports, Settings,
+    Authority, Cluster, Directory, Limits, Office, OwnTls, Ports, Settings,
+    api_token::MakeApiToken,
     checkpoint::LedgerSettings,
+    credential::{Credential, Presented},
+    eab_keys::{MadeEabKey, MakeEabKey},
     place_order::PlaceOrder,
     ports::{KeyId, Signer as _, Store},
-    records::Job,
-    register_account::RegisterAccount,
+    records::{EabLimits, Job},
+    register_account::{PresentedBinding, RegisterAccount},
+    settings::ExternalAccountRule,
 };
 use chancery_pki::{
-    Csr, KeyKind, Name, NameSet, PublicKey, SerialNumber, SignatureAlgorithm, Timestamp,
+    Csr, KeyKind, Lifetime, Name, NameSet, PublicKey, SerialNumber, SignatureAlgorithm, Timestamp,
     ceremony::{development_intermediate, development_root},
     chain::install,
     distinguished_name::{Attribute, AttributeKind, DistinguishedName},
@@ -25,10 +35,11 @@ use chancery_pki::{
     profile::{Profile, ProfileSpec},
 };
 use chancery_policy::{Format, Policy};
+use secrecy::SecretString;
 
 use crate::{
     memory::MemoryStore,
-    ports::{SeededEntropy, TestClock, TestSigner, TestValidator},
+    ports::{SeededEntropy, TestClock, TestIdentity, TestSigner, TestValidator},
 };
 
 /// The policy of a test authority: everything under `test` but `denied.test`.
@@ -59,6 +70,8 @@ pub struct TestOffice {
     policy: String,
     chain: Vec<Vec<u8>>,
     limits: Limits,
+    /// See [`TestOffice::with_teams`].
+    teams: bool,
 }
 
 impl Default for TestOffice {
@@ -142,7 +155,7 @@ impl TestOffice {
             entropy: SeededEntropy::from_seed(7),
         };
         let office = Office::new(ports, settings);
-        Self { office, store, signer, validator, clock, policy: policy.to_owned(), chain, limits }
+        Self { office, store, signer, validator, clock, policy: policy.to_owned(), chain, limits, teams: false }
     }
 
     /// The same authority after a restart: everything that was in memory alone is gone.
@@ -156,8 +169,37 @@ impl TestOffice {
             clock: Arc::clone(&self.clock) as _,
             entropy: SeededEntropy::from_seed(seed),
         };
-        let office = Office::new(ports, settings(&self.policy, &self.chain, &key, self.limits.clone()));
+        let settings = settings(&self.policy, &self.chain, &key, self.limits.clone());
+        let office = Office::new(ports, if self.teams { with_teams(settings) } else { settings });
         Self { office, ..self }
+    }
+
+    /// The same with what a company gives its teams: the directory `teams`, whose accounts come by EAB keys alone and
+    /// whose orders are pre-authorised; `either`, where a binding may come along and none need; and the profile `minutes`
+    /// at both.
+    #[must_use]
+    pub fn with_teams(self) -> Self {
+        Self { teams: true, ..self }.restarted(8)
+    }
+
+    /// An EAB key for a directory, for one account and a day, its names and profiles left to policy and directory.
+    pub async fn eab_key(&self, id: &str, directory: &str) -> MadeEabKey {
+        self.limited_eab_key(id, directory, |_| {}).await
+    }
+
+    /// The same with other limits.
+    pub async fn limited_eab_key(&self, id: &str, directory: &str, change: impl FnOnce(&mut EabLimits)) -> MadeEabKey {
+        let expires = self.office.now().after(Duration::from_secs(86_400));
+        let mut limits = EabLimits { names: None, profiles: Vec::new(), accounts: 1, expires };
+        change(&mut limits);
+        let (id, owner, directory) = (id.parse().ok(), "a team".to_owned(), directory.to_owned());
+        self.office.make_eab_key(MakeEabKey { id, owner, directory, limits }, "a test").await.expect("made")
+    }
+
+    /// An account with a key of its own, made with an EAB key at the directory that it is for.
+    pub async fn bound_account(&self, made: &MadeEabKey) -> Account {
+        let request = bound_registration(fresh_key(), made);
+        self.office.register_account(request).await.expect("registered").account
     }
 
     /// An account with a key of its own.
@@ -192,6 +234,14 @@ impl TestOffice {
         order
     }
 
+    /// A token that was made, and the credential that it proves.
+    pub async fn credential(&self, asked: MakeApiToken) -> (Credential, SecretString) {
+        let (_, secret) = self.office.make_api_token(asked, "a test").await.expect("made");
+        let presented = Presented::Token(secret.clone());
+        let credential = self.office.identify(&presented, &TestIdentity::default()).await.expect("it holds");
+        (credential, secret)
+    }
+
     /// Runs every job that is due now, once each; returns what was run.
     pub async fn run_due_jobs(&self) -> Vec<Job> {
         let jobs = self.office.due_jobs(1000).await.expect("read");
@@ -219,6 +269,8 @@ fn settings(policy: &str, chain: &[Vec<u8>], key: &PublicKey, limits: Limits) ->
         name: "default".to_owned(),
         tenant: None,
         authority: authority.id.clone(),
+        external_account: ExternalAccountRule::Off,
+        preauthorized: false,
         challenges: ChallengeKind::ALL.to_vec(),
         profiles: vec!["server".to_owned()],
         terms_of_service: None,
@@ -227,6 +279,7 @@ fn settings(policy: &str, chain: &[Vec<u8>], key: &PublicKey, limits: Limits) ->
         order_lifetime: Duration::from_secs(86_400),
         authorization_lifetime: Duration::from_secs(7 * 3600),
     };
+
     Settings {
         own_tls: Some(OwnTls { profile: "server".to_owned(), authority: authority.id.clone() }),
         ledger: Some(LedgerSettings {
@@ -236,10 +289,40 @@ fn settings(policy: &str, chain: &[Vec<u8>], key: &PublicKey, limits: Limits) ->
         }),
         authorities: vec![Arc::new(authority)],
         directories: BTreeMap::from([("default".to_owned(), Arc::new(directory))]),
+        clusters: BTreeMap::from([("prod-eu".to_owned(), Arc::new(cluster()))]),
         profiles: BTreeMap::from([("server".to_owned(), Arc::new(profile))]),
         policy: Arc::new(Policy::parse(policy, Format::Yaml, "policy.yaml").expect("a sound policy")),
         block_list: Arc::new(BlockList::default()),
         limits,
+    }
+}
+
+/// The one cluster of a test authority: any namespace, the default profile.
+#[must_use]
+pub fn cluster() -> Cluster {
+    Cluster {
+        name: "prod-eu".to_owned(),
+        authority: "issuing".parse().expect("a name"),
+        profiles: vec!["server".to_owned()],
+        tenant: None,
+        namespaces: None,
+        names: None,
+        service_accounts: BTreeSet::from([("chancery".to_owned(), "issuer".to_owned())]),
+        own_namespace_account: Some("chancery-tenant".to_owned()),
+        client_names: BTreeSet::from(["issuer.prod-eu.test".to_owned()]),
+    }
+}
+
+/// What makes a token for a cluster that may do all that the cluster may.
+#[must_use]
+pub fn token_for(cluster: &str) -> MakeApiToken {
+    MakeApiToken {
+        cluster: cluster.to_owned(),
+        comment: "a test's".to_owned(),
+        life: Duration::from_secs(365 * 86_400),
+        namespaces: None,
+        profiles: None,
+        names: None,
     }
 }
 
@@ -265,7 +348,62 @@ pub fn registration(key: PublicKey) -> RegisterAccount {
         contacts: Vec::new(),
         terms_agreed: false,
         only_existing: false,
+        binding: None,
     }
+}
+
+/// What an account with this key is made by, at the directory of an EAB key and bound with it.
+#[must_use]
+pub fn bound_registration(key: PublicKey, made: &MadeEabKey) -> RegisterAccount {
+    let directory = made.key.directory.clone();
+    let url = format!("https://ca.test/acme/{directory}/new-account");
+    let text = binding(&key, &url, made.key.id.as_str(), &made.secret.to_base64url());
+    RegisterAccount { directory, binding: Some(PresentedBinding { text, url }), ..registration(key) }
+}
+
+/// An external account binding (RFC 8555 §7.3.4) by HS256, in words of its own.
+#[must_use]
+pub fn binding(key: &PublicKey, url: &str, kid: &str, secret: &str) -> String {
+    let encoded = |text: String| URL_SAFE_NO_PAD.encode(text);
+    let protected = encoded(format!(r#"{{"alg":"HS256","kid":"{kid}","url":"{url}"}}"#));
+    let payload = encoded(chancery_authority::thumbprint::canonical_jwk(key));
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, &URL_SAFE_NO_PAD.decode(secret).expect("base64url"));
+    let mac = URL_SAFE_NO_PAD.encode(hmac::sign(&secret, format!("{protected}.{payload}").as_bytes()));
+    format!(r#"{{"protected":"{protected}","payload":"{payload}","signature":"{mac}"}}"#)
+}
+
+fn with_teams(settings: Settings) -> Settings {
+    let Settings { mut directories, mut profiles, .. } = settings;
+    let default = Directory::clone(&directories["default"]);
+    let offered = vec!["server".to_owned(), "minutes".to_owned()];
+    let teams = Directory {
+        name: "teams".to_owned(),
+        external_account: ExternalAccountRule::Required,
+        preauthorized: true,
+        profiles: offered.clone(),
+        ..default.clone()
+    };
+    let either = Directory {
+        name: "either".to_owned(),
+        external_account: ExternalAccountRule::Optional,
+        profiles: offered,
+        ..default
+    };
+    for directory in [teams, either] {
+        directories.insert(directory.name.clone(), Arc::new(directory));
+    }
+    let seconds = |seconds| Lifetime::from_seconds(seconds).expect("between one second and 136 years");
+    let minutes = ProfileSpec {
+        name: "minutes".to_owned(),
+        lifetime: seconds(600),
+        lifetime_max: seconds(660),
+        lifetime_min: seconds(120),
+        backdate: Duration::from_secs(60),
+        ..ProfileSpec::server()
+    };
+    let minutes = Profile::new(minutes).expect("a sound profile");
+    profiles.insert("minutes".to_owned(), Arc::new(minutes));
+    Settings { directories, profiles, ..settings }
 }
 
 /// A CSR for these names with a new P-256 key.

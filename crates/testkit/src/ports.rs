@@ -4,23 +4,30 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use aws_lc_rs::{
+    digest::{SHA512, digest},
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
 };
 use chancery_acme::problem::{Problem, ProblemType};
-use chancery_authority::ports::{
-    Clock, Entropy, Evidence, KeyId, Purpose, Signer, SignerError, ToBeSigned, Validation, ValidationError, Validator,
+use chancery_authority::{
+    eab_secret::EabSecret,
+    ports::{
+        CertificateHolder, Clock, Entropy, Evidence, IdentityError, KeyId, Purpose, ServiceAccount, Signer,
+        SignerError, ToBeSigned, Validation, ValidationError, Validator, WorkloadIdentity,
+    },
+    records::EabKeyId,
 };
 use chancery_pki::{KeyKind, PublicKey, Timestamp};
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
 
 /// A clock that stands still until it is moved.
@@ -210,6 +217,11 @@ impl Signer for TestSigner {
         self.signatures.fetch_add(1, Ordering::SeqCst);
         Ok(key.sign(what.bytes()))
     }
+
+    fn eab_secret(&self, id: &EabKeyId, salt: [u8; 16]) -> Option<EabSecret> {
+        let digest = digest(&SHA512, &[salt.as_slice(), id.as_str().as_bytes()].concat());
+        Some(EabSecret::new(digest.as_ref().try_into().ok()?))
+    }
 }
 
 /// A validator that finds every challenge fulfilled, unless a test says otherwise.
@@ -265,5 +277,32 @@ impl Validator for TestValidator {
         }
         let outcome = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         outcome.unwrap_or(Ok(())).map(|()| Evidence { summary: "the test says so".to_owned() })
+    }
+}
+
+/// Knows service accounts by their token's text, and holders of certificates by the octets of the first one.
+#[derive(Debug, Default)]
+pub struct TestIdentity {
+    /// Service accounts.
+    pub accounts: BTreeMap<String, ServiceAccount>,
+    /// Holders of certificates.
+    pub holders: BTreeMap<Vec<u8>, CertificateHolder>,
+    /// Nothing can be looked at now.
+    pub away: AtomicBool,
+}
+
+#[async_trait]
+impl WorkloadIdentity for TestIdentity {
+    async fn service_account(&self, token: &SecretString, _: Timestamp) -> Result<ServiceAccount, IdentityError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(IdentityError::Unavailable("a test took it away".to_owned()));
+        }
+        let unknown = || IdentityError::Unknown("a test does not know it".to_owned());
+        self.accounts.get(token.expose_secret()).cloned().ok_or_else(unknown)
+    }
+
+    fn certificate_holder(&self, chain: &[Vec<u8>], _: Timestamp) -> Result<CertificateHolder, IdentityError> {
+        let holder = chain.first().and_then(|leaf| self.holders.get(leaf));
+        holder.cloned().ok_or_else(|| IdentityError::Unknown("a test does not know it".to_owned()))
     }
 }

@@ -14,16 +14,22 @@ use chancery_acme::{
 };
 use chancery_authority::{
     changes::{Change, Changes, Put},
-    records::{AuthorityId, CertificateRecord, CertificateState, InForce, LeafRef, Retention, Versioned},
+    records::{
+        ApiToken, ApiTokenId, AuthorityId, CertificateRecord, CertificateState, EabKey, EabLimits, InForce, LeafRef,
+        Retention, Versioned,
+    },
 };
 use chancery_ledger::{
     Leaf,
     leaf::{
-        Abandoned, AccountFacts, AuthorityInstalled, AuthorityRetired, CrlPublished, Decision, Idempotency, Intent,
-        NameRule, Outcome, PolicyActivated, ProfileRef, Refusal, Requester, Revocation, Signature, Terms,
+        Abandoned, AccountFacts, ApiToken as ApiTokenLeaf, ApiTokenFacts, AuthorityInstalled, AuthorityRetired,
+        CrlPublished, Decision, Idempotency, Intent, NameRule, Outcome, PolicyActivated, ProfileRef, Refusal,
+        Requester, Revocation, Signature, Terms, TokenAction,
     },
 };
 use chancery_pki::{KeyKind, Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
+use chancery_policy::NameLimits;
+use chancery_policy::NameScope;
 
 /// 2026-11-25T09:46:40Z.
 #[must_use]
@@ -77,6 +83,30 @@ pub fn account(number: u64) -> Account {
         created: now(),
         proven: false,
         external: None,
+    }
+}
+
+/// An EAB key with this id, limited in every way.
+///
+/// # Panics
+///
+/// Where the id is none.
+#[must_use]
+pub fn eab_key(id: &str) -> EabKey {
+    let names = NameScope::parse(&["pay.example.com", "**.pay.example.com"], &["*.pay.example.com"], &["10.0.0.0/8"]);
+    EabKey {
+        id: id.parse().expect("an id"),
+        salt: [7; 16],
+        owner: "Payments \"team\"".to_owned(),
+        directory: "default".to_owned(),
+        limits: EabLimits {
+            names: Some(names.expect("patterns")),
+            profiles: vec!["server".to_owned()],
+            accounts: 3,
+            expires: now().after(std::time::Duration::from_secs(3600)),
+        },
+        created: now(),
+        revoked: None,
     }
 }
 
@@ -141,6 +171,8 @@ pub fn certificate(number: u64, in_names: &[&str]) -> CertificateRecord {
         account: None,
         order: None,
         tenant: Some("payments".to_owned()),
+        origin: None,
+        used_by: Vec::new(),
         chain: 0,
         crl_shard: None,
         retention: Retention::Full,
@@ -148,6 +180,45 @@ pub fn certificate(number: u64, in_names: &[&str]) -> CertificateRecord {
         revocation: None,
         recorded: now(),
     }
+}
+
+/// An API token with every limit that there is.
+///
+/// # Panics
+///
+/// Never: its pattern is one.
+#[must_use]
+pub fn api_token(number: u64) -> ApiToken {
+    ApiToken {
+        id: ApiTokenId::from_octets(octets(number)),
+        cluster: "prod-eu".to_owned(),
+        comment: format!("token {number}"),
+        sha256: [u8::try_from(number % 251).expect("below 256"); 32],
+        namespaces: Some(["payments".to_owned(), "shop".to_owned()].into()),
+        profiles: Some(vec!["server".to_owned()]),
+        names: Some(NameLimits::parse(&["**.shop.example.com", "10.0.0.0/8"]).expect("patterns")),
+        created: now(),
+        expires: now().after(std::time::Duration::from_secs(86_400)),
+        revoked: None,
+    }
+}
+
+/// What the ledger says of an API token: that it was made, or that it was revoked.
+#[must_use]
+pub fn api_token_leaf(token: &ApiToken) -> Leaf {
+    let list = |names: &NameLimits| names.patterns().collect();
+    let facts = token.revoked.is_none().then(|| ApiTokenFacts {
+        cluster: token.cluster.clone(),
+        comment: token.comment.clone(),
+        expires: token.expires,
+        names: token.names.as_ref().map(list),
+        namespaces: token.namespaces.as_ref().map(|namespaces| namespaces.iter().cloned().collect()),
+        profiles: token.profiles.clone(),
+        sha256: token.sha256,
+    });
+    let action = if facts.is_some() { TokenAction::Created } else { TokenAction::Revoked };
+    let at = token.revoked.unwrap_or(token.created);
+    Leaf::from(ApiTokenLeaf { action, at, by: "uid 0".to_owned(), facts, token: token.id.octets() })
 }
 
 /// A leaf told apart by a number, so that order and loss show.
@@ -268,14 +339,48 @@ pub fn issuance(
     order: Option<OrderId>,
     uid: Option<&str>,
 ) -> Issuance {
+    issuance_of(number, &[name], account, order, uid)
+}
+
+/// The same for several names of any kind; a common name of its own stands in the subject.
+///
+/// # Panics
+///
+/// Where it cannot be made.
+#[must_use]
+pub fn issuance_of(
+    number: u64,
+    in_names: &[&str],
+    account: Option<&Account>,
+    order: Option<OrderId>,
+    uid: Option<&str>,
+) -> Issuance {
     // Midnight of the day of `now`, as rcgen takes it.
     let begin = Timestamp::from_unix_seconds(1_795_564_800);
     let end = Timestamp::from_unix_seconds(1_803_340_800);
-    let mut record = certificate(number, &[name]);
+    let mut record = certificate(number, in_names);
     record.validity = Validity::new(begin, end).expect("ends after it begins");
     record.account = account.map(|account| account.id);
     record.order = order;
-    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    for name in record.names.iter() {
+        let text = |text: &str| text.to_owned().try_into().expect("ASCII");
+        params.subject_alt_names.push(match name {
+            Name::Dns(_) | Name::Wildcard(_) => rcgen::SanType::DnsName(text(&name.to_string())),
+            Name::Ip(address) => rcgen::SanType::IpAddress(*address),
+            Name::Spiffe(_) | Name::Uri(_) => rcgen::SanType::URI(text(&name.to_string())),
+            Name::Email(address) => rcgen::SanType::Rfc822Name(text(address.as_str())),
+            Name::Other(other) => {
+                let type_id = other.type_id().arcs().map(u64::from).collect();
+                rcgen::SanType::OtherName((type_id, other.value().into()))
+            }
+            Name::CommonName(own) => {
+                params.distinguished_name.push(rcgen::DnType::CommonName, own.as_str());
+                continue;
+            }
+        });
+    }
     params.serial_number = Some(rcgen::SerialNumber::from_slice(&record.serial.der_content()));
     params.not_before = rcgen::date_time_ymd(2026, 11, 25);
     params.not_after = rcgen::date_time_ymd(2027, 2, 23);
@@ -302,8 +407,9 @@ pub fn issuance(
         chain: "0".to_owned(),
         crl_shard: None,
         decision: Decision {
-            names: vec![NameRule { name: format!("dns:{name}"), rule: Some("all".to_owned()) }],
+            names: record.names.iter().map(judged).collect(),
             outcome: Outcome::Allow,
+            preauthorized_by: None,
             warnings: Vec::new(),
             warnings_left_out: 0,
         },
@@ -324,6 +430,18 @@ pub fn issuance(
         tenant: record.tenant.clone(),
     });
     Issuance { record, intent, signature, sha256: sha256(&der) }
+}
+
+/// As the ledger writes the names that were judged.
+fn judged(name: &Name) -> NameRule {
+    let name = match name {
+        Name::Dns(_) | Name::Wildcard(_) => format!("dns:{name}"),
+        Name::Ip(_) => format!("ip:{name}"),
+        Name::Email(_) => format!("email:{name}"),
+        Name::Uri(_) => format!("uri:{name}"),
+        Name::Spiffe(_) | Name::Other(_) | Name::CommonName(_) => name.to_string(),
+    };
+    NameRule { name, rule: Some("all".to_owned()) }
 }
 
 /// How long the first DER element is with its header, and its content.

@@ -18,8 +18,9 @@ use chancery_authority::{
     changes::{Change, Changes, Claim, Committed, Counter, Put},
     ports::{CertificateQuery, CommitError, NotApplied, Store},
     records::{
-        AuthorityId, CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, Job,
-        JobKind, LeafRef, Retention, Revocation, RevocationReason, Version, Versioned,
+        ApiToken, AuthorityId, CertificateRecord, CertificateState, ClusterOrigin, EabKey, IdempotencyKey,
+        IdempotencyOutcome, IdempotencyRecord, Job, JobKind, LeafRef, Retention, Revocation, RevocationReason, Version,
+        Versioned,
     },
 };
 use chancery_pki::{SpkiDigest, Timestamp};
@@ -68,6 +69,10 @@ macro_rules! store_suite {
             a_job_is_moved_by_scheduling_it_again_and_gone_when_finished
             jobs_are_due_in_the_order_of_time
             an_idempotency_outcome_comes_back_by_its_key_alone
+            an_api_token_comes_back_as_it_was_put_in_pages_and_goes_by_its_version
+            an_eab_key_comes_back_as_it_was_put_and_keys_come_in_pages_of_their_ids
+            a_commit_that_wants_an_eab_key_as_it_was_is_a_conflict_once_it_changed
+            of_two_uses_of_an_eab_key_that_has_one_left_one_is_kept
             what_is_in_force_is_one_record_that_outlives_a_restart
             a_crl_number_never_goes_back
             a_record_names_the_leaf_of_its_own_commit
@@ -207,7 +212,18 @@ pub async fn an_order_comes_back_as_it_was_put(fixture: Any<'_>) {
         let account = AccountId::from_random(sample::octets(1));
         let (mut order, mut authorization) = sample::order(number, account, "*.example.com");
         order.state = state;
-        order.names = sample::names(["*.example.com", "a.example.com", "192.0.2.1", "2001:db8::1", "spiffe://x/y"]);
+        order.names = sample::names([
+            "*.example.com",
+            "a.example.com",
+            "192.0.2.1",
+            "2001:db8::1",
+            "spiffe://x/y",
+            "https://example.com/a",
+            "urn:example:a",
+            "Alice@example.com",
+            "other:1.3.6.1.4.1.311.20.2.3:alice@example.com",
+            "cn:Payments CA",
+        ]);
         order.not_after = Some(sample::now());
         authorization.state = authorized;
         authorization.challenges = chancery_acme::challenge::ChallengeKind::ALL
@@ -425,7 +441,8 @@ pub async fn an_account_s_certificates_are_listed_once_whatever_becomes_of_their
 
 pub async fn a_claim_is_taken_once_and_can_be_given_back(fixture: Any<'_>) {
     let store = fixture.store();
-    let eab = |digest| Claim::EabUse { key_id: "platform".to_owned(), account_key: SpkiDigest([digest; 32]) };
+    let eab =
+        |digest| Claim::EabUse { key_id: "platform".parse().expect("an id"), account_key: SpkiDigest([digest; 32]) };
     let order = Claim::OrderCertificate(OrderId::from_octets(sample::octets(1)));
     for claim in [order, eab(1), eab(2)] {
         let take = Changes::new().with(Change::Claim(claim.clone()));
@@ -435,6 +452,82 @@ pub async fn a_claim_is_taken_once_and_can_be_given_back(fixture: Any<'_>) {
         commit(fixture, Changes::new().with(Change::Release(claim))).await;
         commit(fixture, take).await;
     }
+}
+
+pub async fn an_eab_key_comes_back_as_it_was_put_and_keys_come_in_pages_of_their_ids(fixture: Any<'_>) {
+    for id in ["b", "a-1", "a", "B", "a.1"] {
+        commit(fixture, Changes::new().with(Change::EabKey(Put::new(sample::eab_key(id))))).await;
+    }
+    fixture.restart().await;
+    let store = fixture.store();
+    let id = "a".parse().expect("an id");
+    let found = store.eab_key(&id).await.expect("readable").expect("stored");
+    assert_eq!(found.value, sample::eab_key("a"));
+    let again = store.commit(Changes::new().with(Change::EabKey(Put::new(sample::eab_key("a"))))).await;
+    assert!(is_conflict(&again));
+    for size in [1, 2, 10] {
+        let (mut listed, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.eab_keys(after.as_ref(), size).await.expect("readable");
+            let Some(last) = page.last() else { break };
+            after = Some(last.id.clone());
+            listed.extend(page.into_iter().map(|key| key.id.to_string()));
+        }
+        assert_eq!(listed, ["B", "a", "a-1", "a.1", "b"], "{size}");
+    }
+    let revoked = EabKey { revoked: Some(sample::now()), ..found.value.clone() };
+    commit(fixture, Changes::new().with(Change::EabKey(Put::over(&found, revoked.clone())))).await;
+    let held = store.eab_key(&id).await.expect("readable").expect("stored");
+    assert_eq!(held.value, revoked);
+    let stale = store.commit(Changes::new().with(Change::RemoveEabKey(id.clone(), found.version))).await;
+    assert!(is_conflict(&stale));
+    commit(fixture, Changes::new().with(Change::RemoveEabKey(id.clone(), held.version))).await;
+    assert_eq!(store.eab_key(&id).await.expect("readable"), None);
+    assert_eq!(store.eab_keys(None, 10).await.expect("readable").len(), 4);
+}
+
+pub async fn a_commit_that_wants_an_eab_key_as_it_was_is_a_conflict_once_it_changed(fixture: Any<'_>) {
+    let store = fixture.store();
+    let key = sample::eab_key("a");
+    let wants = |version| {
+        let account = Change::Account(Put::new(sample::account(1)));
+        Changes::new().with(account).with(Change::SameEabKey(key.id.clone(), version))
+    };
+    assert!(is_conflict(&store.commit(wants(Version(1))).await), "there is none");
+    let Committed { version, .. } = commit(fixture, Changes::new().with(Change::EabKey(Put::new(key.clone())))).await;
+    let change = Put { replaces: Some(version), value: EabKey { revoked: Some(sample::now()), ..key.clone() } };
+    let Committed { version: later, .. } = commit(fixture, Changes::new().with(Change::EabKey(change))).await;
+    assert!(is_conflict(&store.commit(wants(version)).await));
+    assert!(store.accounts(None, 10).await.expect("readable").is_empty());
+    commit(fixture, wants(later)).await;
+}
+
+pub async fn of_two_uses_of_an_eab_key_that_has_one_left_one_is_kept(fixture: Any<'_>) {
+    let store = fixture.store();
+    let key = sample::eab_key("a");
+    let Committed { version, .. } = commit(fixture, Changes::new().with(Change::EabKey(Put::new(key.clone())))).await;
+    let counter = Counter::EabAccounts(key.id.clone());
+    let used = |number| {
+        let account = sample::account(number);
+        let claim = Claim::EabUse { key_id: key.id.clone(), account_key: account.key.digest() };
+        Changes::new()
+            .with(Change::Account(Put::new(account)))
+            .with(Change::SameEabKey(key.id.clone(), version))
+            .with(Change::Claim(claim))
+            .with(Change::Count { counter: counter.clone(), by: 1, limit: Some(2) })
+    };
+    commit(fixture, used(1)).await;
+    let (one, two) = tokio::join!(store.commit(used(2)), store.commit(used(3)));
+    let lost = match (one, two) {
+        (Ok(_), Err(lost)) | (Err(lost), Ok(_)) => lost,
+        both => panic!("{both:?}"),
+    };
+    assert!(matches!(&lost, CommitError::Limit { counter: reached, limit: 2 } if *reached == counter), "{lost:?}");
+    assert_eq!(store.accounts(None, 10).await.expect("readable").len(), 2);
+    assert_eq!(store.count(&counter).await.expect("readable"), 2);
+    fixture.restart().await;
+    assert_eq!(fixture.store().count(&counter).await.expect("readable"), 2);
+    assert_eq!(fixture.store().count(&Counter::EabKeys).await.expect("readable"), 0);
 }
 
 pub async fn the_claim_and_the_pruning_of_an_order_outlive_it_until_they_are_ended(fixture: Any<'_>) {
@@ -556,6 +649,34 @@ pub async fn an_idempotency_outcome_comes_back_by_its_key_alone(fixture: Any<'_>
     assert_eq!(store.idempotency(&shifted).await.expect("readable"), None);
     commit(fixture, Changes::new().with(Change::RemoveIdempotency(key.clone(), version.expect("put")))).await;
     assert_eq!(store.idempotency(&key).await.expect("readable"), None);
+}
+
+pub async fn an_api_token_comes_back_as_it_was_put_in_pages_and_goes_by_its_version(fixture: Any<'_>) {
+    let mut tokens: Vec<_> = (1..=3).map(sample::api_token).collect();
+    tokens.sort_by_key(|token| token.id);
+    let mut version = Version(0);
+    for token in &tokens {
+        version = commit(fixture, Changes::new().with(Change::ApiToken(Put::new(token.clone())))).await.version;
+    }
+    let again = fixture.store().commit(Changes::new().with(Change::ApiToken(Put::new(tokens[0].clone())))).await;
+    assert!(is_conflict(&again), "{again:?}");
+    fixture.restart().await;
+    let store = fixture.store();
+    let read = async |at: usize| store.api_token(tokens[at].id).await.expect("readable");
+    assert_eq!(read(0).await.expect("stored").value, tokens[0]);
+    assert_eq!(store.api_tokens(None, 2).await.expect("readable"), tokens[..2]);
+    assert_eq!(store.api_tokens(Some(tokens[1].id), 2).await.expect("readable"), tokens[2..]);
+    let plain =
+        ApiToken { namespaces: None, profiles: None, names: None, revoked: Some(sample::now()), ..tokens[2].clone() };
+    let put = |replaces| Changes::new().with(Change::ApiToken(Put { replaces, value: plain.clone() }));
+    assert!(is_conflict(&store.commit(put(Some(Version(9_999)))).await));
+    let Committed { version, .. } = commit(fixture, put(Some(version))).await;
+    assert_eq!(read(2).await, Some(Versioned { value: plain.clone(), version }));
+    let remove = |version| Changes::new().with(Change::RemoveApiToken(plain.id, version));
+    assert!(is_conflict(&store.commit(remove(Version(9_999))).await));
+    commit(fixture, remove(version)).await;
+    assert_eq!(read(2).await, None);
+    assert_eq!(store.api_tokens(None, 10).await.expect("readable"), tokens[..2]);
 }
 
 pub async fn what_is_in_force_is_one_record_that_outlives_a_restart(fixture: Any<'_>) {
@@ -683,6 +804,18 @@ async fn ten_certificates(fixture: &dyn Fixture) -> Vec<CertificateRecord> {
         let mut record = sample::certificate(number, &names);
         record.key = SpkiDigest([u8::try_from(number % 3).expect("small"); 32]);
         record.account = Some(AccountId::from_random(sample::octets(number % 2)));
+        record.origin = match number {
+            3 => Some(origin("prod", Some("shop"), None)),
+            4 => Some(origin("prod", Some("shop"), Some("web"))),
+            5 => Some(origin("prod", Some("shop-eu"), Some("web"))),
+            6 => Some(origin("prod", None, None)),
+            7 => Some(origin("prod-eu", Some("shop"), Some("web"))),
+            8 => Some(origin("prod", Some("shop"), Some("web-2"))),
+            _ => None,
+        };
+        if number == 4 {
+            record.used_by = vec!["Secret shop/web-tls".to_owned(), "Gateway shop/public".to_owned()];
+        }
         if number == 5 {
             record.revocation = Some(Revocation { at: sample::now(), reason: Some(RevocationReason::Superseded) });
         }
@@ -694,7 +827,16 @@ async fn ten_certificates(fixture: &dyn Fixture) -> Vec<CertificateRecord> {
     all
 }
 
+fn origin(cluster: &str, namespace: Option<&str>, certificate: Option<&str>) -> ClusterOrigin {
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    ClusterOrigin { cluster: cluster.to_owned(), namespace: text(namespace), certificate: text(certificate) }
+}
+
 fn queries() -> Vec<CertificateQuery> {
+    let asked_by = |cluster, namespace, certificate| {
+        let ClusterOrigin { cluster, namespace, certificate } = origin(cluster, namespace, certificate);
+        CertificateQuery::Origin { cluster, namespace, certificate }
+    };
     let end = |days: u64, seconds| sample::now().after(Duration::from_secs(days * 86_400 + seconds));
     vec![
         CertificateQuery::All,
@@ -711,6 +853,12 @@ fn queries() -> Vec<CertificateQuery> {
         CertificateQuery::Expiring(end(90, 3)..end(90, 7)),
         CertificateQuery::Expiring(end(0, 0)..end(1, 0)),
         CertificateQuery::Account(AccountId::from_random(sample::octets(1))),
+        asked_by("prod", None, None),
+        asked_by("prod", Some("shop"), None),
+        asked_by("prod", Some("shop"), Some("web")),
+        asked_by("prod", Some(""), None),
+        asked_by("prod-eu", None, None),
+        asked_by("pro", None, None),
     ]
 }
 
@@ -722,7 +870,7 @@ pub async fn certificates_are_found_by_every_index(fixture: Any<'_>) {
         assert_eq!(&found, record);
     }
     // The numbers that each query must find, worked out by hand.
-    let expected: [&[u64]; 14] = [
+    let expected: [&[u64]; 20] = [
         &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
         &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
         &[3],
@@ -737,6 +885,12 @@ pub async fn certificates_are_found_by_every_index(fixture: Any<'_>) {
         &[3, 4, 5, 6],
         &[],
         &[1, 3, 5, 7, 9],
+        &[3, 4, 5, 6, 8],
+        &[3, 4, 8],
+        &[4],
+        &[6],
+        &[7],
+        &[],
     ];
     for (query, numbers) in queries().iter().zip(expected) {
         let found = store.certificates(query, None, 100).await.expect("readable");
@@ -750,6 +904,10 @@ pub async fn certificates_are_found_by_every_index(fixture: Any<'_>) {
             }
             // In an order of the store's own.
             CertificateQuery::Account(_) => {}
+            CertificateQuery::Origin { .. } => {
+                let place = |record: &CertificateRecord| (record.origin.clone(), record.id);
+                assert!(found.is_sorted_by_key(place), "{query:?}");
+            }
             _ => assert!(found.is_sorted_by_key(|record| record.id), "{query:?} is in the order of ids"),
         }
     }

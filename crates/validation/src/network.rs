@@ -206,12 +206,14 @@ impl NetworkValidator {
     }
 }
 
-/// Whom to dial for a name; nobody for wildcards and SPIFFE IDs.
+/// Whom to dial for a name; nobody for wildcards and names that are no hosts.
 fn host(name: &Name) -> Option<Host> {
     match name {
         Name::Dns(name) => Some(Host::Name(name.as_str().into())),
         Name::Ip(address) => Some(Host::from(*address)),
-        Name::Wildcard(_) | Name::Spiffe(_) => None,
+        Name::Wildcard(_) | Name::Spiffe(_) | Name::Uri(_) | Name::Email(_) | Name::Other(_) | Name::CommonName(_) => {
+            None
+        }
     }
 }
 

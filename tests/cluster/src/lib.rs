@@ -40,19 +40,23 @@
 mod authority;
 mod cert_manager;
 pub mod chart;
+pub mod controller;
 mod guard;
 mod identity;
 mod manifest;
 mod plane;
 mod process;
 mod programs;
+pub mod signing_server;
 pub mod until;
 
 pub use cert_manager::{CertManager, Options};
+pub use controller::Issuing;
 pub use manifest::documents;
 pub use plane::Plane;
 pub use process::Process;
 pub use programs::{Programs, helm, skipped};
+pub use signing_server::SigningServer;
 pub use until::until;
 
 /// What goes wrong in a test's own machinery; a test ends with it.

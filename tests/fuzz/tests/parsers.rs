@@ -55,6 +55,8 @@ targets! {
     a_frontier_has_one_spelling = "frontier",
     any_request_over_the_local_socket_is_answered_in_words = "local-socket",
     what_the_local_socket_tells_is_read_and_written_as_the_same = "local-json",
+    any_signing_request_is_answered_in_words = "signing-request",
+    no_token_is_taken_without_a_key_and_none_is_told = "service-account-token",
     a_name_that_is_taken_is_the_same_name_to_everybody = "name",
     a_time_that_is_taken_is_that_of_rfc_3339 = "time",
     a_key_that_is_taken_is_the_same_key_to_everybody = "key",

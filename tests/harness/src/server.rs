@@ -380,6 +380,24 @@ impl Server {
         format!("https://localhost:{}/acme/default/directory", self.port)
     }
 
+    /// The URL of its ACME directory of this name.
+    #[must_use]
+    pub fn directory_of(&self, name: &str) -> String {
+        self.directory().replace("/acme/default/", &format!("/acme/{name}/"))
+    }
+
+    /// A new EAB key by `eab create` with these further arguments: its id and its MAC key.
+    ///
+    /// # Errors
+    ///
+    /// What the command printed, if it failed.
+    pub async fn eab_key(&self, id: &str, arguments: &[&str]) -> Result<(String, String)> {
+        let made = self.json(&[&["eab", "create", id, "--owner", "a team"], arguments].concat()).await?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (id, key) = (made.pointer("/key/id").map(text), made.get("hmac_key").map(text));
+        Ok((id.ok_or("no id")?, key.ok_or("no key")?))
+    }
+
     /// Where it is, for [`Client`].
     ///
     /// # Errors

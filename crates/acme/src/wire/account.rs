@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::{account, urls::Urls};
 
 /// The payload of newAccount (§7.3). Its `orders` and whatever else it holds are ignored.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewAccount {
     /// Contact URLs.
@@ -18,6 +18,9 @@ pub struct NewAccount {
     /// Whether only an account that exists already is wanted.
     #[serde(default)]
     pub only_return_existing: Option<bool>,
+    /// The external account binding, word for word; what it must be is [`eab`](crate::eab)'s to say (§7.3.4).
+    #[serde(default)]
+    pub external_account_binding: Option<Box<RawValue>>,
 }
 
 /// The payload of an account update (§7.3.2) or deactivation (§7.3.6).

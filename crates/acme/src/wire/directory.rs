@@ -35,6 +35,9 @@ pub struct Meta {
     /// What CAA records call this server (RFC 8659 §4.2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub caa_identities: Vec<String>,
+    /// Whether a new account needs an external account binding (RFC 8555 §7.1.1).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external_account_required: bool,
     /// The profiles that an order may name, each with a line about it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub profiles: BTreeMap<String, String>,
@@ -76,6 +79,7 @@ mod tests {
             terms_of_service: Some("https://ca.example/terms".into()),
             website: Some("https://ca.example".into()),
             caa_identities: vec!["ca.example".into()],
+            external_account_required: true,
             profiles: BTreeMap::from([("server".into(), "TLS servers, 90 days".into())]),
         };
         let full = serde_json::to_value(Directory::at(&urls, meta.clone())).expect("serializes");
@@ -85,6 +89,7 @@ mod tests {
                 "termsOfService": "https://ca.example/terms",
                 "website": "https://ca.example",
                 "caaIdentities": ["ca.example"],
+                "externalAccountRequired": true,
                 "profiles": {"server": "TLS servers, 90 days"},
             })
         );

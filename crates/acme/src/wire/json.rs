@@ -14,7 +14,7 @@ pub const MEMBERS_MAX: usize = 64;
 
 /// The bytes are not the JSON that is wanted here. What a client wrote into a string is not told: it may be a
 /// secret, and its place is enough.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotThisJson(String);
 

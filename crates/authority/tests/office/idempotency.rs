@@ -11,6 +11,7 @@ use chancery_authority::{
     records::{CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, LeafRef},
 };
 use chancery_ledger::Leaf;
+use chancery_pki::Content;
 use chancery_policy::{Door, Requester};
 use chancery_testkit::{
     memory::{Commit, Failing},
@@ -35,6 +36,8 @@ fn request(uid: &str, names: &[&str]) -> IssueOnce {
         public_key: fresh_key(),
         not_before: None,
         not_after: None,
+        lifetime: None,
+        content: Content::default(),
     }
 }
 
@@ -92,6 +95,7 @@ async fn something_else_asked_for_under_the_same_identifier_is_refused_and_signs
         IssueOnce { tenant: Some("else".to_owned()), ..asked.clone() },
         IssueOnce { not_after: Some(chancery_testkit::office::start().after(DAY)), ..asked.clone() },
         IssueOnce { not_before: Some(chancery_testkit::office::start()), ..asked.clone() },
+        IssueOnce { lifetime: chancery_pki::Lifetime::from_seconds(3_600).ok(), ..asked.clone() },
         IssueOnce { requester: other, ..asked.clone() },
     ];
     for other in others {

@@ -1,20 +1,24 @@
 //! The use cases over the store in memory: what is promised about issuance, whatever fails between.
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a helper that fails fails its test")]
 
 mod clock;
+mod content;
+mod eab;
 mod idempotency;
 mod in_force;
 mod issuance;
 mod orders;
 mod pruning;
 mod requests;
+mod signing;
+mod tokens;
 mod validation;
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use chancery_acme::order::Order;
 use chancery_authority::{
-    Authority, Settings,
+    Authority, Cluster, Settings,
     ports::{CertificateQuery, Clock as _, Signer as _, Store as _},
     records::CertificateRecord,
 };
@@ -73,6 +77,7 @@ fn with(ca: &TestOffice, chains: Vec<Arc<Chain>>, policy: &str) -> Settings {
     Settings {
         authorities: vec![Arc::new(Authority { id: id.clone(), key: key.clone(), algorithm: *algorithm, chains })],
         directories: old.directories.clone(),
+        clusters: old.clusters.clone(),
         profiles: old.profiles.clone(),
         policy: Arc::new(Policy::parse(policy, Format::Yaml, "policy.yaml").unwrap()),
         block_list: Arc::clone(&old.block_list),
@@ -80,6 +85,13 @@ fn with(ca: &TestOffice, chains: Vec<Arc<Chain>>, policy: &str) -> Settings {
         ledger: old.ledger.clone(),
         limits: old.limits.clone(),
     }
+}
+
+/// Puts a cluster in the place of the one that there is.
+async fn with_cluster(ca: &TestOffice, cluster: Cluster) {
+    let mut settings = with(ca, ca.office.settings().authorities[0].chains.clone(), chancery_testkit::office::POLICY);
+    settings.clusters = [(cluster.name.clone(), Arc::new(cluster))].into();
+    ca.office.replace_settings(settings, "a test").await.unwrap();
 }
 
 /// Asks for the first step alone: whoever asked goes away.

@@ -6,7 +6,7 @@ use chancery_acme::{
     problem::ProblemType,
     wire::{self, AccountUpdate, NewAccount},
 };
-use chancery_authority::register_account::RegisterAccount;
+use chancery_authority::register_account::{PresentedBinding, RegisterAccount};
 use chancery_pki::PublicKey;
 use http::StatusCode;
 
@@ -30,7 +30,7 @@ pub(crate) async fn register(
     client: Option<ClientAddress>,
     request: Verified<NewAccount, PublicKey>,
 ) -> Result<Answer, Fault> {
-    let NewAccount { contact, terms_of_service_agreed, only_return_existing } = request.body;
+    let NewAccount { contact, terms_of_service_agreed, only_return_existing, external_account_binding } = request.body;
     let only_existing = only_return_existing.unwrap_or(false);
     if let (Some(ClientAddress(address)), false) = (client, only_existing)
         && acme.office.account_by_key(&directory.name, &request.by.digest()).await?.is_none()
@@ -47,12 +47,15 @@ pub(crate) async fn register(
             contacts: contact.unwrap_or_default(),
             terms_agreed: terms_of_service_agreed.unwrap_or(false),
             only_existing,
+            binding: external_account_binding
+                .map(|binding| PresentedBinding { text: binding.get().to_owned(), url: directory.urls.new_account() }),
         })
         .await?;
     let account = &registered.account;
     let status = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
     if registered.created {
-        tracing::info!(account.id = %account.id, acme.directory = directory.name, key.kind = %account.key.kind(), "account made");
+        let eab = account.external.as_ref().map(|external| external.key_id.as_str());
+        tracing::info!(account.id = %account.id, acme.directory = directory.name, key.kind = %account.key.kind(), eab.key = eab, "account made");
     }
     Ok(show(status, account, directory).with_location(directory.urls.account(account.id)))
 }

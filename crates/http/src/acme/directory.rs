@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chancery_acme::{account::DirectoryName, urls::Urls, wire};
 use chancery_authority::{
     Office,
-    settings::{Directory, Settings},
+    settings::{Directory, ExternalAccountRule, Settings},
 };
 
 /// A directory as the routes need it.
@@ -63,6 +63,7 @@ fn render(directory: &Directory, settings: &Settings, external: &str) -> Known {
         terms_of_service: directory.terms_of_service.clone(),
         website: directory.website.clone(),
         caa_identities: directory.caa_identities.clone(),
+        external_account_required: directory.external_account == ExternalAccountRule::Required,
         profiles: profiles.collect(),
     };
     let object = wire::Directory::at(&urls, meta);

@@ -8,18 +8,19 @@
 //!
 //! Parsing proves nothing about who sent the request; [`super::verify`] does.
 
-use std::collections::BTreeMap;
-
-use chancery_acme::wire::{
-    self,
-    json::{self, Object, Text},
+use chancery_acme::{
+    jwk::{self, JwkRejection},
+    wire::{
+        self,
+        json::{self, Object, Text},
+    },
 };
 use chancery_pki::{
     PublicKey,
     key::{KeyKind, KeyRejection},
 };
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 /// Longest `nonce`, in characters; ours have 40.
 const NONCE_MAX: usize = 128;
@@ -221,36 +222,22 @@ pub(crate) fn fits(given: Algorithm, key: &PublicKey) -> Result<(), JwsRejection
     if expected == given { Ok(()) } else { Err(JwsRejection::AlgorithmDoesNotFit { expected, given }) }
 }
 
-/// Members of private and symmetric keys (RFC 7518 §6.2.2, §6.3.2, §6.4).
-const PRIVATE: [&str; 9] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"];
-
 impl Jwk {
     /// The key (RFC 7517, RFC 7518 §6, RFC 8037 §2), in its one canonical form or refused.
     pub(crate) fn public_key(&self) -> Result<PublicKey, JwsRejection> {
         // The header as a whole was checked for duplicates.
-        let members: BTreeMap<String, Value> =
-            serde_json::from_str(&self.0).map_err(|_| JwsRejection::NotAJwk("it is not a JSON object"))?;
-        if PRIVATE.iter().any(|member| members.contains_key(*member)) {
-            return Err(JwsRejection::PrivateJwk);
-        }
-        let text = |member, missing| members.get(member).and_then(Value::as_str).ok_or(JwsRejection::NotAJwk(missing));
-        let octets = |member, missing| text(member, missing).and_then(|text| Ok(wire::base64url(member, text)?));
-        match text("kty", "kty is missing")? {
-            "RSA" => Ok(PublicKey::from_rsa(&octets("n", "n is missing")?, &octets("e", "e is missing")?)?),
-            "EC" => {
-                let kind = match text("crv", "crv is missing")? {
-                    "P-256" => KeyKind::P256,
-                    "P-384" => KeyKind::P384,
-                    "P-521" => KeyKind::P521,
-                    _ => return Err(JwsRejection::UnsupportedKey("the curves are P-256, P-384 and P-521")),
-                };
-                Ok(PublicKey::from_ec(kind, &octets("x", "x is missing")?, &octets("y", "y is missing")?)?)
-            }
-            "OKP" => match text("crv", "crv is missing")? {
-                "Ed25519" => Ok(PublicKey::from_ed25519(&octets("x", "x is missing")?)?),
-                _ => Err(JwsRejection::UnsupportedKey("the one curve of kty OKP is Ed25519")),
-            },
-            _ => Err(JwsRejection::UnsupportedKey("the key types are EC, RSA and OKP")),
+        Ok(jwk::public_key(&self.0)?)
+    }
+}
+
+impl From<JwkRejection> for JwsRejection {
+    fn from(rejection: JwkRejection) -> Self {
+        match rejection {
+            JwkRejection::NotAJwk(why) => Self::NotAJwk(why),
+            JwkRejection::NotBase64Url(error) => Self::NotBase64Url(error),
+            JwkRejection::Unsupported(why) => Self::UnsupportedKey(why),
+            JwkRejection::Private => Self::PrivateJwk,
+            JwkRejection::BadKey(rejection) => Self::BadKey(rejection),
         }
     }
 }

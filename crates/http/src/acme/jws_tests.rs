@@ -1,7 +1,7 @@
 //! What the front refuses, and that only what a key signed is verified.
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::acme::{

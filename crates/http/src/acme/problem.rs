@@ -3,6 +3,7 @@
 
 use chancery_acme::{
     authorization::AnswerRejection,
+    eab::BindingRejection,
     order::FinalizeRejection,
     problem::{Problem, ProblemType, Subproblem},
     wire::{self, IdentifierRejection, NewOrderRejection, json::NotThisJson},
@@ -285,6 +286,11 @@ impl From<RegisterRejection> for Fault {
                 return Self::with_status(ProblemType::Unauthorized, StatusCode::UNAUTHORIZED, rejection);
             }
             R::BlockedKey => ProblemType::BadPublicKey,
+            R::ExternalAccountRequired { .. } => ProblemType::ExternalAccountRequired,
+            R::Binding(rejection) => binding_problem(rejection),
+            R::NotAuthenticated | R::OtherDirectory { .. } | R::KeyEnded(_) | R::KeyUsedUp { .. } => {
+                ProblemType::Unauthorized
+            }
             R::TooManyUnproven { .. } => {
                 // The whole server's limit, not this client's: asking again is right.
                 let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -295,6 +301,29 @@ impl From<RegisterRejection> for Fault {
     }
 }
 
+/// RFC 8555 §7.3.4 names no types: what cannot be read is malformed, what speaks of another request is unauthorized, as it
+/// is in the request around it (§6.4).
+fn binding_problem(rejection: &BindingRejection) -> ProblemType {
+    use BindingRejection as R;
+    match rejection {
+        R::TooLong
+        | R::Envelope(_)
+        | R::NotBase64Url(_)
+        | R::Header(_)
+        | R::Critical { .. }
+        | R::Algorithm
+        | R::NoKeyId
+        | R::KeyId
+        | R::Jwk
+        | R::Nonce
+        | R::NoUrl
+        | R::NotAKey(_)
+        | R::Key(_)
+        | R::MacLength { .. } => ProblemType::Malformed,
+        R::Url | R::OtherKey => ProblemType::Unauthorized,
+    }
+}
+
 impl From<PlaceOrderRejection> for Fault {
     fn from(rejection: PlaceOrderRejection) -> Self {
         use PlaceOrderRejection as R;
@@ -302,7 +331,8 @@ impl From<PlaceOrderRejection> for Fault {
             R::Terms(TermsChanged { url }) => return Self::terms(url, &rejection),
             R::Policy(decision) => return policy_problem(decision).into(),
             R::Names(refused) => return names_problem(refused).into(),
-            R::UnknownProfile { .. } => ProblemType::InvalidProfile,
+            R::UnknownProfile { .. } | R::ProfileNotPermitted { .. } => ProblemType::InvalidProfile,
+            R::KeyGone(_) => ProblemType::Unauthorized,
             R::Validity(_) => ProblemType::Malformed,
             R::TooManyPending { .. } => {
                 return Self::new(ProblemType::RateLimited, rejection).retry_after(PENDING_S);
@@ -342,6 +372,7 @@ impl From<FinalizeOrderRejection> for Fault {
                 ProblemType::OrderNotReady
             }
             R::Order(FinalizeRejection::NamesDiffer { .. }) | R::NoNames | R::AccountKey => ProblemType::BadCsr,
+            R::KeyGone(_) | R::ProfileNotPermitted { .. } | R::NoLongerPreauthorized => ProblemType::Unauthorized,
             R::Issue(IssueRejection::Policy(decision)) => return policy_problem(decision).into(),
             R::Issue(IssueRejection::Names(refused)) => return names_problem(refused).into(),
             R::Issue(IssueRejection::Profile(_) | IssueRejection::BlockedKey) => ProblemType::BadCsr,

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod certificates;
+mod eab;
 mod hostile;
 mod orders;
 mod transport;
@@ -131,6 +132,7 @@ impl Door {
         let settings = Settings {
             authorities,
             directories,
+            clusters: old.clusters.clone(),
             profiles,
             policy: Arc::clone(&old.policy),
             block_list: Arc::clone(&old.block_list),

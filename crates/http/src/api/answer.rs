@@ -1,5 +1,7 @@
 //! Answers: JSON, and errors in words.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chancery_api::ErrorBody;
@@ -8,6 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::OperationError;
+use crate::request_id::RequestId;
 
 /// Longest request body, in bytes.
 pub(super) const BODY_MAX: usize = 64 * 1024;
@@ -30,40 +33,99 @@ fn json(status: StatusCode, body: Vec<u8>) -> Response {
     response
 }
 
+/// How a request ended, in a word for metrics; put into the answer's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outcome(pub(super) &'static str);
+
+/// Seconds after which a busy server may be asked again.
+const BUSY_S: u64 = 3;
+/// Seconds after which something that is away may be asked for again.
+const AWAY_S: u64 = 30;
+/// Seconds after which a full disk may have been made room on.
+const FULL_S: u64 = 300;
+
 /// A request that was not answered with what it asked for.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    retry_after: Option<u64>,
 }
 
 impl ApiError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after: None }
+    }
+
     pub(super) fn not_found(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::NOT_FOUND, code: "not-found", message: message.into() }
+        Self::new(StatusCode::NOT_FOUND, "not-found", message)
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code: "invalid", message: message.into() }
+        Self::new(StatusCode::BAD_REQUEST, "invalid", message)
     }
 
     pub(super) fn refused(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::CONFLICT, code: "refused", message: message.into() }
+        Self::new(StatusCode::CONFLICT, "refused", message)
+    }
+
+    /// Another leader of the same controller has asked since.
+    pub(super) fn stale_term(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "stale-term", message)
+    }
+
+    /// Nobody is known by what was presented. What was wrong with it is not told.
+    pub(super) fn unauthorized() -> Self {
+        let message = "no credential that is valid here: send an API token or a service-account token as \
+                       \"Authorization: Bearer TOKEN\", or a client certificate";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    pub(super) fn too_large(most: usize) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", format!("a body has at most {most} octets here"))
+    }
+
+    /// Asked too often.
+    pub(super) fn slow_down(message: impl Into<String>, wait: Duration) -> Self {
+        let retry_after = Some(wait.as_secs().saturating_add(1));
+        Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, "slow-down", message) }
+    }
+
+    /// Too much is under way.
+    pub(super) fn busy() -> Self {
+        let message = "too many requests are under way; try again in a second";
+        Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message) }
+    }
+
+    /// A failure as strangers are told of it: our own faults are for the log.
+    pub(super) fn of_failure(failure: Failure, id: &RequestId) -> Self {
+        match failure {
+            Failure::Internal(error) => {
+                tracing::error!(request.id = %id, error, "a cluster's request failed");
+                let message = format!("an internal error; the server's log tells of request {id}");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", message)
+            }
+            passing @ (Failure::Busy | Failure::NoSpace(_) | Failure::Unavailable(_)) => passing.into(),
+        }
     }
 
     pub(super) fn failed(error: &impl std::error::Error) -> Self {
         tracing::error!(%error, "an operator's request failed");
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: "failed", message: error.to_string() }
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", error.to_string())
     }
 }
 
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
-        let (status, code) = match &failure {
-            Failure::Busy | Failure::NoSpace(_) | Failure::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        let wait = match &failure {
+            Failure::Busy => BUSY_S,
+            Failure::NoSpace(_) => FULL_S,
+            Failure::Unavailable(_) => AWAY_S,
             Failure::Internal(_) => return Self::failed(&failure),
         };
-        Self { status, code, message: failure.to_string() }
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", failure.to_string());
+        Self { retry_after: Some(wait), ..error }
     }
 }
 
@@ -78,10 +140,18 @@ impl From<OperationError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Self { status, code, message } = self;
+        let Self { status, code, message, retry_after } = self;
         let body = ErrorBody { code: code.to_owned(), message };
         // Two texts always serialize; an empty body would only be less friendly.
-        json(status, serde_json::to_vec(&body).unwrap_or_default())
+        let mut response = json(status, serde_json::to_vec(&body).unwrap_or_default());
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(Outcome(code));
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 

@@ -52,8 +52,34 @@ pub(super) async fn certificates(
     State(ApiState(api)): State<ApiState>,
     query: Result<Query<CertificateFilter>, QueryRejection>,
 ) -> Result<Json<CertificateList>, ApiError> {
-    let CertificateFilter { name, below, account, key_sha256, expires_before, pem, after, limit } = asked(query)?;
-    let wanted = wanted(&api.office, name, below, account.as_deref(), key_sha256, expires_before.as_deref())?;
+    let CertificateFilter {
+        name,
+        below,
+        account,
+        key_sha256,
+        expires_before,
+        cluster,
+        namespace,
+        certificate,
+        pem,
+        after,
+        limit,
+    } = asked(query)?;
+    let wanted = match cluster {
+        Some(cluster) if [&name, &below, &account, &key_sha256, &expires_before].into_iter().all(Option::is_none) => {
+            if certificate.is_some() && namespace.is_none() {
+                return Err(ApiError::invalid("certificate: say in which namespace, too"));
+            }
+            CertificateQuery::Origin { cluster, namespace, certificate }
+        }
+        None if namespace.is_some() || certificate.is_some() => {
+            return Err(ApiError::invalid("namespace, certificate: say of which cluster, too"));
+        }
+        Some(_) => {
+            return Err(ApiError::invalid("cluster: not beside name, below, account, key_sha256, expires_before"));
+        }
+        None => wanted(&api.office, name, below, account.as_deref(), key_sha256, expires_before.as_deref())?,
+    };
     let after = parsed::<CertificateId>("after", after.as_deref(), "a certificate's id")?;
     let limit = page(limit)?;
     let found = api.office.certificates(&wanted, after, limit).await?;
@@ -132,15 +158,15 @@ pub(super) async fn revoke(
     Ok(Json(Revoked { certificate: view(&api.office, &record, false).await? }))
 }
 
-fn named(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+pub(super) fn named(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
     path.map(|Path(name)| name).map_err(|rejection| ApiError::invalid(rejection.body_text()))
 }
 
-fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+pub(super) fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
     query.map(|Query(query)| query).map_err(|rejection| ApiError::invalid(rejection.body_text()))
 }
 
-fn page(limit: Option<usize>) -> Result<usize, ApiError> {
+pub(super) fn page(limit: Option<usize>) -> Result<usize, ApiError> {
     match limit {
         None => Ok(PAGE),
         Some(limit) if (1..=PAGE_MAX).contains(&limit) => Ok(limit),
@@ -148,7 +174,7 @@ fn page(limit: Option<usize>) -> Result<usize, ApiError> {
     }
 }
 
-fn parsed<T: std::str::FromStr>(key: &str, text: Option<&str>, what: &str) -> Result<Option<T>, ApiError> {
+pub(super) fn parsed<T: std::str::FromStr>(key: &str, text: Option<&str>, what: &str) -> Result<Option<T>, ApiError> {
     text.map(|text| {
         text.parse().map_err(|_| ApiError::invalid(format!("{key}: \"{}\" is not {what}", text.escape_debug())))
     })
@@ -169,12 +195,8 @@ fn wanted(
         return Err(ApiError::invalid("name, below, account, key_sha256, expires_before: at most one of them"));
     }
     if let Some(name) = name {
-        let read = if name.starts_with("spiffe://") {
-            name.parse().map(Name::Spiffe)
-        } else {
-            Name::ip(&name).or_else(|_| Name::dns(&name))
-        };
-        return read.map(CertificateQuery::Name).map_err(|error| ApiError::invalid(format!("name: {error}")));
+        let read = name.parse::<Name>().map(CertificateQuery::Name);
+        return read.map_err(|error| ApiError::invalid(format!("name: {error}")));
     }
     if let Some(below) = below {
         let read = Name::dns(&below).map_err(|error| ApiError::invalid(format!("below: {error}")))?;
@@ -220,6 +242,10 @@ async fn view(office: &Office, record: &CertificateRecord, pem: bool) -> Result<
         account: record.account.map(|id| id.to_string()),
         order: record.order.map(|id| id.to_string()),
         tenant: record.tenant.clone(),
+        cluster: record.origin.as_ref().map(|origin| origin.cluster.clone()),
+        namespace: record.origin.as_ref().and_then(|origin| origin.namespace.clone()),
+        certificate: record.origin.as_ref().and_then(|origin| origin.certificate.clone()),
+        used_by: record.used_by.clone(),
         state: record.state.as_str().to_owned(),
         revoked: record.revocation.map(|revocation| RevocationView {
             at: revocation.at.to_string(),
@@ -245,13 +271,14 @@ async fn decision(office: &Office, record: &CertificateRecord) -> Result<Decisio
         at: intent.at.to_string(),
         policy_sha256: hex::encode(intent.policy),
         names: names.map(|leaf::NameRule { name, rule }| NameRuleView { name, rule }).collect(),
+        preauthorized_by: intent.decision.preauthorized_by,
     })
 }
 
 fn issuance_view(issuance: Issuance) -> IssuanceView {
     let Issuance { index, intent, outcome } = issuance;
     let plain = |typed: &leaf::NameRule| match typed.name.split_once(':') {
-        Some(("dns" | "ip", name)) => name.to_owned(),
+        Some(("dns" | "ip" | "email" | "uri", name)) => name.to_owned(),
         _ => typed.name.clone(),
     };
     let (state, pem) = match outcome {

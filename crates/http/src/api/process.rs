@@ -22,6 +22,7 @@ pub(super) fn called(caller: Caller) -> String {
     match caller {
         Caller::Local { uid } => format!("uid {uid}"),
         Caller::Plain => "someone".to_owned(),
+        Caller::Cluster => "a cluster".to_owned(),
     }
 }
 

@@ -108,6 +108,9 @@ pub struct Decision {
     pub names: Vec<NameRule>,
     /// The outcome as a whole.
     pub outcome: Outcome,
+    /// The EAB key by which the names were pre-authorised, where nobody had to show control of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preauthorized_by: Option<String>,
     /// What was said beside it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
@@ -137,7 +140,8 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NameRule {
-    /// The name, typed as it is written: `dns:a.example`, `ip:192.0.2.1`, `spiffe://…`.
+    /// The name, typed as it is written: `dns:a.example`, `ip:192.0.2.1`, `email:a@example.com`, `spiffe://…`, `uri:…`
+    /// for any other URI, `other:OID:…`, `cn:…` for a common name that is a name of its own.
     pub name: String,
     /// The rule's name; none where no rule spoke.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -311,18 +315,63 @@ pub struct CrlPublished {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EabKey {
-    /// The account that used it.
+    /// The account that used it, or that was stopped with it.
     #[serde(with = "optional_binary", default, skip_serializing_if = "Option::is_none")]
     pub account: Option<[u8; 16]>,
+    /// That account's own facts, where it was made with the key: it enters the ledger here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_facts: Option<AccountFacts>,
     /// What happened.
     pub action: EabAction,
     /// When.
     #[serde(with = "time")]
     pub at: Timestamp,
+    /// The binding as the account sent it, where it was made with the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<String>,
     /// Who did it, in one line.
     pub by: String,
+    /// What the key grants from now on, where it was made or got other limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<EabGrant>,
     /// The key's id.
     pub key: String,
+}
+
+/// What an EAB key grants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EabGrant {
+    /// How many accounts may be made with it.
+    #[serde(with = "number")]
+    pub accounts: u64,
+    /// The ACME directory it is for.
+    pub directory: String,
+    /// Until when accounts are made with it.
+    #[serde(with = "time")]
+    pub expires: Timestamp,
+    /// The names that its accounts may have; none where policy alone decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<EabNames>,
+    /// Whose it is, in words.
+    pub owner: String,
+    /// The profiles that its accounts may ask for; none where the directory alone decides.
+    pub profiles: Vec<String>,
+    /// What its secret is derived from, beside a key that is not here.
+    #[serde(with = "binary")]
+    pub salt: [u8; 16],
+}
+
+/// Names that an EAB key is limited to, as a policy writes them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EabNames {
+    /// Ranges of addresses.
+    pub addresses: Vec<String>,
+    /// Patterns over DNS names.
+    pub names: Vec<String>,
+    /// Wildcard names, letter for letter.
+    pub wildcards: Vec<String>,
 }
 
 /// What happened to an EAB key.
@@ -333,6 +382,64 @@ pub enum EabAction {
     Created,
     /// An account was bound with it.
     Used,
+    /// It was revoked.
+    Revoked,
+    /// It got other limits.
+    Limited,
+    /// An account that was made with it was stopped, since the key was revoked with its accounts.
+    Stopped,
+}
+
+/// Something happened to an API token. The token itself is not here: 256 random bits of which only the digest is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiToken {
+    /// What happened.
+    pub action: TokenAction,
+    /// When.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// Who did it, in one line.
+    pub by: String,
+    /// What the token is, where it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<ApiTokenFacts>,
+    /// The token's id.
+    #[serde(with = "binary")]
+    pub token: [u8; 16],
+}
+
+/// What an API token may be used for, and what it is recognised by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiTokenFacts {
+    /// The cluster that it speaks for.
+    pub cluster: String,
+    /// What it is for, in the words of whoever made it.
+    pub comment: String,
+    /// Until when it holds.
+    #[serde(with = "time")]
+    pub expires: Timestamp,
+    /// The patterns of the names that may be asked for with it; absent, any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<String>>,
+    /// The namespaces that it speaks for; absent, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<Vec<String>>,
+    /// The profiles that may be asked for with it; absent, the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profiles: Option<Vec<String>>,
+    /// SHA-256 of its secret part.
+    #[serde(with = "binary")]
+    pub sha256: [u8; 32],
+}
+
+/// What happened to an API token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenAction {
+    /// It was made.
+    Created,
     /// It was revoked.
     Revoked,
 }

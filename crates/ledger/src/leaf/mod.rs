@@ -12,9 +12,10 @@ mod kinds;
 mod text;
 
 pub use kinds::{
-    Abandoned, AccountAgreed, AccountDeactivated, AccountFacts, AuthorityInstalled, AuthorityRetired, Claim,
-    CrlPublished, Decision, EabAction, EabKey, Idempotency, Intent, NameRule, OldCheckpoint, Outcome, PolicyActivated,
-    ProfileRef, Refusal, Requester, Restored, Revocation, Signature, Terms, Warning,
+    Abandoned, AccountAgreed, AccountDeactivated, AccountFacts, ApiToken, ApiTokenFacts, AuthorityInstalled,
+    AuthorityRetired, Claim, CrlPublished, Decision, EabAction, EabGrant, EabKey, EabNames, Idempotency, Intent,
+    NameRule, OldCheckpoint, Outcome, PolicyActivated, ProfileRef, Refusal, Requester, Restored, Revocation, Signature,
+    Terms, TokenAction, Warning,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -159,6 +160,8 @@ leaf_kinds! {
     CrlPublished(CrlPublished) = "crl-published",
     /// Something happened to an external account binding key.
     EabKey(EabKey) = "eab-key",
+    /// Something happened to an API token.
+    ApiToken(ApiToken) = "api-token",
     /// An account agreed to new terms of service.
     AccountAgreed(AccountAgreed) = "account-agreed",
     /// An account ended at its holder's wish.

@@ -45,9 +45,37 @@ fn decision() -> impl Strategy<Value = Decision> {
     let outcome = prop_oneof![Just(Outcome::Allow), Just(Outcome::Deny), Just(Outcome::Hold)];
     let name = (text(), option::of(text())).prop_map(|(name, rule)| NameRule { name, rule });
     let warning = (text(), text()).prop_map(|(because, rule)| Warning { because, rule });
-    (outcome, vec(name, 0..4), vec(warning, 0..3), any::<u32>()).prop_map(
-        |(outcome, names, warnings, warnings_left_out)| Decision { names, outcome, warnings, warnings_left_out },
+    (outcome, vec(name, 0..4), option::of(text()), vec(warning, 0..3), any::<u32>()).prop_map(
+        |(outcome, names, preauthorized_by, warnings, warnings_left_out)| Decision {
+            names,
+            outcome,
+            preauthorized_by,
+            warnings,
+            warnings_left_out,
+        },
     )
+}
+
+prop_compose! {
+    fn grant()(
+        accounts in exact(), directory in text(), expires in time(), owner in text(), profiles in vec(text(), 0..3),
+        names in option::of((vec(text(), 0..3), vec(text(), 0..3), vec(text(), 0..3))), salt: [u8; 16],
+    ) -> EabGrant {
+        let names = names.map(|(addresses, names, wildcards)| EabNames { addresses, names, wildcards });
+        EabGrant { accounts, directory, expires, names, owner, profiles, salt }
+    }
+}
+
+prop_compose! {
+    fn eab_key()(
+        account: Option<[u8; 16]>, account_facts in option::of(account_facts()), at in time(), by in text(),
+        binding in option::of(text()), grant in option::of(grant()), key in text(),
+        action in prop::sample::select(vec![
+            EabAction::Created, EabAction::Used, EabAction::Revoked, EabAction::Limited, EabAction::Stopped,
+        ]),
+    ) -> EabKey {
+        EabKey { account, account_facts, action, at, binding, by, grant, key }
+    }
 }
 
 prop_compose! {
@@ -62,6 +90,15 @@ prop_compose! {
 prop_compose! {
     fn terms()(at in time(), url in text()) -> Terms {
         Terms { at, url }
+    }
+}
+
+prop_compose! {
+    fn api_token_facts()(
+        cluster in text(), comment in text(), expires in time(), names in option::of(vec(text(), 0..3)),
+        namespaces in option::of(vec(text(), 0..3)), profiles in option::of(vec(text(), 0..3)), sha256: [u8; 32],
+    ) -> ApiTokenFacts {
+        ApiTokenFacts { cluster, comment, expires, names, namespaces, profiles, sha256 }
     }
 }
 
@@ -96,7 +133,6 @@ fn hash() -> impl Strategy<Value = [u8; 32]> {
 }
 
 fn leaf() -> impl Strategy<Value = Leaf> {
-    let action = prop_oneof![Just(EabAction::Created), Just(EabAction::Used), Just(EabAction::Revoked)];
     let checkpoint = (text(), hash(), exact()).prop_map(|(origin, root, size)| OldCheckpoint { origin, root, size });
     prop_oneof![
         intent().prop_map(Leaf::from),
@@ -126,14 +162,7 @@ fn leaf() -> impl Strategy<Value = Leaf> {
         (time(), text(), exact(), hash(), any::<u32>()).prop_map(|(at, authority, number, sha256, shard)| {
             CrlPublished { at, authority, number, sha256, shard }.into()
         }),
-        (any::<Option<[u8; 16]>>(), action, time(), text(), text()).prop_map(|(account, action, at, by, key)| EabKey {
-            account,
-            action,
-            at,
-            by,
-            key
-        }
-        .into()),
+        eab_key().prop_map(Leaf::from),
         (time(), text(), hash(), vec(profile(), 0..3)).prop_map(|(at, by, policy, profiles)| PolicyActivated {
             at,
             by,
@@ -151,6 +180,12 @@ fn leaf() -> impl Strategy<Value = Leaf> {
             key
         }
         .into()),
+        (any::<bool>(), time(), text(), option::of(api_token_facts()), id()).prop_map(
+            |(revoked, at, by, facts, token)| {
+                let action = if revoked { TokenAction::Revoked } else { TokenAction::Created };
+                ApiToken { action, at, by, facts, token }.into()
+            }
+        ),
         (id(), time()).prop_map(|(account, at)| AccountDeactivated { account, at }.into()),
         (id(), terms()).prop_map(|(account, terms)| AccountAgreed { account, terms }.into()),
         (time(), exact(), checkpoint, vec(hash(), 0..4), option::of(text())).prop_map(
@@ -246,7 +281,12 @@ fn leaves_of_every_kind_that_version_1_wrote_are_still_read() {
             "restored",
             "account-agreed",
             "intent",
-            "refusal"
+            "refusal",
+            "api-token",
+            "eab-key",
+            "eab-key",
+            "eab-key",
+            "intent"
         ]
     );
 }

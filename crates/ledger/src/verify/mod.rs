@@ -497,6 +497,7 @@ impl Walker {
             Leaf::Restored(restored) => self.judge_restored(RestoreName { index, hash }, restored),
             Leaf::Refusal(_)
             | Leaf::EabKey(_)
+            | Leaf::ApiToken(_)
             | Leaf::AccountAgreed(_)
             | Leaf::AccountDeactivated(_)
             | Leaf::PolicyActivated(PolicyActivated { .. })
@@ -668,6 +669,7 @@ impl Sound {
             Leaf::Revocation(leaf) => visitor.on_revocation(index, leaf),
             Leaf::CrlPublished(leaf) => visitor.on_crl_published(index, leaf),
             Leaf::EabKey(leaf) => visitor.on_eab_key(index, leaf),
+            Leaf::ApiToken(leaf) => visitor.on_api_token(index, leaf),
             Leaf::AccountAgreed(leaf) => visitor.on_account_agreed(index, leaf),
             Leaf::AccountDeactivated(leaf) => visitor.on_account_deactivated(index, leaf),
             Leaf::PolicyActivated(leaf) => visitor.on_policy_activated(index, leaf),

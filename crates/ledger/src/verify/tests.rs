@@ -49,7 +49,13 @@ fn intent(number: u64) -> Intent {
         certificate: id(number),
         chain: "default".into(),
         crl_shard: None,
-        decision: Decision { names: vec![], outcome: Outcome::Allow, warnings: vec![], warnings_left_out: 0 },
+        decision: Decision {
+            names: vec![],
+            outcome: Outcome::Allow,
+            preauthorized_by: None,
+            warnings: vec![],
+            warnings_left_out: 0,
+        },
         door: "acme".into(),
         idempotency: Some(Idempotency { attempt: 1, key: "k".into(), request: None }),
         order: Some(id(number)),
@@ -195,7 +201,16 @@ fn log(certificates: u64) -> Log {
             log.add(abandoned(number, at));
         }
     }
-    log.add(EabKey { account: None, action: EabAction::Created, at: AT, by: "a test".into(), key: "k".into() });
+    log.add(EabKey {
+        account: None,
+        account_facts: None,
+        action: EabAction::Created,
+        at: AT,
+        binding: None,
+        by: "a test".into(),
+        grant: None,
+        key: "k".into(),
+    });
     log
 }
 

@@ -1,8 +1,8 @@
 //! What a walk hands on: the stream from which an inventory is rebuilt.
 
 use crate::leaf::{
-    Abandoned, AccountAgreed, AccountDeactivated, AuthorityInstalled, AuthorityRetired, CrlPublished, EabKey, Intent,
-    PolicyActivated, Refusal, Restored, Revocation, Signature,
+    Abandoned, AccountAgreed, AccountDeactivated, ApiToken, AuthorityInstalled, AuthorityRetired, CrlPublished, EabKey,
+    Intent, PolicyActivated, Refusal, Restored, Revocation, Signature,
 };
 
 /// Hears every leaf that decodes and breaks no rule, in order, each once.
@@ -51,6 +51,12 @@ pub trait Visit {
     /// Something happened to an EAB key.
     fn on_eab_key(&mut self, index: u64, eab: &EabKey) -> Result<(), Self::Error> {
         let _ = (index, eab);
+        Ok(())
+    }
+
+    /// Something happened to an API token.
+    fn on_api_token(&mut self, index: u64, token: &ApiToken) -> Result<(), Self::Error> {
+        let _ = (index, token);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::{fmt, net::IpAddr};
 
 use crate::{
     distinguished_name::{self, ComparableName},
-    name::{Name, NameSet},
+    name::{DnsName, EmailAddress, Name, NameSet},
     tlv::{Tlv, tag},
 };
 
@@ -27,7 +27,11 @@ pub enum Subtree {
     Uri(String),
     /// Directory names that begin with this one, in DER.
     Directory(Vec<u8>),
-    /// A kind of name that no certificate of ours holds: e-mail addresses and the like.
+    /// One mailbox, those at a host, or with a leading dot those at the hosts below it.
+    Mail(String),
+    /// Names whose kind an object identifier says, whatever they are: no rule says how to compare them.
+    OtherNames,
+    /// A kind of name that no certificate of ours holds.
     Other(&'static str),
 }
 
@@ -48,6 +52,8 @@ impl fmt::Display for Subtree {
             }
             Self::Uri(base) => write!(f, "URI:{base}"),
             Self::Directory(name) => write!(f, "DirName:{}", distinguished_name::show(name)),
+            Self::Mail(base) => write!(f, "email:{base}"),
+            Self::OtherNames => f.write_str("otherName"),
             Self::Other(kind) => f.write_str(kind),
         }
     }
@@ -55,6 +61,21 @@ impl fmt::Display for Subtree {
 
 fn address_of(octets: &[u8]) -> Option<IpAddr> {
     <[u8; 4]>::try_from(octets).map(IpAddr::from).or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+}
+
+/// `permitted DNS:example.com; excluded IP:10.0.0.0/255.0.0.0`.
+impl fmt::Display for NameConstraints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("none");
+        }
+        let list = |subtrees: &[Subtree]| subtrees.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match (self.permitted.is_empty(), self.excluded.is_empty()) {
+            (false, false) => write!(f, "permitted {}; excluded {}", list(&self.permitted), list(&self.excluded)),
+            (false, true) => write!(f, "permitted {}", list(&self.permitted)),
+            (true, _) => write!(f, "excluded {}", list(&self.excluded)),
+        }
+    }
 }
 
 /// Whether a name of the same kind lies in the subtree.
@@ -74,6 +95,7 @@ impl Match {
 
 impl Subtree {
     fn read(base: &Tlv<'_>) -> Result<Self, &'static str> {
+        const OTHER: u8 = tag::context_constructed(0);
         const MAIL: u8 = tag::context(1);
         const DNS: u8 = tag::context(2);
         const DIRECTORY: u8 = tag::context_constructed(4);
@@ -98,7 +120,8 @@ impl Subtree {
                 ComparableName::read(base.content).ok_or("a directory name that cannot be read")?;
                 Self::Directory(base.content.to_vec())
             }
-            MAIL => Self::Other("email"),
+            MAIL => Self::Mail(text()?),
+            OTHER => Self::OtherNames,
             _ => Self::Other("other"),
         })
     }
@@ -116,9 +139,28 @@ impl Subtree {
                 Match::inside(octets.len() == address.len() && octets.iter().zip(address).zip(mask).all(same))
             }
             (Self::Uri(base), Name::Spiffe(id)) => Match::inside(host_is_within(id.trust_domain(), base)),
-            (Self::Dns(_) | Self::Ip { .. } | Self::Uri(_) | Self::Directory(_) | Self::Other(_), _) => {
-                Match::OtherKind
+            // A URI without a host name is in no subtree (RFC 5280 §4.2.1.10).
+            (Self::Uri(base), Name::Uri(uri)) => {
+                let host = uri.host().filter(|host| host.parse::<DnsName>().is_ok());
+                Match::inside(host.is_some_and(|host| host_is_within(host, base)))
             }
+            (Self::Mail(base), Name::Email(address)) => Match::inside(mail_is_within(address, base)),
+            // No rule says how to compare them, so clients refuse them all.
+            (Self::OtherNames, Name::Other(_)) => Match::Outside,
+            // Software that looks for hosts in common names holds them to the constraints of hosts.
+            (Self::Dns(base), Name::CommonName(name)) if name.reads_as_host() => {
+                Match::inside(dns_is_within(name.as_str(), base))
+            }
+            (
+                Self::Dns(_)
+                | Self::Ip { .. }
+                | Self::Uri(_)
+                | Self::Directory(_)
+                | Self::Mail(_)
+                | Self::OtherNames
+                | Self::Other(_),
+                _,
+            ) => Match::OtherKind,
         }
     }
 
@@ -164,6 +206,14 @@ fn host_is_within(host: &str, base: &str) -> bool {
     }
 }
 
+/// The mailbox itself, its host, or with a leading dot what the host lies below.
+fn mail_is_within(address: &EmailAddress, base: &str) -> bool {
+    match base.rsplit_once('@') {
+        Some((local, host)) => address.local_part() == local && address.host().eq_ignore_ascii_case(host),
+        None => host_is_within(address.host(), base),
+    }
+}
+
 /// How a name breaks a constraint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Breach {
@@ -190,6 +240,23 @@ pub struct NameConstraints {
 }
 
 impl NameConstraints {
+    /// No constraints.
+    pub const NONE: Self = Self { permitted: Vec::new(), excluded: Vec::new() };
+
+    /// Constraints that we set ourselves.
+    pub(crate) const fn new(permitted: Vec<Subtree>, excluded: Vec<Subtree>) -> Self {
+        Self { permitted, excluded }
+    }
+
+    /// Whether both say the same, in whatever order.
+    pub(crate) fn says_the_same_as(&self, other: &Self) -> bool {
+        let within = |ours: &[Subtree], theirs: &[Subtree]| ours.iter().all(|subtree| theirs.contains(subtree));
+        within(&self.permitted, &other.permitted)
+            && within(&other.permitted, &self.permitted)
+            && within(&self.excluded, &other.excluded)
+            && within(&other.excluded, &self.excluded)
+    }
+
     /// Reads the extension's value.
     ///
     /// # Errors
@@ -244,8 +311,8 @@ impl NameConstraints {
             // Every certificate has a subject, an empty one too.
             Subtree::Directory(_) => Some(RefusedByRustls::Everything),
             Subtree::Uri(_) => Some(RefusedByRustls::Uris),
-            // E-mail addresses and the like are in no certificate of ours.
-            Subtree::Dns(_) | Subtree::Ip { .. } | Subtree::Other(_) => None,
+            // E-mail addresses and the like are in no certificate that such clients ask for.
+            Subtree::Dns(_) | Subtree::Ip { .. } | Subtree::Mail(_) | Subtree::OtherNames | Subtree::Other(_) => None,
         };
         self.permitted.iter().chain(&self.excluded).filter_map(refused).max()
     }
@@ -256,6 +323,11 @@ impl NameConstraints {
     }
 
     fn breach(&self, name: &Name) -> Option<Breach> {
+        if matches!(name, Name::Other(_))
+            && let Some(subtree) = self.excluded.iter().find(|subtree| **subtree == Subtree::OtherNames)
+        {
+            return Some(Breach::Excluded(subtree.clone()));
+        }
         let met = || self.excluded.iter().find(|subtree| subtree.meets_wildcard(name)).cloned().map(Breach::Excluded);
         self.decide(|subtree| subtree.matches(name)).err().or_else(met)
     }

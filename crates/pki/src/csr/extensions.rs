@@ -3,15 +3,18 @@
 use std::{fmt::Write as _, net::IpAddr};
 
 use der::{
-    Decode, Tag, TagNumber,
+    Decode, Tag, TagNumber, Tagged as _,
     asn1::{AnyRef, BitStringRef, ObjectIdentifier, OctetStringRef},
 };
 
 use super::{
-    CsrRejection, RequestedUsages,
+    CsrRejection, CsrRules, RequestedUsages,
     elements::{elements, exactly, object_identifier},
 };
-use crate::name::{Name, NameRejection, SpiffeId};
+use crate::{
+    chain::NameConstraints,
+    name::{Name, NameRejection, OtherName, SpiffeId},
+};
 
 /// Longest piece of a name that a message shows, in characters.
 const SHOWN_MAX: usize = 80;
@@ -28,6 +31,8 @@ const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 /// id-ce-basicConstraints (RFC 5280 §4.2.1.9).
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
+/// id-ce-nameConstraints (RFC 5280 §4.2.1.10).
+const NAME_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.30");
 /// id-ce-extKeyUsage (RFC 5280 §4.2.1.12).
 const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
 /// id-pe-tlsfeature (RFC 7633 §6).
@@ -54,10 +59,13 @@ pub(super) struct Extensions {
     pub(super) names: Vec<Name>,
     pub(super) usages: RequestedUsages,
     pub(super) must_staple: bool,
+    /// What basicConstraints says.
+    pub(super) ca: Option<bool>,
+    pub(super) name_constraints: NameConstraints,
 }
 
 impl Extensions {
-    pub(super) fn of_attributes(der: &[u8]) -> Result<Self, CsrRejection> {
+    pub(super) fn of_attributes(der: &[u8], rules: CsrRules) -> Result<Self, CsrRejection> {
         let no = |_| CsrRejection::NotDer { part: "attributes" };
         let attributes = elements(der, Tag::ContextSpecific { constructed: true, number: TagNumber(0) }).map_err(no)?;
         let mut extensions = None;
@@ -69,7 +77,7 @@ impl Extensions {
                     let [list] = values.as_slice() else {
                         return Err(CsrRejection::SeveralExtensionRequests);
                     };
-                    if extensions.replace(Self::read(list)?).is_some() {
+                    if extensions.replace(Self::read(list, rules)?).is_some() {
                         return Err(CsrRejection::SeveralExtensionRequests);
                     }
                 }
@@ -80,7 +88,7 @@ impl Extensions {
         Ok(extensions.unwrap_or_default())
     }
 
-    fn read(der: &[u8]) -> Result<Self, CsrRejection> {
+    fn read(der: &[u8], rules: CsrRules) -> Result<Self, CsrRejection> {
         let part = "extensionRequest";
         let no = |_| CsrRejection::NotDer { part };
         let mut extensions = Self::default();
@@ -98,17 +106,17 @@ impl Extensions {
             let oid = object_identifier(oid).map_err(no)?;
             let value = <&OctetStringRef>::from_der(value).map_err(|_| CsrRejection::NotDer { part })?;
             if seen.contains(&oid) {
-                let extension = known_extension(oid).map_or_else(|| oid.to_string(), Into::into);
+                let extension = known_extension(oid, rules).map_or_else(|| oid.to_string(), Into::into);
                 return Err(CsrRejection::DuplicateExtension { extension });
             }
             seen.push(oid);
-            extensions.add(oid, value.as_bytes())?;
+            extensions.add(oid, value.as_bytes(), rules)?;
         }
         Ok(extensions)
     }
 
-    fn add(&mut self, oid: ObjectIdentifier, value: &[u8]) -> Result<(), CsrRejection> {
-        let Some(extension) = known_extension(oid) else {
+    fn add(&mut self, oid: ObjectIdentifier, value: &[u8], rules: CsrRules) -> Result<(), CsrRejection> {
+        let Some(extension) = known_extension(oid, rules) else {
             return Err(CsrRejection::UnsupportedExtension { oid: oid.to_string() });
         };
         let malformed = CsrRejection::MalformedExtension { extension };
@@ -118,7 +126,7 @@ impl Extensions {
                 if names.is_empty() {
                     return Err(malformed);
                 }
-                self.names = names.into_iter().map(read_general_name).collect::<Result<_, _>>()?;
+                self.names = names.into_iter().map(|name| read_general_name(name, rules)).collect::<Result<_, _>>()?;
             }
             KEY_USAGE => {
                 let bits = BitStringRef::from_der(value).map_err(|_| malformed.clone())?;
@@ -143,10 +151,17 @@ impl Extensions {
             }
             // Both defaults are absent in DER, and pathLenConstraint has no place without cA (RFC 5280 §4.2.1.9).
             BASIC_CONSTRAINTS => match elements(value, Tag::Sequence).map_err(|_| malformed.clone())?.as_slice() {
-                [] => {}
-                [b"\x01\x01\xff", ..] => return Err(CsrRejection::AsksForCa),
+                [] => self.ca = Some(false),
+                [b"\x01\x01\xff", ..] if rules == CsrRules::Acme => return Err(CsrRejection::AsksForCa),
+                // How long a path may follow is never the requester's to say.
+                [b"\x01\x01\xff"] => self.ca = Some(true),
+                [b"\x01\x01\xff", length] if u64::from_der(length).is_ok() => self.ca = Some(true),
                 _ => return Err(malformed),
             },
+            NAME_CONSTRAINTS => {
+                self.name_constraints =
+                    NameConstraints::read(value).map_err(|why| CsrRejection::Constraints { why })?;
+            }
             SUBJECT_KEY_IDENTIFIER => {
                 <&OctetStringRef>::from_der(value).map_err(|_| malformed)?;
             }
@@ -163,7 +178,7 @@ impl Extensions {
 }
 
 /// The extensions that a CSR may hold, by RFC 5280's and RFC 7633's names.
-const fn known_extension(oid: ObjectIdentifier) -> Option<&'static str> {
+const fn known_extension(oid: ObjectIdentifier, rules: CsrRules) -> Option<&'static str> {
     Some(match oid {
         SUBJECT_ALT_NAME => "subjectAltName",
         KEY_USAGE => "keyUsage",
@@ -171,19 +186,23 @@ const fn known_extension(oid: ObjectIdentifier) -> Option<&'static str> {
         BASIC_CONSTRAINTS => "basicConstraints",
         SUBJECT_KEY_IDENTIFIER => "subjectKeyIdentifier",
         TLS_FEATURE => "tlsFeature",
+        NAME_CONSTRAINTS if matches!(rules, CsrRules::Object) => "nameConstraints",
         _ => return None,
     })
 }
 
-fn read_general_name(der: &[u8]) -> Result<Name, CsrRejection> {
+fn read_general_name(der: &[u8], rules: CsrRules) -> Result<Name, CsrRejection> {
     let malformed = || CsrRejection::MalformedExtension { extension: "subjectAltName" };
     let kind = match der.first() {
         Some(0x82) => {
             return read_name(der, Name::dns);
         }
-        Some(0x86) => {
+        Some(0x86) if rules == CsrRules::Acme => {
             return read_name(der, |text| text.parse::<SpiffeId>().map(Name::Spiffe));
         }
+        Some(0x86) => return read_name(der, Name::uri),
+        Some(0x81) if rules == CsrRules::Object => return read_name(der, |text| text.parse().map(Name::Email)),
+        Some(0xa0) if rules == CsrRules::Object => return read_other_name(der),
         Some(0x87) => {
             let octets = AnyRef::from_der(der).map_err(|_| malformed())?.value();
             let address = match (<[u8; 4]>::try_from(octets), <[u8; 16]>::try_from(octets)) {
@@ -203,6 +222,21 @@ fn read_general_name(der: &[u8]) -> Result<Name, CsrRejection> {
         _ => return Err(malformed()),
     };
     Err(CsrRejection::UnsupportedNameKind { kind })
+}
+
+/// `[0] { type-id, [0] EXPLICIT UTF8String }` (RFC 5280 §4.2.1.6); values of other types are not issued.
+fn read_other_name(der: &[u8]) -> Result<Name, CsrRejection> {
+    let malformed = |_| CsrRejection::MalformedExtension { extension: "subjectAltName" };
+    let zero = Tag::ContextSpecific { constructed: true, number: TagNumber(0) };
+    let [type_id, value] = exactly(der, zero).map_err(malformed)?;
+    let type_id = object_identifier(type_id).map_err(malformed)?;
+    let [value] = exactly(value, zero).map_err(malformed)?;
+    let value =
+        AnyRef::from_der(value).map_err(|_| CsrRejection::MalformedExtension { extension: "subjectAltName" })?;
+    let text = std::str::from_utf8(value.value()).ok().filter(|_| value.tag() == Tag::Utf8String);
+    let text = text.ok_or(CsrRejection::UnsupportedNameKind { kind: "otherName whose value is no UTF8String" })?;
+    let name = OtherName::new(type_id, text).map(Name::Other);
+    name.map_err(|why| CsrRejection::Name { name: shown(&format!("{type_id}:{text}")), why })
 }
 
 fn read_name(der: &[u8], parse: impl FnOnce(&str) -> Result<Name, NameRejection>) -> Result<Name, CsrRejection> {

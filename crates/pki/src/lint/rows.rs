@@ -1,5 +1,6 @@
 //! The rows, by what they look at. A row that depends on others stands behind them.
 
+mod constraints;
 mod frame;
 mod names;
 mod references;
@@ -9,7 +10,8 @@ mod usage;
 use super::{Part, Row, Subject};
 
 /// All of them.
-pub(super) static ALL: [&[Row]; 5] = [frame::ROWS, subject::ROWS, names::ROWS, usage::ROWS, references::ROWS];
+pub(super) static ALL: [&[Row]; 6] =
+    [frame::ROWS, subject::ROWS, names::ROWS, constraints::ROWS, usage::ROWS, references::ROWS];
 
 /// A rule about a part in itself.
 const fn rule(part: Part, id: &'static str, source: &'static str, check: fn(&Subject<'_>) -> Option<String>) -> Row {

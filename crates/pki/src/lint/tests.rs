@@ -10,10 +10,11 @@ use aws_lc_rs::{
 
 use super::*;
 use crate::{
-    KeyKind, Name, NameSet, PublicKey, SerialNumber, SignatureAlgorithm, Timestamp, Validity,
+    Content, KeyKind, Name, NameSet, PublicKey, SerialNumber, SignatureAlgorithm, Timestamp, Usages, Validity,
     ceremony::development_root,
-    distinguished_name::{Attribute, AttributeKind, DistinguishedName},
-    profile::{CrlLocation, Profile, ProfileSpec, SubjectPolicy},
+    content::AS_PROFILE,
+    distinguished_name::{Attribute, AttributeKind, DistinguishedName, RequestedSubject},
+    profile::{CaSpec, CrlLocation, ExtendedKeyUsage, KeyUsage, NameKind, Profile, ProfileSpec, SubjectPolicy},
     tlv::{self, Tlv, tag},
 };
 
@@ -25,6 +26,7 @@ const ISSUER_DAYS: i64 = 3650;
 const DNS: u8 = tag::context(2);
 const URI: u8 = tag::context(6);
 const IP: u8 = tag::context(7);
+const MAIL: u8 = tag::context(1);
 
 fn key() -> (EcdsaKeyPair, PublicKey) {
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
@@ -42,6 +44,7 @@ struct Case {
     id: &'static str,
     names: &'static [&'static str],
     profile: fn(&mut ProfileSpec),
+    content: fn() -> Content,
     issuer: fn(&mut Parts),
     must_staple: bool,
     issuers_own_key: bool,
@@ -53,6 +56,7 @@ const fn case(id: &'static str) -> Case {
         id,
         names: &["a.example.com", "10.0.0.1"],
         profile: |_| (),
+        content: Content::default,
         issuer: |_| (),
         must_staple: false,
         issuers_own_key: false,
@@ -67,6 +71,30 @@ impl Case {
 
     const fn profile(self, profile: fn(&mut ProfileSpec)) -> Self {
         Self { profile, ..self }
+    }
+
+    const fn content(self, content: fn() -> Content) -> Self {
+        Self { content, ..self }
+    }
+
+    /// A CA's, for what lies below example.com.
+    const fn of_a_ca(self) -> Self {
+        let of_cas = |spec: &mut ProfileSpec| {
+            let permitted_dns = vec!["example.com".to_owned()];
+            spec.ca = Some(CaSpec { permitted_dns, ..CaSpec::default() });
+        };
+        self.profile(of_cas).content(|| Content { is_ca: true, ..Content::default() })
+    }
+
+    /// With a subject that is asked for: a common name that is a name of its own, and two attributes in one RDN.
+    const fn with_requested_subject(self) -> Self {
+        let requested = |spec: &mut ProfileSpec| {
+            spec.subject = SubjectPolicy::Requested;
+            spec.name_kinds.push(NameKind::CommonName);
+        };
+        self.names(&["a.example.com", "cn:Payments"])
+            .profile(requested)
+            .content(|| Content { subject: Some(requested_subject("Payments")), ..Content::default() })
     }
 
     const fn issuer(self, issuer: fn(&mut Parts)) -> Self {
@@ -122,12 +150,14 @@ impl Case {
         spec.must_staple = true;
         (self.profile)(&mut spec);
         let profile = Profile::new(spec).unwrap();
+        let content = (self.content)();
         let names = NameSet::new(self.names.iter().map(|name| name.parse::<Name>().unwrap())).unwrap();
         let key = if self.issuers_own_key { issuer_key } else { key().1 };
         let serial = SerialNumber::from_random([0x51; 16]);
         let request = LeafRequest {
             names: &names,
             profile: &profile,
+            content: &content,
             key: &key,
             validity: Validity::starting(NOW, profile.lifetime()),
             serial,
@@ -163,6 +193,7 @@ const SKI: u8 = 14;
 const KU: u8 = 15;
 const SAN: u8 = 17;
 const BC: u8 = 19;
+const NC: u8 = 30;
 const CRL: u8 = 31;
 const POLICIES: u8 = 32;
 const AKI: u8 = 35;
@@ -293,6 +324,20 @@ impl Parts {
     }
 }
 
+fn requested_subject(common_name: &str) -> RequestedSubject {
+    // OU and UID, in the order of DER.
+    let unit = sequence(&[oid_(&[0x55, 4, 11]), tlv::write(tag::PRINTABLE_STRING, b"One")]);
+    let user = sequence(&[
+        oid_(&[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 1]),
+        tlv::write(tag::UTF8_STRING, b"payments"),
+    ]);
+    let mut both = [unit, user];
+    both.sort_unstable();
+    let name = sequence(&[oid_(COMMON_NAME), tlv::write(tag::UTF8_STRING, common_name.as_bytes())]);
+    let rdns = [tlv::write(tag::SET, &both.concat()), tlv::write(tag::SET, &name)];
+    RequestedSubject::read(&sequence(&rdns)).unwrap()
+}
+
 fn sequence(children: &[Vec<u8>]) -> Vec<u8> {
     tlv::write(tag::SEQUENCE, &children.concat())
 }
@@ -360,6 +405,14 @@ static CASES: &[Case] = &[
     case("no_unique_identifiers").by(|p| p.unique_identifier = tlv::write(tag::context(1), &[0, 1])),
     case("extensions_once").by(|p| p.extensions.push(p.extensions[0].clone())),
     case("extensions_allowed").by(|p| p.add(&[0x2a, 3, 4], vec![5, 0])),
+    case("content_in_profile").with_requested_subject().content(|| Content {
+        subject: Some(requested_subject("Another")),
+        ..Content::default()
+    }).names(&["a.example.com"]),
+    case("content_in_profile").content(|| Content {
+        usages: Usages::from_words(["server auth", "client auth"]).unwrap(),
+        ..Content::default()
+    }),
 
     case("subject_readable").with_subject().by(|p| {
         let pair = sequence(&[oid_(ORGANIZATION), tlv::write(tag::UTF8_STRING, b"Example"), vec![5, 0]]);
@@ -381,6 +434,11 @@ static CASES: &[Case] = &[
     }),
     case("common_name_in_names").with_subject().by(|p| p.subject(&[(COMMON_NAME, tag::UTF8_STRING, b"b.example.com")])),
     case("subject_as_profile").with_subject().by(|p| p.subject(&[(ORGANIZATION, tag::UTF8_STRING, b"Other")])),
+    case("subject_as_profile").with_requested_subject().by(|p| p.subject(&[(COMMON_NAME, tag::UTF8_STRING, b"Payments")])),
+    case("ca_subject_not_empty").of_a_ca().by(|p| {
+        p.fields[5] = sequence(&[]);
+        p.extension(SAN).flag = critical();
+    }),
     case("subject_permitted_by_issuer").with_subject().issuer(|p| p.permit(0xa4, organization("Other").der())),
     case("public_key_strong").by(|p| {
         let last = p.fields[6].len() - 1;
@@ -396,7 +454,7 @@ static CASES: &[Case] = &[
     case("names_not_empty").by(|p| p.names(&[(DNS, b"")])),
     case("names_critical_without_subject").by(|p| p.extension(SAN).flag.clear()),
     case("names_not_critical_with_subject").with_subject().by(|p| p.extension(SAN).flag = critical()),
-    case("names_of_known_kinds").by(|p| p.names(&[(tag::context(1), b"a@example.com")])),
+    case("names_of_known_kinds").by(|p| p.names(&[(tag::context(8), &[0x2a, 3])])),
     case("names_once").by(|p| p.names(&[(DNS, b"a.example.com"), (DNS, b"a.example.com")])),
     case("dns_characters").by(|p| p.host("a_b.example.com")),
     case("dns_characters").by(|p| p.host("a b")),
@@ -415,8 +473,20 @@ static CASES: &[Case] = &[
     case("wildcard_breadth").by(|p| p.host("*.com")),
     case("ip_length").by(|p| p.names(&[(IP, &[10, 0, 0])])),
     case("ip_not_mapped").by(|p| p.names(&[(IP, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1])])),
-    case("uri_is_spiffe").by(|p| p.names(&[(URI, b"https://example.com/")])),
+    case("uri_absolute").by(|p| p.names(&[(URI, b"example.com")])),
+    case("uri_absolute").by(|p| p.names(&[(URI, b"https:")])),
+    case("uri_absolute").by(|p| p.names(&[(URI, b"https://a b")])),
+    case("uri_is_spiffe").by(|p| p.names(&[(URI, b"spiffe:///a")])),
+    case("uri_is_spiffe").by(|p| p.names(&[(URI, b"spiffe://example.com/a?b")])),
+    case("email_mailbox").by(|p| p.names(&[(MAIL, b"example.com")])),
+    case("email_mailbox").by(|p| p.names(&[(MAIL, b"a@b@example.com")])),
+    case("email_mailbox").by(|p| p.names(&[(MAIL, b"a@Example.com")])),
+    case("other_name_text").by(|p| {
+        let value = tlv::write(0xa0, &tlv::write(tag::IA5_STRING, b"a@example.com"));
+        p.names(&[(0xa0, &[oid_(&[0x2a, 3]), value].concat())]);
+    }),
     case("one_spiffe_id").by(|p| p.names(&[(URI, b"spiffe://example.com/a"), (URI, b"spiffe://example.com/b")])),
+    case("one_spiffe_id").by(|p| p.names(&[(URI, b"spiffe://example.com/a"), (URI, b"https://example.com/b")])),
     case("names_as_ordered").by(|p| p.names(&[(DNS, b"b.example.com"), (IP, &[10, 0, 0, 1])])),
     case("names_as_ordered").by(|p| p.names(&[(DNS, b"a.example.com")])),
     case("names_as_ordered").by(|p| {
@@ -430,6 +500,26 @@ static CASES: &[Case] = &[
     case("basic_constraints_critical").by(|p| p.extension(BC).flag.clear()),
     case("not_a_ca").by(|p| p.value(BC, sequence(&[critical()]))),
     case("no_path_length").by(|p| p.value(BC, sequence(&[tlv::write(tag::INTEGER, &[0])]))),
+    case("ca_as_asked").of_a_ca().by(|p| p.value(BC, sequence(&[]))),
+    case("path_length_as_profile").of_a_ca().by(|p| {
+        p.value(BC, sequence(&[critical(), tlv::write(tag::INTEGER, &[1])]));
+    }),
+    case("path_length_as_profile").of_a_ca().by(|p| p.value(BC, sequence(&[critical()]))),
+    case("path_length_of_issuer").of_a_ca().issuer(|p| {
+        p.value(BC, sequence(&[critical(), tlv::write(tag::INTEGER, &[0])]));
+    }),
+    case("name_constraints_of_cas").by(|p| p.permit(DNS, b"example.com")),
+    case("name_constraints_readable").of_a_ca().by(|p| p.value(NC, tlv::write(tag::SET, &[]))),
+    case("name_constraints_critical").of_a_ca().by(|p| p.extension(NC).flag.clear()),
+    case("name_constraints_as_profile").of_a_ca().by(|p| {
+        let flag = critical();
+        p.drop(NC);
+        p.permit(DNS, b"example.org");
+        p.extension(NC).flag = flag;
+    }),
+    case("name_constraints_as_profile").of_a_ca().by(|p| p.drop(NC)),
+    case("key_usage_of_a_ca").of_a_ca().by(|p| p.usage(&[2, 0x84])),
+    case("key_usage_of_a_ca").of_a_ca().by(|p| p.usage(&[1, 0xa6])),
     case("key_usage_present").by(|p| p.drop(KU)),
     case("key_usage_readable").by(|p| p.usage(&[0, 0x80])),
     case("key_usage_critical").by(|p| p.extension(KU).flag.clear()),
@@ -497,6 +587,20 @@ fn what_we_build_passes_every_row() {
     assert_eq!(case("none").must_staple().findings(), NOTHING);
     let common_name = case("none").profile(|spec| spec.subject = SubjectPolicy::CommonNameFromFirstDnsName);
     assert_eq!(common_name.findings(), NOTHING);
+    assert_eq!(case("none").of_a_ca().findings(), NOTHING);
+    assert_eq!(case("none").with_requested_subject().findings(), NOTHING);
+    let every_kind = |spec: &mut ProfileSpec| spec.name_kinds = NameKind::ALL.to_vec();
+    let names = &["a.example.com", "https://example.com/a", "urn:example:a", "a@example.com", "other:1.2.3:a@b"];
+    assert_eq!(case("none").names(names).profile(every_kind).findings(), NOTHING);
+    let asked = case("none").profile(|spec| {
+        spec.requested_key_usages = vec![KeyUsage::KeyAgreement, KeyUsage::EncipherOnly];
+        spec.requested_extended_key_usages = vec![ExtendedKeyUsage::ClientAuth];
+    });
+    let asked = asked.content(|| Content {
+        usages: Usages::from_words(["key agreement", "encipher only", "key encipherment", "client auth"]).unwrap(),
+        ..Content::default()
+    });
+    assert_eq!(asked.findings(), NOTHING);
 }
 
 #[test]
@@ -511,7 +615,8 @@ fn every_row_has_a_certificate_that_fails_it_and_no_other() {
 
 #[test]
 fn no_octet_can_change_without_a_finding() {
-    for case in [case("none").must_staple(), case("none").with_subject()] {
+    let alone = case("none").with_requested_subject().names(&["cn:Payments"]);
+    for case in [case("none").must_staple(), case("none").with_subject(), case("none").of_a_ca(), alone] {
         for mask in [0x01, 0x20, 0x80, 0xff] {
             let findings = case.look(|tbs| {
                 let flipped = |at: usize| {
@@ -557,6 +662,7 @@ fn bytes_that_are_no_tbs_are_found_out() {
     let request = LeafRequest {
         names: &names,
         profile: &profile,
+        content: &AS_PROFILE,
         key: &public,
         validity,
         serial,

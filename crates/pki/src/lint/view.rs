@@ -2,6 +2,7 @@
 //! strict, so that a rule can look at what it refuses.
 
 use crate::{
+    chain::NameConstraints,
     profile::ObjectIdentifier,
     time::Timestamp,
     tlv::{Tlv, tag},
@@ -13,6 +14,7 @@ pub(super) mod oid {
     pub(in crate::lint) const KEY_USAGE: &[u8] = &[0x55, 29, 15];
     pub(in crate::lint) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 29, 17];
     pub(in crate::lint) const BASIC_CONSTRAINTS: &[u8] = &[0x55, 29, 19];
+    pub(in crate::lint) const NAME_CONSTRAINTS: &[u8] = &[0x55, 29, 30];
     pub(in crate::lint) const CRL_DISTRIBUTION_POINTS: &[u8] = &[0x55, 29, 31];
     pub(in crate::lint) const CERTIFICATE_POLICIES: &[u8] = &[0x55, 29, 32];
     pub(in crate::lint) const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 29, 35];
@@ -31,7 +33,8 @@ pub(super) struct Read<T> {
 /// basicConstraints (RFC 5280 §4.2.1.9).
 pub(super) struct BasicConstraints {
     pub(super) ca: bool,
-    pub(super) path_length: bool,
+    /// The content of the path length's INTEGER.
+    pub(super) path_length: Option<Vec<u8>>,
 }
 
 /// keyUsage (RFC 5280 §4.2.1.3): bit 0 is the highest of the first octet.
@@ -79,6 +82,7 @@ pub(super) struct View<'a> {
     pub(super) extensions: Vec<Extension<'a>>,
     pub(super) basic: Option<Read<BasicConstraints>>,
     pub(super) names: Option<Read<Vec<Tlv<'a>>>>,
+    pub(super) constraints: Option<Read<NameConstraints>>,
     pub(super) key_usage: Option<Read<KeyUsage>>,
     pub(super) extended_key_usage: Option<Read<Vec<ObjectIdentifier>>>,
     pub(super) authority_key: Option<Read<&'a [u8]>>,
@@ -136,6 +140,7 @@ impl<'a> View<'a> {
             unique_identifiers,
             basic: find(&extensions, oid::BASIC_CONSTRAINTS, basic_constraints),
             names: find(&extensions, oid::SUBJECT_ALT_NAME, list),
+            constraints: find(&extensions, oid::NAME_CONSTRAINTS, |value| NameConstraints::read(value.raw).ok()),
             key_usage: find(&extensions, oid::KEY_USAGE, key_usage),
             extended_key_usage: find(&extensions, oid::EXTENDED_KEY_USAGE, oids),
             authority_key: find(&extensions, oid::AUTHORITY_KEY_IDENTIFIER, authority_key),
@@ -206,8 +211,11 @@ fn basic_constraints(value: &Tlv<'_>) -> Option<BasicConstraints> {
         rest = others;
     }
     match rest {
-        [] => Some(BasicConstraints { ca, path_length: false }),
-        [length] if length.tag == tag::INTEGER => Some(BasicConstraints { ca, path_length: true }),
+        [] => Some(BasicConstraints { ca, path_length: None }),
+        [length] => {
+            let length = length.content_of(tag::INTEGER)?.to_vec();
+            Some(BasicConstraints { ca, path_length: Some(length) })
+        }
         _ => None,
     }
 }

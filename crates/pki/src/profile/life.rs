@@ -79,6 +79,22 @@ pub enum ValidityRejection {
         /// The shortest life.
         min: Lifetime,
     },
+    /// A life was asked for that is longer than the profile allows.
+    #[error("a life of {asked} is longer than {max}, the longest that this profile gives")]
+    LifeTooLong {
+        /// What was asked for.
+        asked: Lifetime,
+        /// The longest life.
+        max: Lifetime,
+    },
+    /// A life was asked for that is shorter than the profile allows, or over when it is given.
+    #[error("a life of {asked} is shorter than {min}, the shortest that this profile gives")]
+    LifeTooShort {
+        /// What was asked for.
+        asked: Lifetime,
+        /// The shortest life.
+        min: Lifetime,
+    },
     /// What was asked for ends after the issuer.
     #[error("notAfter {not_after} is after {issuer_not_after}, when the issuer's own certificate ends")]
     BeyondIssuer {
@@ -143,6 +159,37 @@ impl Profile {
         if validity.lifetime_seconds() < u64::from(min.seconds()) {
             return Err(R::TooShort { not_before, not_after, min });
         }
+        if not_after > issuer_not_after {
+            return Err(R::BeyondIssuer { not_after, issuer_not_after });
+        }
+        Ok(GrantedValidity { validity, cut_by_issuer: false })
+    }
+
+    /// The validity of a certificate that is issued now and for which a life is asked, as Kubernetes' requesters do: it
+    /// is granted to the second, counted from a beginning [`Self::backdate`] ago, or refused. It is never cut. Of a short
+    /// life at most a twentieth has passed when it is given: whoever renews by what is left would renew at once.
+    ///
+    /// # Errors
+    ///
+    /// [`ValidityRejection`], which says what would have been granted.
+    pub fn validity_of_life(
+        &self,
+        now: Timestamp,
+        asked: Lifetime,
+        issuer_not_after: Timestamp,
+    ) -> Result<GrantedValidity, ValidityRejection> {
+        use ValidityRejection as R;
+        let now = now.whole_seconds();
+        let (min, max) = (self.lifetime_min(), self.lifetime_max());
+        if asked > max {
+            return Err(R::LifeTooLong { asked, max });
+        }
+        if asked < min {
+            return Err(R::LifeTooShort { asked, min });
+        }
+        let backdate = self.backdate().min(Duration::from_secs(u64::from(asked.seconds()) / 20));
+        let validity = Validity::starting(now.before(backdate), asked);
+        let (not_after, issuer_not_after) = (validity.not_after(), issuer_not_after.whole_seconds());
         if not_after > issuer_not_after {
             return Err(R::BeyondIssuer { not_after, issuer_not_after });
         }
@@ -258,6 +305,31 @@ mod tests {
         assert!(matches!(ask((None, Some(31 * DAY)), 30 * DAY), Err(R::BeyondIssuer { .. })));
         let half = Timestamp::from_unix_millis((NOW + DAY) * 1000 + 500);
         assert!(matches!(server().validity(at(0), (None, Some(half)), at(late)), Err(R::Fraction { .. })));
+    }
+
+    #[test]
+    fn a_life_that_is_asked_for_is_granted_to_the_second_or_refused_in_words() {
+        use ValidityRejection as R;
+        let life = |seconds| Lifetime::from_seconds(seconds).expect("in range");
+        let ask = |seconds, issuer_end| server().validity_of_life(at(0), life(seconds), at(issuer_end));
+        // An hour before now, and never more than a twentieth of the life.
+        for (seconds, before) in
+            [(3600, 180), (2 * 3600, 360), (896 * 3600, HOUR), (90 * 86_400, HOUR), (90 * 86_400 + 3600, HOUR)]
+        {
+            let granted = ask(seconds, 999 * DAY).expect("granted");
+            assert_eq!(granted.validity().lifetime_seconds(), seconds);
+            assert_eq!(granted.validity().not_before(), at(-before));
+            assert!(!granted.is_cut_by_issuer());
+        }
+        assert!(matches!(ask(90 * 86_400 + 3601, 999 * DAY), Err(R::LifeTooLong { .. })));
+        assert!(matches!(ask(3599, 999 * DAY), Err(R::LifeTooShort { .. })));
+        assert!(ask(30 * 86_400, 30 * DAY - HOUR - 1).is_ok());
+        let cut = ask(30 * 86_400, 30 * DAY - HOUR - 2).expect_err("longer than the issuer");
+        assert!(matches!(cut, R::BeyondIssuer { .. }), "{cut}");
+        assert_eq!(
+            ask(999 * 86_400, 999 * DAY).expect_err("too long").to_string(),
+            "a life of 999d is longer than 90d1h, the longest that this profile gives"
+        );
     }
 
     #[test]

@@ -2,11 +2,16 @@
 
 use std::{fmt::Write as _, net::IpAddr, time::Duration};
 
-use super::{ExtendedKeyUsage, KeyUsage, NameKind, ObjectIdentifier, first_repeated};
+use ipnet::IpNet;
+
+use super::{
+    ANY_EXTENDED_KEY_USAGE, ExtendedKeyUsage, KeyUsage, NameKind, OCSP_SIGNING, ObjectIdentifier, first_repeated,
+};
 use crate::{
+    chain::{NameConstraints, Subtree},
     distinguished_name::{Attribute, AttributeKind},
     key::KeyKind,
-    name::DnsName,
+    name::{DnsName, EmailAddress},
     time::Lifetime,
 };
 
@@ -23,10 +28,6 @@ const DAY: u64 = 86_400;
 /// One hour, in seconds.
 const HOUR: u64 = 3_600;
 
-/// `anyExtendedKeyUsage` (RFC 5280 §4.2.1.12).
-pub(crate) const ANY_EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
-/// `id-kp-OCSPSigning` (RFC 6960 §4.2.2.2): whoever has it speaks for the CA.
-pub(crate) const OCSP_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.9");
 /// `anyPolicy` (RFC 5280 §4.2.1.4).
 pub(crate) const ANY_POLICY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.32.0");
 
@@ -39,6 +40,55 @@ pub enum SubjectPolicy {
     CommonNameFromFirstDnsName,
     /// These attributes, in this order, in every certificate.
     Fixed(Vec<Attribute>),
+    /// What is asked for, octet for octet; nothing if nothing is. A common name in it is one of the names that policy
+    /// judges.
+    Requested,
+}
+
+/// What the certificates of CAs look like (RFC 5280 §4.2.1.9, §4.2.1.10). No request has a say in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CaSpec {
+    /// How many CAs may follow below.
+    pub path_length: u8,
+    /// The hosts that it may name, with what lies below them; empty is no restriction. And those that it may not.
+    pub permitted_dns: Vec<String>,
+    /// See [`Self::permitted_dns`].
+    pub excluded_dns: Vec<String>,
+    /// The addresses that it may name, and those that it may not.
+    pub permitted_ips: Vec<IpNet>,
+    /// See [`Self::permitted_ips`].
+    pub excluded_ips: Vec<IpNet>,
+    /// The e-mail addresses that it may name, and those that it may not: one address, a host, or what lies below a host
+    /// (`.example.com`).
+    pub permitted_emails: Vec<String>,
+    /// See [`Self::permitted_emails`].
+    pub excluded_emails: Vec<String>,
+    /// What the certificates below it may be used for, where nothing is asked for; empty is no restriction.
+    pub extended_key_usages: Vec<ExtendedKeyUsage>,
+}
+
+impl CaSpec {
+    /// The name constraints that its certificate holds.
+    #[must_use]
+    pub fn constraints(&self) -> NameConstraints {
+        let subtrees = |dns: &[String], ips: &[IpNet], emails: &[String]| {
+            let hosts = dns.iter().cloned().map(Subtree::Dns);
+            let networks =
+                ips.iter().map(|net| Subtree::Ip { address: octets(net.network()), mask: octets(net.netmask()) });
+            hosts.chain(networks).chain(emails.iter().cloned().map(Subtree::Mail)).collect()
+        };
+        NameConstraints::new(
+            subtrees(&self.permitted_dns, &self.permitted_ips, &self.permitted_emails),
+            subtrees(&self.excluded_dns, &self.excluded_ips, &self.excluded_emails),
+        )
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }
 
 /// How much is kept about the certificates of a profile.
@@ -96,6 +146,12 @@ pub struct ProfileSpec {
     pub key_usages: Vec<KeyUsage>,
     /// The extended key usages.
     pub extended_key_usages: Vec<ExtendedKeyUsage>,
+    /// The key usages that may be asked for, beside those that are given where nothing is asked for.
+    pub requested_key_usages: Vec<KeyUsage>,
+    /// The extended key usages that may be asked for, likewise.
+    pub requested_extended_key_usages: Vec<ExtendedKeyUsage>,
+    /// What the certificates of CAs look like, if any may be asked for.
+    pub ca: Option<CaSpec>,
     /// The subject.
     pub subject: SubjectPolicy,
     /// The certificate policies.
@@ -138,6 +194,9 @@ impl ProfileSpec {
             name_kinds: vec![NameKind::Dns, NameKind::Wildcard, NameKind::Ip],
             key_usages: vec![KeyUsage::DigitalSignature, KeyUsage::KeyEncipherment],
             extended_key_usages: vec![ExtendedKeyUsage::ServerAuth],
+            requested_key_usages: Vec::new(),
+            requested_extended_key_usages: Vec::new(),
+            ca: None,
             subject: SubjectPolicy::Empty,
             policies: Vec::new(),
             ca_issuers: Vec::new(),
@@ -214,6 +273,28 @@ pub enum ProfileError {
         /// Why not.
         why: &'static str,
     },
+    /// A key usage that only CAs have.
+    #[error("key usage {usage} is for CAs alone; it is given to those that `ca` describes, without being listed", usage = usage.code())]
+    KeyUsageOfCas {
+        /// Which one.
+        usage: KeyUsage,
+    },
+    /// A key usage that says nothing without another.
+    #[error("key usage {usage} says nothing without keyAgreement (RFC 5280 §4.2.1.3)", usage = usage.code())]
+    KeyUsageAlone {
+        /// Which one.
+        usage: KeyUsage,
+    },
+    /// A name constraint that is none.
+    #[error("ca: {list}: \"{value}\" is no {expected}")]
+    Constraint {
+        /// Which list.
+        list: &'static str,
+        /// The value, unprintable characters escaped.
+        value: String,
+        /// What is expected.
+        expected: &'static str,
+    },
     /// `anyPolicy` is for CAs.
     #[error("anyPolicy (2.5.29.32.0) says nothing in an end entity's certificate")]
     AnyPolicy,
@@ -263,25 +344,35 @@ pub(super) fn check(spec: &mut ProfileSpec) -> Result<(), ProfileError> {
     check_list("name_kinds", &spec.name_kinds, 1, NameKind::to_string)?;
     check_list("key_usages", &spec.key_usages, 1, |usage| usage.code().to_owned())?;
     check_list("extended_key_usages", &spec.extended_key_usages, 1, ExtendedKeyUsage::to_string)?;
+    check_list("requested_key_usages", &spec.requested_key_usages, 0, |usage| usage.code().to_owned())?;
+    check_list("requested_extended_key_usages", &spec.requested_extended_key_usages, 0, ExtendedKeyUsage::to_string)?;
     check_list("policies", &spec.policies, 0, ObjectIdentifier::to_string)?;
     check_list("ca_issuers", &spec.ca_issuers, 0, String::clone)?;
     check_list("ocsp", &spec.ocsp, 0, String::clone)?;
     spec.key_kinds.sort_unstable();
     spec.name_kinds.sort_unstable();
     spec.key_usages.sort_unstable();
+    spec.requested_key_usages.sort_unstable();
+    for usage in spec.key_usages.iter().chain(&spec.requested_key_usages) {
+        if usage.is_for_cas() {
+            return Err(E::KeyUsageOfCas { usage: *usage });
+        }
+    }
+    for usage in &spec.key_usages {
+        let needs_agreement = matches!(usage, KeyUsage::EncipherOnly | KeyUsage::DecipherOnly);
+        if needs_agreement && !spec.key_usages.contains(&KeyUsage::KeyAgreement) {
+            return Err(E::KeyUsageAlone { usage: *usage });
+        }
+    }
     for kind in &spec.key_kinds {
         if !spec.key_usages.iter().any(|usage| usage.fits(*kind)) {
             return Err(E::NoUsage { kind: *kind });
         }
     }
-    for usage in &mut spec.extended_key_usages {
-        *usage = ExtendedKeyUsage::from_oid(usage.oid());
-        let why = match usage.oid() {
-            ANY_EXTENDED_KEY_USAGE => "it stands for every usage there is",
-            OCSP_SIGNING => "whoever has it answers OCSP for the authority",
-            _ => continue,
-        };
-        return Err(E::ExtendedKeyUsage { usage: *usage, why });
+    check_purposes(&mut spec.extended_key_usages)?;
+    check_purposes(&mut spec.requested_extended_key_usages)?;
+    if let Some(ca) = &mut spec.ca {
+        check_ca(ca)?;
     }
     if spec.policies.contains(&ANY_POLICY) {
         return Err(E::AnyPolicy);
@@ -301,6 +392,58 @@ pub(super) fn check(spec: &mut ProfileSpec) -> Result<(), ProfileError> {
             return Err(E::Shards { shards: *shards, placeholders });
         }
         check_url("crl", &url.replace(CrlLocation::PLACEHOLDER, "0"))?;
+    }
+    Ok(())
+}
+
+fn check_purposes(purposes: &mut [ExtendedKeyUsage]) -> Result<(), ProfileError> {
+    for usage in purposes {
+        *usage = ExtendedKeyUsage::from_oid(usage.oid());
+        let why = match usage.oid() {
+            ANY_EXTENDED_KEY_USAGE => "it stands for every usage there is",
+            OCSP_SIGNING => "whoever has it answers OCSP for the authority",
+            _ => continue,
+        };
+        return Err(ProfileError::ExtendedKeyUsage { usage: *usage, why });
+    }
+    Ok(())
+}
+
+fn check_ca(ca: &mut CaSpec) -> Result<(), ProfileError> {
+    let CaSpec {
+        path_length: _,
+        permitted_dns,
+        excluded_dns,
+        permitted_ips,
+        excluded_ips,
+        permitted_emails,
+        excluded_emails,
+        extended_key_usages,
+    } = ca;
+    check_list("ca.extended_key_usages", extended_key_usages, 0, ExtendedKeyUsage::to_string)?;
+    check_purposes(extended_key_usages)?;
+    let is_host = |text: &str| text.parse::<DnsName>().is_ok_and(|name| name.as_str() == text);
+    let is_mail = |text: &str| text.parse::<EmailAddress>().is_ok() || is_host(text.strip_prefix('.').unwrap_or(text));
+    let no = |list, value: &str, expected| {
+        Err(ProfileError::Constraint { list, value: value.escape_debug().collect(), expected })
+    };
+    for (list, values) in [("permitted_dns", permitted_dns), ("excluded_dns", excluded_dns)] {
+        check_list(list, values, 0, String::clone)?;
+        if let Some(value) = values.iter().find(|value| !is_host(value)) {
+            return no(list, value, "host name in lower case; what lies below it is meant too");
+        }
+    }
+    for (list, values) in [("permitted_emails", permitted_emails), ("excluded_emails", excluded_emails)] {
+        check_list(list, values, 0, String::clone)?;
+        if let Some(value) = values.iter().find(|value| !is_mail(value)) {
+            return no(list, value, "e-mail address, host, or .host");
+        }
+    }
+    for (list, values) in [("permitted_ips", permitted_ips), ("excluded_ips", excluded_ips)] {
+        check_list(list, values, 0, IpNet::to_string)?;
+        if let Some(value) = values.iter().find(|net| net.addr() != net.network()) {
+            return no(list, &value.to_string(), "network: there are bits behind its prefix");
+        }
     }
     Ok(())
 }
@@ -389,6 +532,9 @@ pub(super) fn render(spec: &ProfileSpec) -> String {
         name_kinds,
         key_usages,
         extended_key_usages,
+        requested_key_usages,
+        requested_extended_key_usages,
+        ca,
         subject,
         policies,
         ca_issuers,
@@ -418,7 +564,28 @@ pub(super) fn render(spec: &ProfileSpec) -> String {
     for usage in extended_key_usages {
         line("extended_key_usage", &usage.oid());
     }
+    // What nobody may ask for is not rendered: profiles keep the hash that they had before this could be said.
+    for usage in requested_key_usages {
+        line("requested_key_usage", &usage.code());
+    }
+    for usage in requested_extended_key_usages {
+        line("requested_extended_key_usage", &usage.oid());
+    }
+    if let Some(ca) = ca {
+        line("ca", &ca.path_length);
+        let constraints = ca.constraints();
+        for subtree in constraints.permitted() {
+            line("ca_permitted", subtree);
+        }
+        for subtree in constraints.excluded() {
+            line("ca_excluded", subtree);
+        }
+        for usage in &ca.extended_key_usages {
+            line("ca_extended_key_usage", &usage.oid());
+        }
+    }
     match subject {
+        SubjectPolicy::Requested => line("subject", &"requested"),
         SubjectPolicy::Empty => line("subject", &"empty"),
         SubjectPolicy::CommonNameFromFirstDnsName => line("subject", &"common-name-from-first-dns-name"),
         SubjectPolicy::Fixed(attributes) => {

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use chancery_authority::ports::Clock as _;
+use chancery_cluster::{Published, TokenCheck, TokenIdentity};
 use chancery_pki::distinguished_name::show;
 use chancery_store_sled::check::{self as store_check, Position};
 
-use super::serve::STORE;
+use super::{serve::STORE, wait_for};
 use crate::{
     config::{self, v1},
     exit::{Exit, Failed, Outcome},
@@ -14,7 +15,7 @@ use crate::{
     output::{Mark, marked},
     system::SystemClock,
     tls::Keeper,
-    wiring::{chains, keys, settings},
+    wiring::{chains, identity, keys, settings},
 };
 
 pub(crate) fn run(config: Option<&Path>) -> Outcome {
@@ -67,12 +68,32 @@ pub(crate) fn run(config: Option<&Path>) -> Outcome {
     let policy = settings::policy(&config.policy)
         .map(|policy| format!("{} with {} rules", config.policy.display(), policy.rules().len()));
     tell("policy", policy.map_err(|error| error.to_string()))?;
+    for cluster in config.clusters.values() {
+        let told = wait_for(async { Ok(clusters(cluster).await) })?;
+        tell(&format!("cluster {}", cluster.settings.name), told)?;
+    }
     tell("store", store(&config.data.join(STORE)))?;
     match wrong {
         0 => Ok(Exit::Ok),
         1 => Err(Failed::refused("the server would not start: one thing does not fit")),
         n => Err(Failed::refused(format_args!("the server would not start: {n} things do not fit"))),
     }
+}
+
+/// How a cluster's controllers may prove themselves, where all that this needs is there. No API server is asked.
+async fn clusters(cluster: &v1::Cluster) -> Result<String, String> {
+    let identity = identity::identity(cluster).map_err(|error| error.to_string())?;
+    let mut ways = vec!["API tokens".to_owned()];
+    if let Some(TokenIdentity { issuer, audience, check }) = &identity.tokens {
+        if let TokenCheck::Keys(published @ Published::File(_)) = check {
+            published.check().await.map_err(|fault| fault.to_string())?;
+        }
+        ways.push(format!("service-account tokens of {issuer} for {audience}"));
+    }
+    if identity.clients.is_some() {
+        ways.push("client certificates".to_owned());
+    }
+    Ok(ways.join(", "))
 }
 
 /// How far the store has come, beside a running server too.

@@ -213,8 +213,15 @@ fn config_text(sample: &Sample<'_>) -> String {
     let passphrase =
         passphrase_file.as_ref().map_or_else(|| "passphrase".to_owned(), |file| file.display().to_string());
     text.push_str(&format!("\n[signer]\npassphrase = {{ file = {} }}\n", quoted(&passphrase)));
-    text.push_str("\n[[directory]]\nname = \"default\"\nauthority = \"issuing\"\nprofiles = [\"server\"]\n");
+    let profiles = if *development { "[\"server\", \"minutes\"]" } else { "[\"server\"]" };
+    text.push_str(&format!("\n[[directory]]\nname = \"default\"\nauthority = \"issuing\"\nprofiles = {profiles}\n"));
     text.push_str("\n[[profile]]\nname = \"server\"\nlifetime = \"90d\"\nlifetime_max = \"90d1h\"\n");
+    if *development {
+        text.push_str(
+            "\n# To watch renewals: certbot --preferred-profile minutes\n[[profile]]\nname = \"minutes\"\n\
+             lifetime = \"10m\"\nlifetime_max = \"15m\"\nlifetime_min = \"5m\"\nbackdate = \"1m\"\n",
+        );
+    }
     text.push_str("\n[policy]\nfile = \"policy.yaml\"\n");
     if *development {
         text.push_str(
@@ -241,7 +248,7 @@ pub(super) fn policy_text(host: &str, development: bool) -> String {
     );
     if development {
         text.push_str(
-            "  - name: test-domain\n    allow: { names: [\"**.test\"], profile: server }\n    for: { door: acme }\n",
+            "  - name: test-domain\n    allow: { names: [\"**.test\"], profiles: [server, minutes] }\n    for: { door: acme }\n",
         );
     } else {
         text.push_str(

@@ -18,7 +18,7 @@ use crate::{
     output::{Format, Mark, agreed, json, line, marked, table, text, working},
 };
 
-async fn client(config: Option<&Path>) -> Result<Client, Failed> {
+pub(super) async fn client(config: Option<&Path>) -> Result<Client, Failed> {
     let socket: PathBuf = config::load(config)?.data.join(SOCKET_NAME);
     Ok(Client::local(&socket).await?)
 }
@@ -126,11 +126,12 @@ pub(crate) fn account(command: &AccountCommand, config: Option<&Path>, output: F
                 account.status.clone(),
                 account.created.clone(),
                 account.key_kind.clone(),
+                account.eab_key.clone().unwrap_or_else(|| "-".to_owned()),
                 account.contacts.join(" "),
             ]
         })
         .collect();
-    table(&["ID", "DIRECTORY", "STATUS", "CREATED", "KEY", "CONTACTS"], &rows)?;
+    table(&["ID", "DIRECTORY", "STATUS", "CREATED", "KEY", "EAB KEY", "CONTACTS"], &rows)?;
     Ok(Exit::Ok)
 }
 
@@ -144,12 +145,22 @@ pub(crate) fn certificate(command: CertificateCommand, config: Option<&Path>, ou
 }
 
 fn list(args: CertificateListArgs, config: Option<&Path>, output: Format) -> Outcome {
-    let CertificateListArgs { name, below, account, key, expires_before, limit } = args;
+    let CertificateListArgs { name, below, account, key, expires_before, cluster, namespace, certificate, limit } =
+        args;
     let certificates = wait_for(async {
         let mut client = client(config).await?;
         let mut certificates = Vec::new();
-        let mut filter =
-            CertificateFilter { name, below, account, key_sha256: key, expires_before, ..CertificateFilter::default() };
+        let mut filter = CertificateFilter {
+            name,
+            below,
+            account,
+            key_sha256: key,
+            expires_before,
+            cluster,
+            namespace,
+            certificate,
+            ..CertificateFilter::default()
+        };
         loop {
             let left = limit.saturating_sub(certificates.len()).min(PAGE_MAX);
             if left == 0 {
@@ -218,6 +229,14 @@ fn describe(certificate: &CertificateView) -> Result<(), Failed> {
     if let Some(tenant) = &certificate.tenant {
         line(format!("tenant      {tenant}"))?;
     }
+    if let Some(cluster) = &certificate.cluster {
+        let namespace = certificate.namespace.as_deref().unwrap_or("(none)");
+        let of = certificate.certificate.as_ref().map(|name| format!(", Certificate {name}")).unwrap_or_default();
+        line(format!("cluster     {cluster}, namespace {namespace}{of}"))?;
+    }
+    for place in &certificate.used_by {
+        line(format!("used by     {place}"))?;
+    }
     if let Some(order) = &certificate.order {
         line(format!("order       {order}"))?;
     }
@@ -225,6 +244,9 @@ fn describe(certificate: &CertificateView) -> Result<(), Failed> {
         for name in &decision.names {
             let rule = name.rule.as_deref().unwrap_or("no rule");
             line(format!("allowed     {} by rule {rule}", name.name))?;
+        }
+        if let Some(key) = &decision.preauthorized_by {
+            line(format!("challenges  none: pre-authorised by EAB key {key}"))?;
         }
         line(format!("policy      SHA-256 {}", decision.policy_sha256))?;
         line(format!("recorded    {}, ledger record {}", decision.at, decision.ledger_index))?;

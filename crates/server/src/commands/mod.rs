@@ -2,6 +2,8 @@
 
 mod authority;
 mod check;
+mod cluster;
+mod eab;
 mod init;
 mod ledger;
 mod live;
@@ -31,7 +33,9 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Backup(args) => live::backup(&args, config, output),
         Command::Reload => live::reload(config, output),
         Command::Certificate(command) => live::certificate(command, config, output),
+        Command::Cluster(command) => cluster::run(command, config, output),
         Command::Account(command) => live::account(&command, config, output),
+        Command::Eab(command) => eab::run(command, config, output),
         Command::Status => live::status(config, output),
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -1,15 +1,15 @@
 //! `chancery policy`: what it decides, and whether a file would be taken.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use chancery_acme::order::ProfileName;
 use chancery_authority::ports::Clock as _;
-use chancery_pki::{Name, NameSet};
-use chancery_policy::{Claims, Decision, Door, Outcome as Verdict, Request, Requester};
+use chancery_pki::{Name, NameSet, Usages};
+use chancery_policy::{Claims, Content, Decision, Door, Outcome as Verdict, Reported, Request, Requester};
 use serde::Serialize;
 
 use crate::{
-    cli::{ExplainArgs, PolicyCommand},
+    cli::{Claim, ExplainArgs, PolicyCommand},
     config::{self, Config, v1::Tls},
     exit::{Exit, Failed, Outcome},
     output::{Format, Mark, json, line, marked},
@@ -60,7 +60,7 @@ struct ShownName {
 
 /// Who would ask, as the words of the command line say.
 fn requester(args: &ExplainArgs) -> Result<Requester, Failed> {
-    let mut requester = Requester { door: args.door, ..Requester::own_tls() };
+    let mut requester = Requester::at(args.door);
     match (args.door, &args.directory) {
         (Door::Acme, directory) => requester.directory = Some(directory.as_deref().unwrap_or(DIRECTORY).to_owned()),
         (_, None) => {}
@@ -78,6 +78,17 @@ fn requester(args: &ExplainArgs) -> Result<Requester, Failed> {
     }
     args.claims.iter().try_for_each(|claim| set(&mut requester.proven, &claim.name, &claim.value))?;
     args.claimed.iter().try_for_each(|claim| set(&mut requester.claimed, &claim.name, &claim.value))?;
+    if !args.reported.is_empty() {
+        let mut reported = Reported::default();
+        for Claim { name, value } in &args.reported {
+            match reported.set(name, value) {
+                Ok(None) => {}
+                Ok(Some(_)) => return Err(Failed::failed(format_args!("{name} is reported twice"))),
+                Err(error) => return Err(Failed::failed(format_args!("{name}: {error}"))),
+            }
+        }
+        requester.reported = Some(Arc::new(reported));
+    }
     if args.door == Door::Acme && requester.proven.account.is_none() {
         requester.proven.account = Some("(any)".to_owned());
     }
@@ -106,7 +117,12 @@ fn profile(args: &ExplainArgs, config: Option<&Config>) -> Result<ProfileName, F
             Tls::Own { profile, .. } => Ok(profile.clone()),
             Tls::Brought { .. } => Err(Failed::failed(say())),
         },
-        (None, Door::CertManager | Door::KubernetesSigner | Door::Mesh | Door::Api) => Err(Failed::failed(say())),
+        (None, Door::CertManager | Door::KubernetesSigner) => {
+            let cluster = args.claims.iter().find(|claim| claim.name == "cluster");
+            let cluster = cluster.and_then(|claim| config.clusters.get(&claim.value));
+            cluster.and_then(|cluster| cluster.settings.profiles.first().cloned()).ok_or_else(|| Failed::failed(say()))
+        }
+        (None, Door::Mesh | Door::Api) => Err(Failed::failed(say())),
     }
 }
 
@@ -119,11 +135,7 @@ fn decide(args: &ExplainArgs, config: Option<&Path>) -> Result<Decision, Failed>
         .names
         .iter()
         .map(|name| {
-            let read = if name.starts_with("spiffe://") {
-                name.parse().map(Name::Spiffe)
-            } else {
-                Name::ip(name).or_else(|_| Name::dns(name))
-            };
+            let read = name.parse::<Name>();
             read.map_err(|error| Failed::failed(format_args!("\"{name}\": {error}")))
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -141,12 +153,18 @@ fn decide(args: &ExplainArgs, config: Option<&Path>) -> Result<Decision, Failed>
     };
     let profile = profile(args, loaded.as_ref())?;
     let policy = settings::policy(&file).map_err(Failed::refused)?;
+    let usages = Usages::from_words(args.usages.iter().map(String::as_str)).map_err(Failed::failed)?;
+    let asked = chancery_pki::Content { usages, is_ca: args.ca, ..chancery_pki::Content::default() };
+    let known = loaded.as_ref().and_then(|config| config.profiles.get(&profile));
+    // Without a configuration nobody knows what the profile gives.
+    let usages = known.map_or_else(|| asked.usages.to_words().collect(), |profile| profile.usages_in_words(&asked));
     Ok(policy.evaluate(&Request {
         requester: &requester,
         names: &names,
         profile: &profile,
         key: args.key,
         lifetime: args.lifetime,
+        content: Content { usages: &usages, is_ca: args.ca, subject: "" },
         now: args.time.unwrap_or_else(|| SystemClock.now()),
     }))
 }
@@ -204,7 +222,7 @@ rules:
     fn parsed(words: &str) -> Result<ExplainArgs, clap::Error> {
         let words = ["chancery", "policy", "explain"].into_iter().chain(words.split(' '));
         match cli::Cli::try_parse_from(words)?.command {
-            cli::Command::Policy(PolicyCommand::Explain(args)) => Ok(args),
+            cli::Command::Policy(PolicyCommand::Explain(args)) => Ok(*args),
             other => panic!("{other:?}"),
         }
     }

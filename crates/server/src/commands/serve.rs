@@ -11,10 +11,11 @@ use chancery_authority::{
     at_work::AtWork,
     ports::{Clock as _, Store, StoreError},
 };
+use chancery_cluster::Identity;
 use chancery_egress::{DialSettings, Dialer, ZoneTable};
 use chancery_http::{
     acme::{self, AcmeSettings, AcmeState, Rate, RateLimits},
-    api::{self, ApiState, Operator as _},
+    api::{self, ApiState, ClusterSettings, Operator as _},
     metrics::Metrics,
 };
 use chancery_pki::Timestamp;
@@ -45,7 +46,7 @@ use crate::{
     system::{SystemClock, SystemEntropy, TrustedClock, raise_open_files},
     telemetry,
     tls::{self, Keeper, Served},
-    wiring::{keys, settings},
+    wiring::{identity::identities, keys, settings},
     workers::{Counts, Workers},
 };
 
@@ -127,8 +128,11 @@ async fn start(
 ) -> Result<Running, Failed> {
     let started = SystemClock.now();
     let loading = config.clone();
-    let keys = blocking(move || keys::load(&loading)).await?.map_err(Failed::refused)?;
+    let keys = blocking(move || keys::make_eab_key(&loading).and_then(|()| keys::load(&loading)))
+        .await?
+        .map_err(Failed::refused)?;
     let settings = settings::settings(&config, &keys.issuing, &keys.ledger, started).map_err(Failed::refused)?;
+    let identity = Arc::new(Identity::new(identities(&config).map_err(Failed::refused)?));
     settings::own_certificate_is_allowed(&config, &settings, started).map_err(Failed::refused)?;
     let dialer = dialer(&config, &https, plain.as_ref())?;
     let validator = NetworkValidator::new(dialer.clone(), validation(&config.validation)).map_err(Failed::failed)?;
@@ -160,12 +164,14 @@ async fn start(
         store: Arc::clone(store),
         clock,
         dialer: dialer.clone(),
+        identity: Arc::clone(&identity),
         keeper: Arc::clone(&keeper),
         served: Arc::clone(&served),
         connections: Arc::clone(&connections),
         jobs: Arc::clone(&jobs),
         issuing: keys.issuing,
         ledger: keys.ledger,
+        binds: keys.binds,
         args,
         config: ArcSwap::from_pointee(config.clone()),
         started,
@@ -179,14 +185,17 @@ async fn start(
 
     let stop = Stop::new();
     let timeouts = Timeouts { handshake: config.limits.handshake_timeout, head: config.limits.header_timeout };
-    let api = api::router(ApiState::new(office.clone(), Arc::clone(&process) as _, Arc::clone(&metrics)));
+    let clusters = cluster_settings(&config, Arc::clone(&identity), at_work.clone());
+    let state = ApiState::for_clusters(office.clone(), Arc::clone(&process) as _, Arc::clone(&metrics), clusters);
+    let api = api::router(state.clone());
     let local = Local::bind(&config.data.join(SOCKET_NAME)).map_err(Failed::failed)?;
     let front = Router::new().route("/", get(front_page)).with_state(Arc::clone(&process));
+    let front = front.merge(api::cluster_router(state));
     let acme =
         acme::router(AcmeState::new(office.clone(), Arc::clone(&metrics), acme_settings(&config, at_work)), front);
     let https = Https {
         tcp: https,
-        tls: tls::server_config(served).map_err(Failed::failed)?,
+        tls: tls::server_config(served, Arc::clone(&identity)).map_err(Failed::failed)?,
         router: acme,
         connections,
         timeouts,
@@ -421,6 +430,20 @@ fn acme_settings(config: &Config, at_work: AtWork) -> AcmeSettings {
         body_time: config.limits.body_timeout,
         at_work,
         ..AcmeSettings::at(config.listen.url.clone())
+    }
+}
+
+fn cluster_settings(config: &Config, identity: Arc<Identity>, at_work: AtWork) -> ClusterSettings {
+    let each = config.limits.requests_per_credential_per_second;
+    ClusterSettings {
+        requests_per_credential: Some(Rate {
+            burst: NonZeroU32::new(each.saturating_mul(4)).unwrap_or(NonZeroU32::MIN),
+            one_each: Duration::from_secs(1) / each.max(1),
+        }),
+        in_flight: config.limits.cluster_requests_at_once,
+        body_time: config.limits.body_timeout,
+        at_work,
+        ..ClusterSettings::new(identity)
     }
 }
 

@@ -1,9 +1,9 @@
-//! HTTPS: TLS 1.2 and 1.3, HTTP/1.1 and 2, for ACME clients.
+//! HTTPS: TLS 1.2 and 1.3, HTTP/1.1 and 2, for ACME clients and the controllers of clusters.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use chancery_http::acme::ClientAddress;
+use chancery_http::{acme::ClientAddress, api::ClientCertificates};
 use http::Extensions;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -66,7 +66,9 @@ impl Https {
                     let told = turned_away(stream, version, router, client(peer), timeouts);
                     let _ = timeout(TURNING_AWAY, told).await;
                 } else {
-                    connection(stream, version, router, client(peer), timeouts, stopping).await;
+                    let mut client = client(peer);
+                    client_certificates(&stream, &mut client);
+                    connection(stream, version, router, client, timeouts, stopping).await;
                 }
                 // Counted until here.
                 drop(counted);
@@ -80,6 +82,13 @@ fn client(peer: SocketAddr) -> Extensions {
     let mut extensions = Extensions::new();
     extensions.insert(ClientAddress(peer.ip().to_canonical()));
     extensions
+}
+
+/// What requests are told about the certificate that the client showed.
+fn client_certificates(stream: &TlsStream<TcpStream>, extensions: &mut Extensions) {
+    if let Some(chain) = stream.get_ref().1.peer_certificates() {
+        extensions.insert(ClientCertificates(chain.iter().map(|certificate| certificate.to_vec()).collect()));
+    }
 }
 
 async fn handshake(

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use chancery_authority::ports::KeyId;
 use chancery_pki::{KeyKind, PublicKey};
-use chancery_signer::{KeyFile, KeyRole, KeySigner, LoadedKey, Passphrase};
+use chancery_signer::{Cost, KeyFile, KeyFileError, KeyRole, KeySigner, LoadedKey, Passphrase};
 
 use super::WiringError;
 use crate::config::{Config, v1};
@@ -15,6 +15,8 @@ pub(crate) struct Keys {
     /// Each authority's key, in the order of the configuration.
     pub(crate) issuing: Vec<(KeyId, PublicKey)>,
     pub(crate) ledger: KeyId,
+    /// Whether there is a key that the secrets of EAB keys are derived from.
+    pub(crate) binds: bool,
 }
 
 /// The passphrase from where the configuration says.
@@ -42,7 +44,40 @@ pub(crate) fn load(config: &Config) -> Result<Keys, WiringError> {
     }
     let ledger = KeyId(key.name().into());
     loaded.push(key);
-    Ok(Keys { signer: KeySigner::new(loaded)?, issuing, ledger })
+    let binds = config.takes_bindings();
+    match open_eab_key(config, &passphrase) {
+        Ok(key) => loaded.extend(key),
+        // The server's next start makes it.
+        Err(WiringError::KeyFile(KeyFileError::Missing { .. })) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(Keys { signer: KeySigner::new(loaded)?, issuing, ledger, binds })
+}
+
+/// The key that EAB keys are derived from, where a directory takes bindings.
+fn open_eab_key(config: &Config, passphrase: &Passphrase) -> Result<Option<LoadedKey>, WiringError> {
+    if !config.takes_bindings() {
+        return Ok(None);
+    }
+    let key = open(&config.eab_key, KeyRole::Eab, passphrase)?;
+    if key.public_key().kind() != KeyKind::Ed25519 {
+        return Err(WiringError::EabKey(config.eab_key.clone()));
+    }
+    Ok(Some(key))
+}
+
+/// Makes the key that EAB keys are derived from, where a directory takes bindings and there is none yet.
+pub(crate) fn make_eab_key(config: &Config) -> Result<(), WiringError> {
+    if !config.takes_bindings() || config.eab_key.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let passphrase = passphrase(&config.passphrase)?;
+    KeyFile::create(&config.eab_key, "eab", KeyRole::Eab, KeyKind::Ed25519, &passphrase, Cost::STANDARD)?;
+    tracing::info!(
+        file = %config.eab_key.display(),
+        "made the key that EAB keys are derived from; keep a copy of it with the other keys"
+    );
+    Ok(())
 }
 
 /// Opens one key file, which must hold a key for `needed`.

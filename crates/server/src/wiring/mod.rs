@@ -1,6 +1,7 @@
 //! From a checked configuration to what the use cases need: keys, chains, policy, settings.
 
 pub(crate) mod chains;
+pub(crate) mod identity;
 pub(crate) mod keys;
 pub(crate) mod settings;
 
@@ -71,6 +72,14 @@ pub(crate) enum WiringError {
         /// The file.
         path: std::path::PathBuf,
     },
+    /// What the credentials of a cluster are told by.
+    #[error("cluster \"{cluster}\": {why}")]
+    Cluster {
+        /// The cluster.
+        cluster: String,
+        /// What does not fit.
+        why: String,
+    },
     /// The policy.
     #[error("the policy is not taken:\n{0}")]
     Policy(chancery_policy::PolicyErrors),
@@ -91,6 +100,9 @@ pub(crate) enum WiringError {
     /// The ledger's key is not of the one kind that checkpoints know.
     #[error("the ledger's key {} is no Ed25519 key, which checkpoints need", .0.display())]
     LedgerKey(std::path::PathBuf),
+    /// The key of EAB keys is not of the one kind that they are derived from.
+    #[error("the key {} (signer.eab_key) is no Ed25519 key, which EAB keys are derived from", .0.display())]
+    EabKey(std::path::PathBuf),
 }
 
 /// Reads a text file.

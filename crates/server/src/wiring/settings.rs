@@ -9,9 +9,10 @@ use chancery_authority::{
 };
 use chancery_pki::{
     KeyKind, PublicKey, Timestamp,
+    content::AS_PROFILE,
     key::{BlockList, SignatureAlgorithm},
 };
-use chancery_policy::{Format, Outcome, Policy, Request, Requester};
+use chancery_policy::{Content, Format, Outcome, Policy, Request, Requester};
 
 use super::{WiringError, chains, read_text};
 use crate::config::{Config, v1};
@@ -58,6 +59,11 @@ pub(crate) fn settings(
     Ok(Settings {
         authorities,
         directories,
+        clusters: config
+            .clusters
+            .iter()
+            .map(|(name, cluster)| (name.clone(), Arc::new(cluster.settings.clone())))
+            .collect(),
         profiles: config.profiles.iter().map(|(name, profile)| (name.clone(), Arc::new(profile.clone()))).collect(),
         policy: Arc::new(policy(&config.policy)?),
         block_list: Arc::new(block_list(config.blocked_keys.as_deref())?),
@@ -84,13 +90,16 @@ pub(crate) fn own_certificate_is_allowed(
     now: Timestamp,
 ) -> Result<(), WiringError> {
     let v1::Tls::Own { names, profile, authority: _ } = &config.tls else { return Ok(()) };
-    let lifetime = settings.profiles.get(profile).map(|profile| profile.lifetime());
+    let profile_of_it = settings.profiles.get(profile);
+    let lifetime = profile_of_it.map(|profile| profile.lifetime());
+    let usages = profile_of_it.map(|profile| profile.usages_in_words(&AS_PROFILE)).unwrap_or_default();
     let decision = settings.policy.evaluate(&Request {
         requester: &Requester::own_tls(),
         names,
         profile,
         key: Some(KeyKind::P256),
         lifetime,
+        content: Content { usages: &usages, ..Content::default() },
         now,
     });
     if decision.outcome == Outcome::Allow { Ok(()) } else { Err(WiringError::OwnCertificate(decision.explain())) }
@@ -102,6 +111,8 @@ fn directory_settings(directory: &v1::Directory) -> Directory {
         tenant,
         authority,
         profiles,
+        external_account,
+        preauthorized,
         challenges,
         terms_of_service,
         website,
@@ -113,6 +124,8 @@ fn directory_settings(directory: &v1::Directory) -> Directory {
         name,
         tenant,
         authority,
+        external_account,
+        preauthorized,
         challenges,
         profiles,
         terms_of_service,
@@ -129,6 +142,8 @@ fn limits(limits: &v1::Limits, validation: &v1::Validation) -> Limits {
         pending_orders_per_account: limits.pending_orders_per_account,
         unproven_accounts: limits.unproven_accounts,
         unproven_account_lifetime: limits.unproven_account_lifetime,
+        eab_keys: limits.eab_keys,
+        keep_ended_eab_keys: limits.keep_ended_eab_keys,
         validation_time: validation.time,
         answer_wait: validation.answer_wait,
         waiting_answers: limits.places.waiting_answers,

@@ -119,7 +119,16 @@ impl<'a> Staging<'a> {
             Change::Idempotency(put) => {
                 self.put(key::idempotency(&put.value.key), &put, "idempotency outcome").map(drop)
             }
+            Change::ApiToken(put) => self.put(key::api_token(put.value.id), &put, "API token").map(drop),
+            Change::RemoveApiToken(id, version) => {
+                let key = key::api_token(id);
+                self.expect(&key, Some(version), "API token")?;
+                self.unset(key);
+                Ok(())
+            }
             Change::InForce(put) => self.put(key::in_force(), &put, "record of what is in force").map(drop),
+            Change::EabKey(put) => self.put(key::eab_key(&put.value.id), &put, "EAB key").map(drop),
+            Change::SameEabKey(id, version) => self.expect(&key::eab_key(&id), Some(version), "EAB key").map(drop),
             Change::SameAccount(id, version) => self.expect(&key::account(id), Some(version), "account").map(drop),
             Change::CrlNumber { authority, shard, number } => {
                 let key = key::crl_number(&authority, shard);
@@ -156,6 +165,12 @@ impl<'a> Staging<'a> {
             Change::RemoveIdempotency(of, version) => {
                 let key = key::idempotency(&of);
                 self.expect(&key, Some(version), "idempotency outcome")?;
+                self.unset(key);
+                Ok(())
+            }
+            Change::RemoveEabKey(id, version) => {
+                let key = key::eab_key(&id);
+                self.expect(&key, Some(version), "EAB key")?;
                 self.unset(key);
                 Ok(())
             }

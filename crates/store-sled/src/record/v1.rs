@@ -2,7 +2,9 @@
 //!
 //! A record's identity is in its key alone.
 
-use std::net::IpAddr;
+mod eab_key;
+
+use std::{borrow::Cow, net::IpAddr};
 
 use chancery_acme::{
     account::{Account, AccountStatus, ExternalAccount, TermsAgreed},
@@ -13,10 +15,11 @@ use chancery_acme::{
     problem::{Problem, ProblemType, Subproblem},
 };
 use chancery_authority::records::{
-    CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, IdempotencyRecord, InForce, LeafRef,
-    Retention, Revocation, RevocationReason, Version, Versioned,
+    ApiToken, ApiTokenId, CertificateRecord, CertificateState, ClusterOrigin, IdempotencyKey, IdempotencyOutcome,
+    IdempotencyRecord, InForce, LeafRef, Retention, Revocation, RevocationReason, Version, Versioned,
 };
-use chancery_pki::{Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
+use chancery_pki::{CommonName, Name, NameSet, PublicKey, SerialNumber, SpkiDigest, Timestamp, Validity};
+use chancery_policy::NameLimits;
 use serde::{Deserialize, Serialize};
 
 use super::{OrderRow, Owed, Record};
@@ -33,6 +36,11 @@ pub(crate) enum NameShape<'a> {
     Wildcard(&'a str),
     Ip(IpAddr),
     Spiffe(&'a str),
+    Uri(&'a str),
+    Email(&'a str),
+    /// As it is shown, kind and value.
+    Other(Cow<'a, str>),
+    CommonName(&'a str),
 }
 
 fn name(of: &Name) -> NameShape<'_> {
@@ -41,6 +49,10 @@ fn name(of: &Name) -> NameShape<'_> {
         Name::Wildcard(base) => NameShape::Wildcard(base.as_str()),
         Name::Ip(address) => NameShape::Ip(*address),
         Name::Spiffe(id) => NameShape::Spiffe(id.as_str()),
+        Name::Uri(uri) => NameShape::Uri(uri.as_str()),
+        Name::Email(address) => NameShape::Email(address.as_str()),
+        Name::Other(name) => NameShape::Other(name.to_string().into()),
+        Name::CommonName(name) => NameShape::CommonName(name.as_str()),
     }
 }
 
@@ -50,6 +62,10 @@ fn name_from(shape: &NameShape<'_>) -> Shaped<Name> {
         NameShape::Wildcard(base) => Name::Wildcard(base.parse().map_err(|_| "a wildcard's base is no name")?),
         NameShape::Ip(address) => Name::Ip(*address),
         NameShape::Spiffe(id) => Name::Spiffe(id.parse().map_err(|_| "a SPIFFE ID is none")?),
+        NameShape::Uri(uri) => Name::Uri(uri.parse().map_err(|_| "a URI is none")?),
+        NameShape::Email(address) => Name::Email(address.parse().map_err(|_| "an e-mail address is none")?),
+        NameShape::Other(name) => Name::Other(name.parse().map_err(|_| "a name of another kind is none")?),
+        NameShape::CommonName(name) => Name::CommonName(CommonName::new(name).map_err(|_| "a common name is none")?),
     })
 }
 
@@ -489,6 +505,10 @@ pub(crate) struct CertificateShape<'a> {
     account: Option<[u8; 16]>,
     order: Option<[u8; 16]>,
     tenant: Option<&'a str>,
+    #[serde(borrow)]
+    origin: Option<OriginShape<'a>>,
+    #[serde(borrow)]
+    used_by: Vec<&'a str>,
     chain: u16,
     crl_shard: Option<u16>,
     light: bool,
@@ -496,6 +516,9 @@ pub(crate) struct CertificateShape<'a> {
     revocation: Option<(i64, Option<u8>)>,
     recorded: i64,
 }
+
+/// Cluster, namespace, Certificate.
+type OriginShape<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
 
 #[derive(Serialize, Deserialize)]
 enum RequesterShape<'a> {
@@ -555,6 +578,8 @@ impl Record for CertificateRecord {
             account,
             order,
             tenant,
+            origin,
+            used_by,
             chain,
             crl_shard,
             retention,
@@ -573,6 +598,11 @@ impl Record for CertificateRecord {
             account: account.map(|id| id.octets()),
             order: order.map(|id| id.octets()),
             tenant: tenant.as_deref(),
+            origin: origin.as_ref().map(|origin| {
+                let ClusterOrigin { cluster, namespace, certificate } = origin;
+                (cluster.as_str(), namespace.as_deref(), certificate.as_deref())
+            }),
+            used_by: used_by.iter().map(String::as_str).collect(),
             chain: *chain,
             crl_shard: *crl_shard,
             light: match retention {
@@ -606,6 +636,8 @@ impl Record for CertificateRecord {
             account,
             order,
             tenant,
+            origin,
+            used_by,
             chain,
             crl_shard,
             light,
@@ -638,6 +670,12 @@ impl Record for CertificateRecord {
             account,
             order: order.map(OrderId::from_octets),
             tenant: tenant.map(str::to_owned),
+            origin: origin.map(|(cluster, namespace, certificate)| ClusterOrigin {
+                cluster: cluster.to_owned(),
+                namespace: namespace.map(str::to_owned),
+                certificate: certificate.map(str::to_owned),
+            }),
+            used_by: used_by.into_iter().map(str::to_owned).collect(),
             chain,
             crl_shard,
             retention: if light { Retention::Light } else { Retention::Full },
@@ -654,6 +692,57 @@ impl Record for CertificateRecord {
             },
             revocation,
             recorded: time(recorded),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ApiTokenShape<'a> {
+    cluster: &'a str,
+    comment: &'a str,
+    sha256: [u8; 32],
+    #[serde(borrow)]
+    namespaces: Option<Vec<&'a str>>,
+    #[serde(borrow)]
+    profiles: Option<Vec<&'a str>>,
+    names: Option<Vec<String>>,
+    created: i64,
+    expires: i64,
+    revoked: Option<i64>,
+}
+
+impl Record for ApiToken {
+    type Shape<'a> = ApiTokenShape<'a>;
+
+    fn shape(&self) -> ApiTokenShape<'_> {
+        let Self { id: _, cluster, comment, sha256, namespaces, profiles, names, created, expires, revoked } = self;
+        ApiTokenShape {
+            cluster,
+            comment,
+            sha256: *sha256,
+            namespaces: namespaces.as_ref().map(|namespaces| namespaces.iter().map(String::as_str).collect()),
+            profiles: profiles.as_ref().map(|profiles| profiles.iter().map(String::as_str).collect()),
+            names: names.as_ref().map(|names| names.patterns().collect()),
+            created: created.unix_millis(),
+            expires: expires.unix_millis(),
+            revoked: revoked.map(Timestamp::unix_millis),
+        }
+    }
+
+    fn from_shape(id: [u8; 16], shape: ApiTokenShape<'_>) -> Shaped<Self> {
+        let ApiTokenShape { cluster, comment, sha256, namespaces, profiles, names, created, expires, revoked } = shape;
+        let names = names.map(|names| NameLimits::parse(&names)).transpose();
+        Ok(Self {
+            id: ApiTokenId::from_octets(id),
+            cluster: cluster.to_owned(),
+            comment: comment.to_owned(),
+            sha256,
+            namespaces: namespaces.map(|namespaces| namespaces.into_iter().map(str::to_owned).collect()),
+            profiles: profiles.map(|profiles| profiles.into_iter().map(str::to_owned).collect()),
+            names: names.map_err(|_| "a token's names are no patterns")?,
+            created: time(created),
+            expires: time(expires),
+            revoked: revoked.map(time),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 mod backup;
 mod disk;
+mod eab_keys;
 mod power;
 mod rebuild;
 mod rules;

@@ -8,10 +8,11 @@ use chancery_acme::{
     order::OrderState,
 };
 use chancery_authority::{
-    changes::{Change, Changes, Claim, Put},
+    changes::{Change, Changes, Claim, Counter, Put},
     ports::{CertificateQuery, CommitError, Store},
     records::{
-        CertificateRecord, CertificateState, IdempotencyOutcome, JobKind, Revocation, RevocationReason, Versioned,
+        ApiToken, CertificateRecord, CertificateState, IdempotencyOutcome, Job, JobKind, Revocation, RevocationReason,
+        Versioned,
     },
 };
 use chancery_ledger::leaf::{AccountAgreed, AccountDeactivated, Terms};
@@ -52,6 +53,19 @@ async fn swept(path: &std::path::Path) -> Arc<SledStore> {
     let terms = Terms { at: new_terms().at, url: new_terms().url };
     let leaf = AccountAgreed { account: held.value.id.octets(), terms };
     store.commit(Changes::new().with(Change::Account(Put::over(&held, agreed))).leaf(leaf.into())).await.expect("kept");
+    // Two API tokens were made, and one of them revoked.
+    for token in [sample::api_token(1), sample::api_token(2)] {
+        let prune = JobKind::PruneApiToken { token: token.id };
+        let changes = Changes::new()
+            .with(Change::ApiToken(Put::new(token.clone())))
+            .with(Change::Count { counter: Counter::ApiTokens, by: 1, limit: None })
+            .schedule(prune, token.kept_until())
+            .leaf(sample::api_token_leaf(&token));
+        store.commit(changes).await.expect("kept");
+    }
+    let held = store.api_token(sample::api_token(2).id).await.expect("readable").expect("stored");
+    let changes = Changes::new().with(Change::ApiToken(Put::over(&held, revoked_token())));
+    store.commit(changes.leaf(sample::api_token_leaf(&revoked_token()))).await.expect("kept");
     // A CRL got its number.
     let number = Change::CrlNumber { authority: "issuing".parse().expect("a name"), shard: 0, number: 7 };
     store.commit(Changes::new().with(number).leaf(sample::leaf(7)).urgently()).await.expect("kept");
@@ -62,7 +76,10 @@ async fn swept(path: &std::path::Path) -> Arc<SledStore> {
         .with(Change::Account(Put::new(stranger)))
         .with(Change::Order(Put::new(order)))
         .with(Change::Authorization(Put::new(authorization)))
-        .with(Change::Claim(Claim::EabUse { key_id: "k".to_owned(), account_key: chancery_pki::SpkiDigest([1; 32]) }));
+        .with(Change::Claim(Claim::EabUse {
+            key_id: "k".parse().expect("an id"),
+            account_key: chancery_pki::SpkiDigest([1; 32]),
+        }));
     store.commit(changes).await.expect("kept");
     for number in [1, 2] {
         let text = sample::policy_text(number);
@@ -83,8 +100,46 @@ fn new_terms() -> TermsAgreed {
     TermsAgreed { url: "https://example.com/terms-2".to_owned(), at: sample::now().after(Duration::from_secs(1)) }
 }
 
+fn revoked_token() -> ApiToken {
+    ApiToken { revoked: Some(sample::now()), ..sample::api_token(2) }
+}
+
 async fn certificates(store: &SledStore) -> Vec<CertificateRecord> {
     store.certificates(&CertificateQuery::All, None, 100).await.expect("readable")
+}
+
+#[tokio::test]
+async fn names_of_every_kind_come_back_and_are_found_by_each() {
+    const NAMES: [&str; 8] = [
+        "host1.example.com",
+        "*.example.com",
+        "10.0.0.1",
+        "https://example.com/a",
+        "urn:example:a",
+        "Alice@example.com",
+        "other:1.3.6.1.4.1.311.20.2.3:alice@example.com",
+        "cn:Payments CA",
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let store = open(&path, &Arc::new(TestDisk::new()), options()).expect("new");
+    for (number, names) in [(1, &NAMES[..]), (2, &["cn:Payments CA"])] {
+        let issuance = sample::issuance_of(number, names, None, None, None);
+        let changes = Changes::new().with(Change::Certificate(Put::new(issuance.record.clone()))).leaf(issuance.intent);
+        store.commit(changes).await.expect("kept");
+    }
+    let before = certificates(&store).await;
+    store.sweep().expect("nothing stands against it");
+    kill(&store);
+    check::rebuild(&path, &options()).expect("the ledger is sound");
+    let store = open(&path, &Arc::new(TestDisk::new()), options()).expect("sound");
+    let names = |records: Vec<CertificateRecord>| records.into_iter().map(|record| record.names).collect::<Vec<_>>();
+    assert_eq!(names(certificates(&store).await), names(before));
+    for name in NAMES {
+        let query = CertificateQuery::Name(name.parse().expect("a name"));
+        let found = store.certificates(&query, None, 100).await.expect("readable");
+        assert_eq!(found.len(), if name.starts_with("cn:") { 2 } else { 1 }, "{name}");
+    }
 }
 
 #[tokio::test]
@@ -133,6 +188,16 @@ async fn rule_9_a_rebuild_brings_back_everything_that_a_leaf_speaks_of() {
     assert_eq!(second.status, AccountStatus::Valid);
     assert_eq!(first.terms_agreed, sample::account(1).terms_agreed, "nobody has to agree again");
     assert_eq!(second.terms_agreed, Some(new_terms()));
+    let mut tokens = vec![sample::api_token(1), revoked_token()];
+    tokens.sort_by_key(|token| token.id);
+    assert_eq!(store.api_tokens(None, 10).await.expect("readable"), tokens);
+    let prunings = store.due_jobs(Timestamp::MAX, 100).await.expect("readable");
+    let of = |token: &ApiToken| Job {
+        kind: JobKind::PruneApiToken { token: token.id },
+        due: token.kept_until(),
+        attempt: 0,
+    };
+    assert!(tokens.iter().all(|token| prunings.contains(&of(token))), "{prunings:?}");
     let issuing = "issuing".parse().expect("a name");
     assert_eq!(store.crl_number(&issuing, 0).await.expect("readable"), Some(7));
     assert!(store.scrub(sample::now()).is_clean());

@@ -79,7 +79,7 @@ func controllers(arguments []string) error {
 	flags.StringSliceVar(&options.DNS01Nameservers, "dns01-recursive-nameservers", nil, "asked whether a challenge's record is there")
 	recursiveOnly := flags.Bool("dns01-recursive-nameservers-only", false, "ask no authoritative name server")
 	flags.DurationVar(&options.DNS01CheckRetryPeriod, "dns01-check-retry-period", 10*time.Second, "how often to look for the record")
-	flags.BoolVar(&options.EnableCertificateOwnerRef, "enable-certificate-owner-ref", false, "a Secret goes with its Certificate")
+	flags.BoolVar(&options.EnableOwnerRef, "enable-certificate-owner-ref", false, "a Secret goes with its Certificate")
 	flags.BoolVar(&options.EnableGatewayAPI, "enable-gateway-api", false, "run gateway-shim; its CRDs must be there")
 	flags.BoolVar(&options.EnableGatewayAPIListenerSet, "enable-gateway-api-listenerset", false, "run gateway-shim for ListenerSets too")
 	workers := flags.Int("concurrent-workers", 5, "workers of each controller")

@@ -3,6 +3,10 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use chancery_acme::{
+    eab::{BINDING_MAX, Binding},
+    jwk,
+};
 use chancery_http::fuzzing::{self, Read};
 use chancery_pki::key::KeyParts;
 
@@ -20,7 +24,14 @@ pub(super) const TARGETS: &[Target] = &[
         ..PLAIN
     },
     Target { name: "jwk", read: jwk, form: Form::Json, words: KEY_WORDS, ..PLAIN },
+    Target { name: "eab", read: binding, form: Form::Json, words: WORDS, mutations: 40_000, ..PLAIN },
+    Target { name: "eab-header", read: binding_header, form: Form::Json, words: WORDS, mutations: 40_000, ..PLAIN },
 ];
+
+/// Where the request around a binding stands.
+const NEW_ACCOUNT: &str = "https://ca.example/acme/default/new-account";
+/// The key that signs it: that of RFC 7517 §A.1.
+const ACCOUNT_KEY: &str = r#"{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}"#;
 
 const WORDS: &[&[u8]] = &[
     b"protected",
@@ -109,6 +120,50 @@ fn protected_header(header: &[u8]) -> Verdict {
 fn jwk(key: &[u8]) -> Verdict {
     let header = [br#"{"alg":"ES256","nonce":"AAAA","url":"https://ca.example/acme/x","jwk":"#, key, b"}"].concat();
     protected_header(&header)
+}
+
+/// The whole external account binding (RFC 8555 §7.3.4).
+fn binding(text: &[u8]) -> Verdict {
+    let Ok(text) = std::str::from_utf8(text) else { return Verdict::refused("not Unicode") };
+    let key = jwk::public_key(ACCOUNT_KEY).expect("the key of the RFC");
+    let Binding { algorithm, key_id, signing_input, mac } = match Binding::parse(text, NEW_ACCOUNT, &key) {
+        Ok(read) => read,
+        Err(why) => return Verdict::refused(why),
+    };
+    assert!(text.len() <= BINDING_MAX);
+    let whole = Tree::read(text.as_bytes()).expect("serde_json reads what we took");
+    assert!(!whole.has_duplicates(), "a member of the binding appears twice");
+    let names: BTreeSet<&str> = whole.members().iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, BTreeSet::from(["payload", "protected", "signature"]));
+    let [protected, payload, signature] =
+        ["protected", "payload", "signature"].map(|name| whole.text(name).expect("a string"));
+    assert_eq!(signing_input, format!("{protected}.{payload}").as_bytes());
+    assert_eq!(URL_SAFE_NO_PAD.encode(&mac), signature, "the MAC has another spelling");
+    assert_eq!(mac.len(), algorithm.mac_octets());
+
+    let header = URL_SAFE_NO_PAD.decode(protected).expect("base64url");
+    let header = Tree::read(&header).expect("serde_json reads the header that we took");
+    assert!(!header.has_duplicates(), "a member of the header appears twice");
+    assert_eq!(header.text("alg"), Some(algorithm.as_str()));
+    assert_eq!((header.text("kid"), header.text("url")), (Some(&*key_id), Some(NEW_ACCOUNT)));
+    for other in ["nonce", "jwk", "crit", "b64"] {
+        assert!(header.member(other).is_none(), "{other} was taken");
+    }
+    let sent = URL_SAFE_NO_PAD.decode(payload).expect("base64url");
+    let sent = Tree::read(&sent).expect("serde_json reads the payload that we took");
+    assert!(!sent.has_duplicates() && sent.member("d").is_none());
+    let account = Tree::read(ACCOUNT_KEY.as_bytes()).expect("JSON");
+    for member in ["kty", "crv", "x", "y"] {
+        assert_eq!(sent.text(member), account.text(member), "{member} is another one's");
+    }
+    Verdict::Taken
+}
+
+/// The input is the protected header of a binding.
+fn binding_header(header: &[u8]) -> Verdict {
+    let (protected, payload) = (URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(ACCOUNT_KEY));
+    let mac = URL_SAFE_NO_PAD.encode([7; 32]);
+    binding(format!(r#"{{"protected":"{protected}","payload":"{payload}","signature":"{mac}"}}"#).as_bytes())
 }
 
 /// What we took is one thing to every reader of JSON.

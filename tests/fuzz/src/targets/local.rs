@@ -65,10 +65,14 @@ const WORDS: &[&[u8]] = &[
 ];
 
 /// A process that only says what it was asked.
-struct Process;
+pub(super) struct Process;
 
 #[async_trait]
 impl Operator for Process {
+    fn external_url(&self) -> String {
+        "https://ca.example".to_owned()
+    }
+
     async fn not_issuing(&self) -> Vec<String> {
         Vec::new()
     }

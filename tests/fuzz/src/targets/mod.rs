@@ -1,6 +1,7 @@
 //! Every way in.
 
 mod acme;
+mod cluster;
 mod jws;
 mod ledger;
 mod local;
@@ -30,8 +31,17 @@ const PLAIN: Target = Target {
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Target> {
-    [acme::TARGETS, jws::TARGETS, ledger::TARGETS, local::TARGETS, pki::TARGETS, policy::TARGETS, validation::TARGETS]
-        .concat()
+    [
+        acme::TARGETS,
+        cluster::TARGETS,
+        jws::TARGETS,
+        ledger::TARGETS,
+        local::TARGETS,
+        pki::TARGETS,
+        policy::TARGETS,
+        validation::TARGETS,
+    ]
+    .concat()
 }
 
 /// The target of this name.

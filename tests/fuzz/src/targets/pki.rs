@@ -12,9 +12,11 @@ use aws_lc_rs::{
 };
 use chancery_egress::Host;
 use chancery_pki::{
-    Csr, Name, NameSet, PublicKey, SpiffeId, Timestamp,
+    Content, Csr, CsrRules, Name, NameRejection, NameSet, PublicKey, SpiffeId, Timestamp, Usages,
     certificate::Certificate,
     chain::{self, IssuingCertificate},
+    content::AS_PROFILE,
+    distinguished_name::RequestedSubject,
     profile::{Profile, ProfileSpec},
 };
 use chancery_testkit::ports::TestClock;
@@ -158,15 +160,25 @@ fn name(octets: &[u8]) -> Verdict {
     if let Ok(host) = text.parse::<Host>() {
         assert_eq!(host.to_string().parse::<Host>(), Ok(host), "{text:?} is another host when it is shown");
     }
-    for (read, kind) in [(Name::dns(text), "dns"), (Name::ip(text), "ip"), (text.parse().map(Name::Spiffe), "uri")] {
-        let Ok(name) = read else { continue };
+    type Read = fn(&str) -> Result<Name, NameRejection>;
+    let kinds: [Read; 7] = [
+        Name::dns,
+        Name::ip,
+        Name::uri,
+        |text| text.parse().map(Name::Spiffe),
+        |text| text.parse().map(Name::Email),
+        |text| text.parse().map(Name::Other),
+        |text| {
+            text.parse::<Name>().and_then(|name| match name {
+                own @ Name::CommonName(_) => Ok(own),
+                _ => Err(NameRejection::Empty),
+            })
+        },
+    ];
+    for read in kinds {
+        let Ok(name) = read(text) else { continue };
         let shown = name.to_string();
-        let again = match kind {
-            "dns" => Name::dns(&shown),
-            "ip" => Name::ip(&shown),
-            _ => shown.parse().map(Name::Spiffe),
-        };
-        assert_eq!(again, Ok(name.clone()), "{text:?} is another name when it is shown");
+        assert_eq!(read(&shown), Ok(name.clone()), "{text:?} is another name when it is shown");
         assert_eq!(shown.parse::<Name>(), Ok(name.clone()), "{text:?} is of another kind when it is shown");
         name_is_what_others_see(&name, &shown);
     }
@@ -177,7 +189,8 @@ fn name(octets: &[u8]) -> Verdict {
 }
 
 fn name_is_what_others_see(name: &Name, shown: &str) {
-    assert!(shown.is_ascii());
+    assert!(shown.is_ascii() || matches!(name, Name::CommonName(_)));
+    assert!(!shown.contains(char::is_control), "{shown:?} moves a terminal's cursor");
     match name {
         Name::Dns(host) | Name::Wildcard(host) => {
             let host = host.as_str();
@@ -191,6 +204,24 @@ fn name_is_what_others_see(name: &Name, shown: &str) {
         }
         Name::Ip(address) => assert_eq!(shown.parse::<IpAddr>().ok(), Some(*address)),
         Name::Spiffe(id) => id_is_what_others_see(id),
+        Name::Uri(uri) => {
+            // What others take for a URL has the same host, and nothing in it is spelled otherwise but an empty path.
+            if let (Ok(url), Some(host)) = (url::Url::parse(uri.as_str()), uri.host()) {
+                assert_eq!((url.scheme(), url.username(), url.password()), (uri.scheme(), "", None));
+                assert_eq!(url.host_str(), Some(host), "{uri} leads elsewhere");
+            }
+        }
+        Name::Email(address) => {
+            assert_eq!(shown.matches('@').count(), 1);
+            assert!(matches!(Name::dns(address.host()), Ok(Name::Dns(host)) if host.as_str() == address.host()));
+            assert!(!shown.contains([' ', ',', '<', '>', '"']), "{shown:?} is no one address");
+        }
+        Name::Other(other) => assert!(!other.value().contains([' ', ',', '"', '\\']), "{shown:?}"),
+        Name::CommonName(own) => {
+            assert!(own.as_str().chars().count() <= 64 && own.as_str().trim() == own.as_str());
+            let host = Name::dns(own.as_str()).is_ok() && own.as_str().contains('.');
+            assert!(!host || own.reads_as_host(), "{own} is a host");
+        }
     }
 }
 
@@ -242,12 +273,30 @@ pub(super) fn key_is_what_others_see(key: &PublicKey) {
     assert_eq!(strict.subject_public_key.raw_bytes(), key.subject_public_key());
 }
 
-/// A CSR.
+/// A CSR, by each door's rules.
 fn csr(der: &[u8]) -> Verdict {
-    let csr = match Csr::from_der(der) {
-        Ok(csr) => csr,
-        Err(why) => return Verdict::refused(why),
-    };
+    let by = |rules| Csr::from_der_by(der, rules);
+    let (acme, object) = (by(CsrRules::Acme), by(CsrRules::Object));
+    if let Ok(csr) = &object {
+        csr_is_what_others_see(der, csr, CsrRules::Object);
+        for ca in [false, true] {
+            let content = Content::of_object(csr, Usages::NONE, ca);
+            assert!(
+                content.is_err() || csr.asks_for_ca().is_none_or(|asked| asked == ca),
+                "another CA than the object's"
+            );
+        }
+    }
+    match acme {
+        Ok(csr) => {
+            csr_is_what_others_see(der, &csr, CsrRules::Acme);
+            Verdict::Taken
+        }
+        Err(why) => Verdict::refused(why),
+    }
+}
+
+fn csr_is_what_others_see(der: &[u8], csr: &Csr, rules: CsrRules) {
     assert_eq!(csr.der(), der);
     key_is_what_others_see(csr.public_key());
     let strict = x509_cert::request::CertReq::from_der(der).expect("x509-cert reads the CSR");
@@ -267,30 +316,57 @@ fn csr(der: &[u8]) -> Verdict {
             panic!("the attribute {} was taken", attribute.oid);
         };
         for extension in &requested.extensions {
-            requested_extension(extension, &mut names);
+            requested_extension(extension, csr, rules, &mut names);
         }
     }
     let common_names: Vec<&str> = info.subject.iter_common_name().filter_map(|name| name.as_str().ok()).collect();
+    if rules == CsrRules::Object {
+        let subject = csr.requested_subject().map(RequestedSubject::der);
+        assert!(subject.is_none_or(|subject| subject == info.subject.as_raw()), "another subject");
+        let ours: BTreeSet<Name> = csr.names().map(|names| names.iter().cloned().collect()).unwrap_or_default();
+        assert!(ours.is_superset(&names), "a name of the CSR was dropped");
+        for text in common_names.into_iter().filter(|text| !text.is_empty()) {
+            let judged = |name: &Name| match name {
+                Name::CommonName(own) => own.as_str() == text,
+                other => other.to_string().eq_ignore_ascii_case(text),
+            };
+            assert!(ours.iter().any(judged), "policy does not see the common name {text:?}");
+        }
+        return;
+    }
     for text in common_names {
         names.extend(Name::ip(text).or_else(|_| Name::dns(text)));
     }
     let ours: BTreeSet<Name> = csr.names().map(|names| names.iter().cloned().collect()).unwrap_or_default();
     assert_eq!(ours, names, "x509-parser sees other names");
-    Verdict::Taken
 }
 
 /// What may be asked for, and nothing else (trap 17).
-fn requested_extension(extension: &X509Extension<'_>, names: &mut BTreeSet<Name>) {
+fn requested_extension(extension: &X509Extension<'_>, csr: &Csr, rules: CsrRules, names: &mut BTreeSet<Name>) {
     match extension.parsed_extension() {
         ParsedExtension::SubjectAlternativeName(found) => {
             names.extend(found.general_names.iter().map(|name| match name {
                 GeneralName::DNSName(text) => Name::dns(text).expect("a DNS name"),
-                GeneralName::URI(text) => Name::Spiffe(text.parse().expect("a SPIFFE ID")),
                 GeneralName::IPAddress(octets) => Name::Ip(address(octets).expect("an address")),
+                GeneralName::URI(text) if rules == CsrRules::Acme => Name::Spiffe(text.parse().expect("a SPIFFE ID")),
+                GeneralName::URI(text) => Name::uri(text).expect("a URI"),
+                GeneralName::RFC822Name(text) if rules == CsrRules::Object => {
+                    Name::Email(text.parse().expect("an e-mail address"))
+                }
+                GeneralName::OtherName(kind, value) if rules == CsrRules::Object => {
+                    // [0] EXPLICIT UTF8String, both lengths in one octet or in the long form.
+                    let value = der::asn1::AnyRef::from_der(value).expect("a value");
+                    let text = der::asn1::Utf8StringRef::from_der(value.value()).expect("a text");
+                    format!("other:{kind}:{}", text.as_str()).parse().expect("a name of another kind")
+                }
                 other => panic!("the name {other:?} was taken"),
             }));
         }
-        ParsedExtension::BasicConstraints(basic) => assert!(!basic.ca, "CA:TRUE was taken"),
+        ParsedExtension::BasicConstraints(basic) => {
+            assert!(!basic.ca || rules == CsrRules::Object, "CA:TRUE was taken");
+            assert_eq!(csr.asks_for_ca(), Some(basic.ca));
+        }
+        ParsedExtension::NameConstraints(_) => assert_eq!(rules, CsrRules::Object, "name constraints were taken"),
         ParsedExtension::KeyUsage(_)
         | ParsedExtension::ExtendedKeyUsage(_)
         | ParsedExtension::SubjectKeyIdentifier(_) => {}
@@ -356,7 +432,7 @@ fn issuer(der: &[u8]) -> Verdict {
             let profile = Profile::new(ProfileSpec::server()).expect("sound");
             for name in ["a.test", "*.a.test", "10.0.0.1", "2001:db8::1", "spiffe://a.test/b"] {
                 let names = NameSet::new([name.parse().expect("a name")]).expect("one name");
-                let _ = chain.permits(&names, &profile, TestClock::START);
+                let _ = chain.permits(&names, &profile, &AS_PROFILE, TestClock::START);
             }
             Verdict::Taken
         }

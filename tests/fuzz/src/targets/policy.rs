@@ -1,7 +1,7 @@
 //! Policy files. They come from those who run the server, through merge requests of people who do not.
 
 use chancery_pki::{KeyKind, Lifetime, NameSet};
-use chancery_policy::{Claims, Door, Format, Outcome, Policy, Request, Requester};
+use chancery_policy::{Claims, Content, Door, Format, Outcome, Policy, Request, Requester};
 use chancery_testkit::ports::TestClock;
 
 use super::PLAIN;
@@ -135,6 +135,7 @@ fn policy(octets: &[u8], format: Format) -> Verdict {
                     profile: "server",
                     key,
                     lifetime: Lifetime::from_seconds(3_600).ok(),
+                    content: Content::default(),
                     now: TestClock::START,
                 });
                 assert!(!decision.explain().is_empty());
@@ -151,10 +152,8 @@ fn policy(octets: &[u8], format: Format) -> Verdict {
 
 fn requesters() -> [Requester; 3] {
     let mesh = Requester {
-        door: Door::Mesh,
-        directory: None,
-        proven: Claims::default(),
         claimed: Claims { namespace: Some("a".to_owned()), ..Claims::default() },
+        ..Requester::at(Door::Mesh)
     };
     [Requester::acme("internal", "account", Some("platform-team")), Requester::own_tls(), mesh]
 }

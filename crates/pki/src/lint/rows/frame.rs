@@ -9,6 +9,7 @@ use crate::{
         Part, Row,
         view::{has_the_type_of_its_year, oid},
     },
+    tbs::LeafRequest,
     tlv::tag,
 };
 
@@ -17,12 +18,13 @@ const SERIAL_OCTETS: usize = 20;
 /// Fewest octets of a serial number with 64 random bits (CA/B BR 7.1): fewer come once in 2^64 numbers.
 const SERIAL_OCTETS_MIN: usize = 8;
 
-/// The extensions that a leaf may have.
-const ALLOWED: [&[u8]; 10] = [
+/// The extensions that a certificate may have; the rows of each say whose.
+const ALLOWED: [&[u8]; 11] = [
     oid::SUBJECT_KEY_IDENTIFIER,
     oid::KEY_USAGE,
     oid::SUBJECT_ALT_NAME,
     oid::BASIC_CONSTRAINTS,
+    oid::NAME_CONSTRAINTS,
     oid::CRL_DISTRIBUTION_POINTS,
     oid::CERTIFICATE_POLICIES,
     oid::AUTHORITY_KEY_IDENTIFIER,
@@ -160,4 +162,13 @@ pub(super) static ROWS: &[Row] = &[
         let other = s.view.extensions.iter().find(|extension| !ALLOWED.contains(&extension.oid));
         other.map(|other| format!("it has extension {}", other.shown()))
     }),
+    rule(
+        Part::Extensions,
+        "content_in_profile",
+        "own: what the profile gives, with a common name that policy judged",
+        |s| {
+            let LeafRequest { names, profile, content, key, .. } = *s.request;
+            profile.check_content(content, names, key.kind()).err().map(|rejection| rejection.to_string())
+        },
+    ),
 ];

@@ -8,9 +8,11 @@ use crate::{
     lint::{Part, Row, Subject},
     name::Name,
     profile::NameKind,
-    tlv::{Tlv, tag},
+    tlv::{self, Tlv, tag},
 };
 
+const OTHER: u8 = tag::context_constructed(0);
+const MAIL: u8 = tag::context(1);
 const DNS: u8 = tag::context(2);
 const URI: u8 = tag::context(6);
 const IP: u8 = tag::context(7);
@@ -40,19 +42,46 @@ fn subject_is_empty(s: &Subject<'_>) -> bool {
     s.view.subject.content.is_empty()
 }
 
-/// As the certificate holds it: kind and content.
-fn encoded(name: &Name) -> (u8, Vec<u8>) {
-    match name {
+/// As the certificate holds it: kind and content; nothing for what stands in the subject.
+fn encoded(name: &Name) -> Option<(u8, Vec<u8>)> {
+    Some(match name {
         Name::Dns(_) | Name::Wildcard(_) => (DNS, name.to_string().into_bytes()),
         Name::Ip(IpAddr::V4(address)) => (IP, address.octets().to_vec()),
         Name::Ip(IpAddr::V6(address)) => (IP, address.octets().to_vec()),
         Name::Spiffe(id) => (URI, id.as_str().as_bytes().to_vec()),
-    }
+        Name::Uri(uri) => (URI, uri.as_str().as_bytes().to_vec()),
+        Name::Email(address) => (MAIL, address.as_str().as_bytes().to_vec()),
+        Name::Other(name) => {
+            let type_id = tlv::write(tag::OBJECT_IDENTIFIER, name.type_id().as_bytes());
+            let text = tlv::write(tag::UTF8_STRING, name.value().as_bytes());
+            let value = tlv::write(tag::context_constructed(0), &text);
+            (OTHER, [type_id, value].concat())
+        }
+        Name::CommonName(_) => return None,
+    })
+}
+
+/// Whether it names something beside its subject.
+fn has_alternative_names(s: &Subject<'_>) -> bool {
+    s.request.names.iter().any(Name::is_alternative_name)
+}
+
+/// The text of an otherName whose value is a UTF8String (RFC 5280 §4.2.1.6).
+fn text_of_other(content: &[u8]) -> Option<&[u8]> {
+    let (kind, rest) = Tlv::read(content)?;
+    kind.content_of(tag::OBJECT_IDENTIFIER)?;
+    let explicit = Tlv::read_all(rest)?.content_of(OTHER)?;
+    let text = Tlv::read_all(explicit)?.content_of(tag::UTF8_STRING)?;
+    std::str::from_utf8(text).ok().map(str::as_bytes)
+}
+
+fn spiffe_ids<'s>(s: &'s Subject<'_>) -> impl Iterator<Item = &'s [u8]> {
+    of_kind(s, URI).filter(|uri| uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"spiffe:")))
 }
 
 pub(super) static ROWS: &[Row] = &[
     rule(Part::Names, "names_present", "RFC 5280 §4.2.1.6, CA/B BR 7.1.2.7.12", |s| {
-        no(s.view.names.is_none(), "it has no subject alternative name")
+        no(has_alternative_names(s) && s.view.names.is_none(), "it has no subject alternative name")
     }),
     then(Part::Names, "names_readable", "RFC 5280 §4.2.1.6", |s| {
         no(s.view.names.as_ref().is_some_and(|names| names.value.is_none()), "its names are no GeneralNames")
@@ -72,8 +101,11 @@ pub(super) static ROWS: &[Row] = &[
         let critical = s.view.names.as_ref().is_some_and(|names| names.critical);
         no(!subject_is_empty(s) && critical, "its subject is not empty and its names are critical")
     }),
-    rule(Part::Names, "names_of_known_kinds", "CA/B BR 7.1.2.7.12, own: DNS, IP and URI", |s| {
-        no(names(s).iter().any(|name| ![DNS, URI, IP].contains(&name.tag)), "it holds a name of another kind")
+    rule(Part::Names, "names_of_known_kinds", "own: DNS, IP, URI, e-mail and otherName", |s| {
+        no(
+            names(s).iter().any(|name| ![DNS, URI, IP, MAIL, OTHER].contains(&name.tag)),
+            "it holds a name of another kind",
+        )
     }),
     rule(Part::Names, "names_once", "own: a name twice is a fault somewhere", |s| {
         let raw: Vec<&[u8]> = names(s).iter().map(|name| name.raw).collect();
@@ -137,17 +169,55 @@ pub(super) static ROWS: &[Row] = &[
         };
         no(of_kind(s, IP).any(mapped), "an IPv4 address is written as an IPv6 one")
     }),
-    rule(Part::Names, "uri_is_spiffe", "SPIFFE-ID §2, RFC 5280 §4.2.1.6", |s| {
-        let spiffe = |uri: &[u8]| {
+    rule(Part::Names, "uri_absolute", "RFC 5280 §4.2.1.6, RFC 3986 §2, §3", |s| {
+        let sound = |uri: &[u8]| {
+            let scheme = uri.split(|octet| *octet == b':').next().filter(|scheme| scheme.len() + 1 < uri.len());
+            let letter = |octet: &u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || b"+-.".contains(octet);
+            let odd = |octet: &u8| !octet.is_ascii_graphic() || b"\"<>\\^`{|}".contains(octet);
+            scheme.is_some_and(|scheme| {
+                scheme.first().is_some_and(u8::is_ascii_lowercase) && scheme.iter().all(letter) && !uri.iter().any(odd)
+            })
+        };
+        no(
+            of_kind(s, URI).any(|uri| !uri.is_empty() && !sound(uri)),
+            "a URI has no scheme, nothing behind it, or holds what no URI can",
+        )
+    }),
+    then(Part::Names, "uri_is_spiffe", "SPIFFE-ID §2", |s| {
+        let sound = |uri: &[u8]| {
             let rest = uri.strip_prefix(b"spiffe://").filter(|rest| !rest.is_empty() && !rest.starts_with(b"/"));
             let plain = |octet: &u8| octet.is_ascii_alphanumeric() || b".-_/".contains(octet);
             rest.is_some_and(|rest| rest.iter().all(plain) && !rest.ends_with(b"/"))
         };
-        no(of_kind(s, URI).any(|uri| !uri.is_empty() && !spiffe(uri)), "a URI is no SPIFFE ID")
+        no(spiffe_ids(s).any(|uri| !sound(uri)), "a URI with the scheme spiffe is no SPIFFE ID")
     }),
-    rule(Part::Names, "one_spiffe_id", "X509-SVID §2", |s| no(of_kind(s, URI).count() > 1, "it holds several URIs")),
+    rule(Part::Names, "one_spiffe_id", "X509-SVID §2", |s| {
+        no(spiffe_ids(s).next().is_some() && of_kind(s, URI).count() > 1, "it holds another URI beside a SPIFFE ID")
+    }),
+    rule(Part::Names, "email_mailbox", "RFC 5280 §4.2.1.6, RFC 5321 §4.1.2", |s| {
+        let sound = |address: &[u8]| {
+            let mut parts = address.split(|octet| *octet == b'@');
+            let (local, host, more) = (parts.next(), parts.next(), parts.next());
+            let plain = |octet: &u8| octet.is_ascii_graphic() && !b"\"(),:;<>[\\]".contains(octet);
+            let of_host = |octet: &u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || b"-.".contains(octet);
+            more.is_none()
+                && local.is_some_and(|local| !local.is_empty() && local.iter().all(plain))
+                && host.is_some_and(|host| !host.is_empty() && host.iter().all(of_host))
+        };
+        no(
+            of_kind(s, MAIL).any(|address| !address.is_empty() && !sound(address)),
+            "an e-mail address is no local part at a host",
+        )
+    }),
+    rule(Part::Names, "other_name_text", "RFC 5280 §4.2.1.6", |s| {
+        let sound = |content: &[u8]| text_of_other(content).is_some_and(|text| !text.is_empty());
+        no(
+            of_kind(s, OTHER).any(|content| !content.is_empty() && !sound(content)),
+            "an otherName has no text as its value",
+        )
+    }),
     then(Part::Names, "names_as_ordered", "RFC 8555 §7.4: the order's names and no others", |s| {
-        let wanted: Vec<_> = s.request.names.iter().map(encoded).collect();
+        let wanted: Vec<_> = s.request.names.iter().filter_map(encoded).collect();
         let has = |(kind, content): &(u8, Vec<u8>)| of_kind(s, *kind).any(|there| there == content.as_slice());
         no(wanted.len() != names(s).len() || !wanted.iter().all(has), "its names are not the ones ordered")
     }),

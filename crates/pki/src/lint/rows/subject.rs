@@ -15,6 +15,11 @@ fn attributes<'s>(s: &'s Subject<'_>) -> impl Iterator<Item = (Option<AttributeK
     found.into_iter().map(|(oid, string, content)| (AttributeKind::from_oid(oid), string, content))
 }
 
+/// Whether the subject is the requester's, octet for octet.
+fn is_requested(s: &Subject<'_>) -> bool {
+    s.request.content.subject.as_ref().is_some_and(|subject| subject.der() == s.view.subject.raw)
+}
+
 /// The common names, as text.
 fn common_names<'s>(s: &'s Subject<'_>) -> impl Iterator<Item = &'s str> {
     attributes(s)
@@ -31,10 +36,14 @@ pub(super) static ROWS: &[Row] = &[
         no(distinguished_name::attributes(s.view.subject.raw).is_none(), "its subject is no Name")
     }),
     rule(Part::Subject, "subject_attributes_known", "own: the attributes that a profile can give", |s| {
-        no(attributes(s).any(|(kind, ..)| kind.is_none()), "its subject has an attribute that no profile gives")
+        let unknown = attributes(s).any(|(kind, ..)| kind.is_none());
+        no(!is_requested(s) && unknown, "its subject has an attribute that no profile gives")
     }),
     rule(Part::Subject, "subject_string_types", "RFC 5280 §4.1.2.4, §4.1.2.6, appendix A.1", |s| {
+        // A requester's encoding is kept, as long as it is text (Go writes a domainComponent as PrintableString).
+        let requested = is_requested(s);
         let wrong = |(kind, string, _): (Option<AttributeKind>, u8, &[u8])| match kind {
+            _ if requested => ![tag::UTF8_STRING, tag::PRINTABLE_STRING, tag::IA5_STRING].contains(&string),
             Some(AttributeKind::Country | AttributeKind::SerialNumber) => string != tag::PRINTABLE_STRING,
             Some(AttributeKind::DomainComponent) => string != tag::IA5_STRING,
             None => false,
@@ -82,8 +91,12 @@ pub(super) static ROWS: &[Row] = &[
         });
         stray.map(|stray| format!("its common name {stray} is none of its names"))
     }),
-    then(Part::Subject, "subject_as_profile", "own: the subject comes from the profile alone", |s| {
-        no(s.view.subject.raw != s.request.profile.subject(s.request.names).der(), "its subject is not its profile's")
+    rule(Part::Subject, "ca_subject_not_empty", "RFC 5280 §4.1.2.6", |s| {
+        no(s.request.content.is_ca && s.view.subject.content.is_empty(), "it is a CA's and its subject is empty")
+    }),
+    then(Part::Subject, "subject_as_profile", "own: what the profile gives of what is asked, and nothing else", |s| {
+        let granted = s.request.profile.subject(s.request.names, s.request.content);
+        no(s.view.subject.raw != granted, "its subject is not the one granted")
     }),
     rule(Part::Subject, "subject_permitted_by_issuer", "RFC 5280 §4.2.1.10", |s| {
         no(

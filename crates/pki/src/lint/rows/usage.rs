@@ -1,4 +1,4 @@
-//! What the certificate may be used for: basic constraints, key usage, extended key usage.
+//! What the certificate may be used for: key usage, extended key usage.
 
 use super::{no, repeated, rule, then};
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
 
 // The bits of a key usage (RFC 5280 §4.2.1.3), bit 0 the highest.
 const DIGITAL_SIGNATURE: u16 = 0x8000;
+const CONTENT_COMMITMENT: u16 = 0x4000;
 const KEY_ENCIPHERMENT: u16 = 0x2000;
 const DATA_ENCIPHERMENT: u16 = 0x1000;
 const KEY_AGREEMENT: u16 = 0x0800;
@@ -26,23 +27,6 @@ fn extended_key_usage<'s>(s: &'s Subject<'_>) -> &'s [ObjectIdentifier] {
 }
 
 pub(super) static ROWS: &[Row] = &[
-    rule(Part::BasicConstraints, "basic_constraints_present", "own: it says that it is no CA", |s| {
-        no(s.view.basic.is_none(), "it has no basic constraints")
-    }),
-    then(Part::BasicConstraints, "basic_constraints_readable", "RFC 5280 §4.2.1.9", |s| {
-        no(s.view.basic.as_ref().is_some_and(|basic| basic.value.is_none()), "its basic constraints cannot be read")
-    }),
-    rule(Part::BasicConstraints, "basic_constraints_critical", "CA/B BR 7.1.2.7.8", |s| {
-        no(s.view.basic.as_ref().is_some_and(|basic| !basic.critical), "its basic constraints are not critical")
-    }),
-    rule(Part::BasicConstraints, "not_a_ca", "RFC 5280 §4.2.1.9", |s| {
-        let basic = s.view.basic.as_ref().and_then(|basic| basic.value.as_ref());
-        no(basic.is_some_and(|basic| basic.ca), "it is a CA's")
-    }),
-    rule(Part::BasicConstraints, "no_path_length", "RFC 5280 §4.2.1.9", |s| {
-        let basic = s.view.basic.as_ref().and_then(|basic| basic.value.as_ref());
-        no(basic.is_some_and(|basic| basic.path_length), "it has a path length")
-    }),
     rule(Part::KeyUsage, "key_usage_present", "CA/B BR 7.1.2.7.11, RFC 5280 §4.2.1.3", |s| {
         no(s.view.key_usage.is_none(), "it has no key usage")
     }),
@@ -57,12 +41,22 @@ pub(super) static ROWS: &[Row] = &[
         no(key_usage(s) == Some(0), "its key usage allows nothing")
     }),
     rule(Part::KeyUsage, "key_usage_no_ca_bits", "RFC 5280 §4.2.1.3, §4.2.1.9", |s| {
-        no(key_usage(s).is_some_and(|bits| bits & (KEY_CERT_SIGN | CRL_SIGN) != 0), "its key usage is a CA's")
+        let of_a_ca = key_usage(s).is_some_and(|bits| bits & (KEY_CERT_SIGN | CRL_SIGN) != 0);
+        no(!s.request.content.is_ca && of_a_ca, "its key usage is a CA's")
+    }),
+    rule(Part::KeyUsage, "key_usage_of_a_ca", "RFC 5280 §4.2.1.3, CA/B BR 7.1.2.10.7", |s| {
+        let of_a_ca = |bits: u16| {
+            bits & (KEY_CERT_SIGN | CRL_SIGN) == KEY_CERT_SIGN | CRL_SIGN
+                && bits & !(DIGITAL_SIGNATURE | KEY_CERT_SIGN | CRL_SIGN) == 0
+        };
+        let bits = key_usage(s).filter(|bits| s.request.content.is_ca && *bits != 0);
+        no(bits.is_some_and(|bits| !of_a_ca(bits)), "its key usage is not a CA's, or more than a CA's")
     }),
     rule(Part::KeyUsage, "key_usage_fits_key", "RFC 3279 §2.3.1, RFC 5480 §3, RFC 8410 §5, RFC 8813 §3", |s| {
         const ENCIPHERS: u16 = KEY_ENCIPHERMENT | DATA_ENCIPHERMENT;
         const AGREES: u16 = KEY_AGREEMENT | ENCIPHER_ONLY | DECIPHER_ONLY;
         let unfit = match s.request.key.kind() {
+            _ if s.request.content.is_ca => return None,
             KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => AGREES,
             KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => ENCIPHERS,
             KeyKind::Ed25519 => ENCIPHERS | AGREES,
@@ -74,17 +68,29 @@ pub(super) static ROWS: &[Row] = &[
         let is_ec = matches!(s.request.key.kind(), KeyKind::P256 | KeyKind::P384 | KeyKind::P521);
         no(is_ec && key_usage(s).is_some_and(alone), "encipherOnly or decipherOnly stands without keyAgreement")
     }),
-    then(Part::KeyUsage, "key_usage_as_profile", "own: what the profile says and nothing else", |s| {
-        let bit = |usage| match usage {
-            KeyUsage::DigitalSignature => DIGITAL_SIGNATURE,
-            KeyUsage::KeyEncipherment => KEY_ENCIPHERMENT,
-            KeyUsage::KeyAgreement => KEY_AGREEMENT,
-        };
-        let wanted = s.request.profile.key_usages(s.request.key.kind()).map(bit).fold(0, |bits, bit| bits | bit);
-        no(key_usage(s) != Some(wanted), "its key usage is not its profile's")
-    }),
+    then(
+        Part::KeyUsage,
+        "key_usage_as_profile",
+        "own: what the profile gives of what is asked, and nothing else",
+        |s| {
+            let bit = |usage| match usage {
+                KeyUsage::DigitalSignature => DIGITAL_SIGNATURE,
+                KeyUsage::KeyEncipherment => KEY_ENCIPHERMENT,
+                KeyUsage::KeyAgreement => KEY_AGREEMENT,
+                KeyUsage::ContentCommitment => CONTENT_COMMITMENT,
+                KeyUsage::DataEncipherment => DATA_ENCIPHERMENT,
+                KeyUsage::EncipherOnly => ENCIPHER_ONLY,
+                KeyUsage::DecipherOnly => DECIPHER_ONLY,
+                KeyUsage::KeyCertSign => KEY_CERT_SIGN,
+                KeyUsage::CrlSign => CRL_SIGN,
+            };
+            let wanted = s.request.profile.granted_key_usages(s.request.content, s.request.key.kind());
+            let wanted = wanted.into_iter().map(bit).fold(0, |bits, bit| bits | bit);
+            no(key_usage(s) != Some(wanted), "its key usage is not the one granted")
+        },
+    ),
     rule(Part::ExtendedKeyUsage, "extended_key_usage_present", "CA/B BR 7.1.2.7.10", |s| {
-        no(s.view.extended_key_usage.is_none(), "it has no extended key usage")
+        no(!s.request.content.is_ca && s.view.extended_key_usage.is_none(), "it has no extended key usage")
     }),
     then(Part::ExtendedKeyUsage, "extended_key_usage_readable", "RFC 5280 §4.2.1.12 (SIZE (1..MAX))", |s| {
         let usage = s.view.extended_key_usage.as_ref();
@@ -109,13 +115,19 @@ pub(super) static ROWS: &[Row] = &[
         "own: OpenSSL and Windows hold issuers to their own usages",
         |s| {
             let beyond = |allowed: &[ExtendedKeyUsage]| {
-                s.request.profile.extended_key_usages().iter().any(|usage| !allowed.contains(usage))
+                let granted = s.request.profile.granted_purposes(s.request.content);
+                granted.iter().any(|usage| !allowed.contains(usage))
             };
             no(s.issuer.extended_key_usages().is_some_and(beyond), "its issuer's own usages do not hold its own")
         },
     ),
-    then(Part::ExtendedKeyUsage, "extended_key_usage_as_profile", "own: what the profile says and nothing else", |s| {
-        let wanted = s.request.profile.extended_key_usages().iter().map(|usage| usage.oid());
-        no(!wanted.eq(extended_key_usage(s).iter().copied()), "its extended key usages are not its profile's")
-    }),
+    then(
+        Part::ExtendedKeyUsage,
+        "extended_key_usage_as_profile",
+        "own: what the profile gives of what is asked, and nothing else",
+        |s| {
+            let wanted = s.request.profile.granted_purposes(s.request.content).iter().map(|usage| usage.oid());
+            no(!wanted.eq(extended_key_usage(s).iter().copied()), "its extended key usages are not those granted")
+        },
+    ),
 ];

@@ -9,7 +9,10 @@ use std::{
 };
 
 use chancery_acme::{challenge::ChallengeKind, order::ProfileName};
-use chancery_authority::{records::AuthorityId, settings};
+use chancery_authority::{
+    records::AuthorityId,
+    settings::{self, ExternalAccountRule},
+};
 use chancery_egress::{Ports, ZoneSpec, ZoneTable};
 use chancery_pki::{Name, NameSet, profile::Profile};
 use ipnet::IpNet;
@@ -17,12 +20,13 @@ use toml::Spanned;
 
 use super::{
     Authority, Config, Directory, Ledger, Limits, Listen, Log, LogFormat, Passphrase, Places, Tls, Validation,
+    cluster::check_clusters,
     profile::profile,
     spec::{self, Spec, Text},
 };
 use crate::config::{ConfigError, Source, duration};
 
-type Checked<T> = Result<T, Box<ConfigError>>;
+pub(super) type Checked<T> = Result<T, Box<ConfigError>>;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -44,6 +48,7 @@ fn check(source: &Source, spec: Spec) -> Checked<Config> {
         authority,
         signer,
         directory,
+        cluster,
         profile: profile_specs,
         policy,
         zone,
@@ -87,10 +92,12 @@ fn check(source: &Source, spec: Spec) -> Checked<Config> {
     if directories.is_empty() {
         return Err(source.lacks("directory", "there is no [[directory]]; at least one gives ACME clients a URL"));
     }
+    let clusters = check_clusters(&at, cluster, &authorities, &profiles)?;
     let tls = check_tls(&at, tls, &listen, &authorities, &profiles)?;
-    let spec::SignerSpec { passphrase, blocked_keys } = signer;
+    let spec::SignerSpec { passphrase, blocked_keys, eab_key } = signer;
     let passphrase = check_passphrase(&at, passphrase)?;
     let blocked_keys = blocked_keys.map(|file| at.path(&file));
+    let eab_key = eab_key.map_or_else(|| data.join("keys/eab.key"), |file| at.path(&file));
     let spec::PolicySpec { file } = policy;
     let policy = at.path(&file);
     let zones = check_zones(source, zone)?;
@@ -106,7 +113,9 @@ fn check(source: &Source, spec: Spec) -> Checked<Config> {
         authorities,
         passphrase,
         blocked_keys,
+        eab_key,
         directories,
+        clusters,
         profiles,
         policy,
         zones,
@@ -118,13 +127,13 @@ fn check(source: &Source, spec: Spec) -> Checked<Config> {
 }
 
 /// The source, and the folder that relative paths start from.
-struct At<'a> {
-    source: &'a Source,
+pub(super) struct At<'a> {
+    pub(super) source: &'a Source,
     base: &'a Path,
 }
 
 impl At<'_> {
-    fn path(&self, text: &Text) -> PathBuf {
+    pub(super) fn path(&self, text: &Text) -> PathBuf {
         self.base.join(text.get_ref())
     }
 }
@@ -209,7 +218,7 @@ fn check_authorities(at: &At<'_>, specs: Vec<Spanned<spec::AuthoritySpec>>) -> C
     Ok(authorities)
 }
 
-fn known_authority(source: &Source, text: &Text, authorities: &[Authority]) -> Checked<AuthorityId> {
+pub(super) fn known_authority(source: &Source, text: &Text, authorities: &[Authority]) -> Checked<AuthorityId> {
     authorities
         .iter()
         .find(|authority| authority.id.as_str() == text.get_ref())
@@ -220,7 +229,11 @@ fn known_authority(source: &Source, text: &Text, authorities: &[Authority]) -> C
         })
 }
 
-fn known_profile(source: &Source, text: &Text, profiles: &BTreeMap<ProfileName, Profile>) -> Checked<ProfileName> {
+pub(super) fn known_profile(
+    source: &Source,
+    text: &Text,
+    profiles: &BTreeMap<ProfileName, Profile>,
+) -> Checked<ProfileName> {
     if profiles.contains_key(text.get_ref()) {
         return Ok(text.get_ref().clone());
     }
@@ -239,6 +252,8 @@ fn check_directory(
         tenant,
         authority,
         profiles: offered,
+        external_account,
+        preauthorized,
         challenges,
         terms_of_service,
         website,
@@ -267,6 +282,17 @@ fn check_directory(
         .iter()
         .map(|profile| known_profile(source, profile, profiles))
         .collect::<Checked<Vec<_>>>()?;
+    let external_account = check_external_account(source, external_account.as_ref())?;
+    let preauthorized = match preauthorized {
+        Some(asked) if *asked.get_ref() && external_account != ExternalAccountRule::Required => {
+            return Err(source.say(
+                asked.span(),
+                "preauthorized needs external_account = \"required\": whoever comes without an EAB key is nobody whom \
+                 names could be granted without a challenge",
+            ));
+        }
+        asked => asked.is_some_and(Spanned::into_inner),
+    };
     let challenges = match challenges {
         None => ChallengeKind::ALL.to_vec(),
         Some(challenges) if challenges.get_ref().is_empty() => {
@@ -292,12 +318,22 @@ fn check_directory(
         tenant: tenant.map(Spanned::into_inner),
         authority,
         profiles,
+        external_account,
+        preauthorized,
         challenges,
         terms_of_service: terms_of_service.map(|url| web_url(source, &url)).transpose()?,
         website: website.map(|url| web_url(source, &url)).transpose()?,
         caa_identities: caa_identities.into_iter().map(Spanned::into_inner).collect(),
         order_lifetime: between(source, order_lifetime.as_ref(), DAY * 7, MINUTE, DAY * 30)?,
         authorization_lifetime: between(source, authorization_lifetime.as_ref(), DAY * 7, MINUTE, DAY * 30)?,
+    })
+}
+
+fn check_external_account(source: &Source, text: Option<&Text>) -> Checked<ExternalAccountRule> {
+    let Some(text) = text else { return Ok(ExternalAccountRule::Off) };
+    ExternalAccountRule::ALL.into_iter().find(|rule| rule.as_str() == text.get_ref()).ok_or_else(|| {
+        let known = ExternalAccountRule::ALL.map(ExternalAccountRule::as_str);
+        source.unknown(text.span(), text.get_ref(), "whether accounts come with an EAB key", &known)
     })
 }
 
@@ -508,9 +544,13 @@ fn check_limits(source: &Source, spec: spec::LimitsSpec) -> Checked<Limits> {
         stop_timeout,
         new_accounts_per_address_per_hour,
         orders_per_account_per_hour,
+        cluster_requests_at_once,
+        requests_per_credential_per_second,
         pending_orders_per_account,
         unproven_accounts,
         unproven_account_lifetime,
+        eab_keys,
+        keep_ended_eab_keys,
         work_at_once,
         settle_after,
         keep_ended_orders,
@@ -537,6 +577,8 @@ fn check_limits(source: &Source, spec: spec::LimitsSpec) -> Checked<Limits> {
         stop_timeout: time(&stop_timeout, second * 30, second, HOUR)?,
         new_accounts_per_address_per_hour: number(source, new_accounts_per_address_per_hour, 600, 1, u32::MAX)?,
         orders_per_account_per_hour: number(source, orders_per_account_per_hour, 100_000, 1, u32::MAX)?,
+        cluster_requests_at_once: number(source, cluster_requests_at_once, 1_024, 1, 1_000_000)?,
+        requests_per_credential_per_second: number(source, requests_per_credential_per_second, 500, 1, 1_000_000)?,
         pending_orders_per_account: number(
             source,
             pending_orders_per_account,
@@ -546,6 +588,8 @@ fn check_limits(source: &Source, spec: spec::LimitsSpec) -> Checked<Limits> {
         )?,
         unproven_accounts: number(source, unproven_accounts, usual.unproven_accounts, 1, 100_000_000)?,
         unproven_account_lifetime: time(&unproven_account_lifetime, usual.unproven_account_lifetime, MINUTE, long)?,
+        eab_keys: number(source, eab_keys, usual.eab_keys, 1, 1_000_000)?,
+        keep_ended_eab_keys: time(&keep_ended_eab_keys, usual.keep_ended_eab_keys, MINUTE, long)?,
         work_at_once: number(source, work_at_once, usual.work_at_once, 1, 1_000_000)?,
         settle_after: time(&settle_after, usual.settle_after, second * 5, DAY)?,
         keep_ended_orders: time(&keep_ended_orders, usual.keep_ended_orders, MINUTE, long)?,

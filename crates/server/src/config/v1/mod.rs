@@ -1,6 +1,7 @@
 //! Version 1 of the configuration.
 
 mod check;
+mod cluster;
 mod profile;
 mod spec;
 #[cfg(test)]
@@ -9,11 +10,12 @@ mod tests;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use chancery_acme::{challenge::ChallengeKind, order::ProfileName};
-use chancery_authority::records::AuthorityId;
+use chancery_authority::{records::AuthorityId, settings::ExternalAccountRule};
 use chancery_egress::ZoneSpec;
 use chancery_pki::{NameSet, profile::Profile};
 
 pub(crate) use check::parse;
+pub(crate) use cluster::{Cluster, TokenCheck};
 
 /// The configuration, checked. Paths are absolute.
 #[derive(Debug, Clone)]
@@ -27,7 +29,10 @@ pub(crate) struct Config {
     pub(crate) authorities: Vec<Authority>,
     pub(crate) passphrase: Passphrase,
     pub(crate) blocked_keys: Option<PathBuf>,
+    /// The key that the secrets of EAB keys are derived from; needed where a directory takes bindings.
+    pub(crate) eab_key: PathBuf,
     pub(crate) directories: BTreeMap<String, Directory>,
+    pub(crate) clusters: BTreeMap<String, Cluster>,
     pub(crate) profiles: BTreeMap<ProfileName, Profile>,
     pub(crate) policy: PathBuf,
     pub(crate) zones: Vec<ZoneSpec>,
@@ -35,6 +40,20 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) ledger: Ledger,
     pub(crate) log: Log,
+}
+
+impl Config {
+    /// Whether any directory takes external account bindings.
+    pub(crate) fn takes_bindings(&self) -> bool {
+        self.directories.values().any(Directory::takes_bindings)
+    }
+}
+
+impl Directory {
+    /// Whether it takes external account bindings.
+    pub(crate) fn takes_bindings(&self) -> bool {
+        self.external_account != ExternalAccountRule::Off
+    }
 }
 
 /// Where to listen, and how others reach it.
@@ -83,6 +102,9 @@ pub(crate) struct Directory {
     pub(crate) tenant: Option<String>,
     pub(crate) authority: AuthorityId,
     pub(crate) profiles: Vec<ProfileName>,
+    pub(crate) external_account: ExternalAccountRule,
+    /// Only where every account comes with a binding.
+    pub(crate) preauthorized: bool,
     pub(crate) challenges: Vec<ChallengeKind>,
     pub(crate) terms_of_service: Option<String>,
     pub(crate) website: Option<String>,
@@ -114,9 +136,13 @@ pub(crate) struct Limits {
     pub(crate) stop_timeout: Duration,
     pub(crate) new_accounts_per_address_per_hour: u32,
     pub(crate) orders_per_account_per_hour: u32,
+    pub(crate) cluster_requests_at_once: usize,
+    pub(crate) requests_per_credential_per_second: u32,
     pub(crate) pending_orders_per_account: u64,
     pub(crate) unproven_accounts: u64,
     pub(crate) unproven_account_lifetime: Duration,
+    pub(crate) eab_keys: u64,
+    pub(crate) keep_ended_eab_keys: Duration,
     pub(crate) work_at_once: usize,
     pub(crate) settle_after: Duration,
     pub(crate) keep_ended_orders: Duration,

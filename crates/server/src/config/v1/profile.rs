@@ -9,11 +9,12 @@ use chancery_pki::{
     profile as pki,
     profile::{CrlLocation, ExtendedKeyUsage, KeyUsage, NameKind, ObjectIdentifier, Profile, Retention, SubjectPolicy},
 };
+use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{
     check::between,
-    spec::{CrlSpec, ProfileSpec, Text},
+    spec::{CaSpec, CrlSpec, ProfileSpec, Text},
 };
 use crate::config::{ConfigError, Source};
 
@@ -46,6 +47,9 @@ pub(super) fn profile(source: &Source, spec: Spanned<ProfileSpec>) -> Checked<Pr
         names,
         key_usages,
         extended_key_usages,
+        requested_key_usages,
+        requested_extended_key_usages,
+        ca,
         subject,
         subject_attributes,
         policies,
@@ -75,18 +79,15 @@ pub(super) fn profile(source: &Source, spec: Spanned<ProfileSpec>) -> Checked<Pr
         backdate,
         key_kinds: list(keys, usual.key_kinds, |text| word(source, text, "a kind of key", &KEYS))?,
         name_kinds: list(names, usual.name_kinds, |text| {
-            let kinds =
-                [NameKind::Dns, NameKind::Wildcard, NameKind::Ip, NameKind::Spiffe].map(|kind| (kind.code(), kind));
-            word(source, text, "a kind of name", &kinds)
+            word(source, text, "a kind of name", &NameKind::ALL.map(|kind| (kind.code(), kind)))
         })?,
-        key_usages: list(key_usages, usual.key_usages, |text| {
-            let usages = [KeyUsage::DigitalSignature, KeyUsage::KeyEncipherment, KeyUsage::KeyAgreement]
-                .map(|usage| (usage.code(), usage));
-            word(source, text, "a key usage", &usages)
-        })?,
+        key_usages: list(key_usages, usual.key_usages, |text| key_usage(source, text))?,
         extended_key_usages: list(extended_key_usages, usual.extended_key_usages, |text| {
             extended_key_usage(source, text)
         })?,
+        requested_key_usages: all(&requested_key_usages, |text| key_usage(source, text))?,
+        requested_extended_key_usages: all(&requested_extended_key_usages, |text| extended_key_usage(source, text))?,
+        ca: ca.map(|ca| of_cas(source, &ca)).transpose()?,
         subject: subject_policy(source, subject, subject_attributes, usual.subject)?,
         policies: list(policies, usual.policies, |text| oid(source, text))?,
         ca_issuers: list(ca_issuers, usual.ca_issuers, |text| Ok(text.get_ref().clone()))?,
@@ -117,6 +118,45 @@ fn list<T>(found: Option<Vec<Text>>, usual: Vec<T>, read: impl Fn(&Text) -> Chec
     found.map_or(Ok(usual), |found| found.iter().map(read).collect())
 }
 
+fn all<T>(found: &[Text], read: impl Fn(&Text) -> Checked<T>) -> Checked<Vec<T>> {
+    found.iter().map(read).collect()
+}
+
+fn of_cas(source: &Source, spec: &CaSpec) -> Checked<pki::CaSpec> {
+    let CaSpec {
+        path_len,
+        permitted_dns,
+        excluded_dns,
+        permitted_ips,
+        excluded_ips,
+        permitted_emails,
+        excluded_emails,
+        extended_key_usages,
+    } = spec;
+    let texts = |texts: &[Text]| texts.iter().map(|text| text.get_ref().clone()).collect();
+    let network = |text: &Text| {
+        text.get_ref().parse::<IpNet>().map_err(|_| {
+            source.fault(text.span(), format_args!("\"{}\"", text.get_ref()), "a network, like \"10.0.0.0/8\"")
+        })
+    };
+    Ok(pki::CaSpec {
+        path_length: *path_len,
+        permitted_dns: texts(permitted_dns),
+        excluded_dns: texts(excluded_dns),
+        permitted_ips: all(permitted_ips, network)?,
+        excluded_ips: all(excluded_ips, network)?,
+        permitted_emails: texts(permitted_emails),
+        excluded_emails: texts(excluded_emails),
+        extended_key_usages: all(extended_key_usages, |text| extended_key_usage(source, text))?,
+    })
+}
+
+fn key_usage(source: &Source, text: &Text) -> Checked<KeyUsage> {
+    let usages: Vec<(&str, KeyUsage)> =
+        KeyUsage::ALL.into_iter().filter(|usage| !usage.is_for_cas()).map(|usage| (usage.code(), usage)).collect();
+    word(source, text, "a key usage", &usages)
+}
+
 fn word<T: Copy>(source: &Source, text: &Text, kind: &str, known: &[(&str, T)]) -> Checked<T> {
     known.iter().find(|(name, _)| name == text.get_ref()).map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
@@ -125,17 +165,23 @@ fn word<T: Copy>(source: &Source, text: &Text, kind: &str, known: &[(&str, T)]) 
 }
 
 fn extended_key_usage(source: &Source, text: &Text) -> Checked<ExtendedKeyUsage> {
-    match &**text.get_ref() {
-        "serverAuth" => Ok(ExtendedKeyUsage::ServerAuth),
-        "clientAuth" => Ok(ExtendedKeyUsage::ClientAuth),
-        other if other.starts_with(|c: char| c.is_ascii_digit()) => oid(source, text).map(ExtendedKeyUsage::from_oid),
-        other => Err(source.unknown(
-            text.span(),
-            other,
-            "an extended key usage or an object identifier",
-            &["serverAuth", "clientAuth"],
-        )),
+    /// As RFC 5280 §4.2.1.12 writes them.
+    const NAMED: [(&str, &str); 5] = [
+        ("serverAuth", "1.3.6.1.5.5.7.3.1"),
+        ("clientAuth", "1.3.6.1.5.5.7.3.2"),
+        ("codeSigning", "1.3.6.1.5.5.7.3.3"),
+        ("emailProtection", "1.3.6.1.5.5.7.3.4"),
+        ("timeStamping", "1.3.6.1.5.5.7.3.8"),
+    ];
+    let found: &str = text.get_ref();
+    if found.starts_with(|c: char| c.is_ascii_digit()) {
+        return oid(source, text).map(ExtendedKeyUsage::from_oid);
     }
+    let named = NAMED.iter().find(|(name, _)| *name == found).and_then(|(_, oid)| ObjectIdentifier::new(oid).ok());
+    named.map(ExtendedKeyUsage::from_oid).ok_or_else(|| {
+        let names = NAMED.map(|(name, _)| name);
+        source.unknown(text.span(), found, "an extended key usage or an object identifier", &names)
+    })
 }
 
 fn oid(source: &Source, text: &Text) -> Checked<ObjectIdentifier> {
@@ -159,7 +205,8 @@ fn subject_policy(
         (Some(subject), None) => match &**subject.get_ref() {
             "empty" => Ok(SubjectPolicy::Empty),
             "first-dns-name" => Ok(SubjectPolicy::CommonNameFromFirstDnsName),
-            other => Err(source.unknown(subject.span(), other, "a subject", &["empty", "first-dns-name"])),
+            "requested" => Ok(SubjectPolicy::Requested),
+            other => Err(source.unknown(subject.span(), other, "a subject", &["empty", "first-dns-name", "requested"])),
         },
         (None, Some(attributes)) => attributes
             .get_ref()

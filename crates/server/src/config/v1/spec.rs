@@ -23,6 +23,8 @@ pub(super) struct Spec {
     #[serde(default)]
     pub(super) directory: Vec<Spanned<DirectorySpec>>,
     #[serde(default)]
+    pub(super) cluster: Vec<Spanned<ClusterSpec>>,
+    #[serde(default)]
     pub(super) profile: Vec<Spanned<ProfileSpec>>,
     pub(super) policy: PolicySpec,
     #[serde(default)]
@@ -70,6 +72,7 @@ pub(super) struct AuthoritySpec {
 pub(super) struct SignerSpec {
     pub(super) passphrase: Option<Spanned<PassphraseSpec>>,
     pub(super) blocked_keys: Option<Text>,
+    pub(super) eab_key: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -90,6 +93,8 @@ pub(super) struct DirectorySpec {
     pub(super) tenant: Option<Text>,
     pub(super) authority: Text,
     pub(super) profiles: Spanned<Vec<Text>>,
+    pub(super) external_account: Option<Text>,
+    pub(super) preauthorized: Option<Spanned<bool>>,
     pub(super) challenges: Option<Spanned<Vec<Text>>>,
     pub(super) terms_of_service: Option<Text>,
     pub(super) website: Option<Text>,
@@ -97,6 +102,41 @@ pub(super) struct DirectorySpec {
     pub(super) caa_identities: Vec<Text>,
     pub(super) order_lifetime: Option<Text>,
     pub(super) authorization_lifetime: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClusterSpec {
+    pub(super) name: Text,
+    pub(super) authority: Text,
+    pub(super) profiles: Spanned<Vec<Text>>,
+    pub(super) tenant: Option<Text>,
+    pub(super) namespaces: Option<Spanned<Vec<Text>>>,
+    pub(super) names: Option<Spanned<Vec<Text>>>,
+    pub(super) token: Option<Spanned<ClusterTokenSpec>>,
+    pub(super) client_certificates: Option<Spanned<ClientCertificatesSpec>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClusterTokenSpec {
+    pub(super) issuer: Text,
+    pub(super) audience: Text,
+    #[serde(default)]
+    pub(super) accounts: Vec<Text>,
+    pub(super) own_namespace_account: Option<Text>,
+    pub(super) check: Option<Text>,
+    pub(super) keys: Option<Text>,
+    pub(super) api_server: Option<Text>,
+    pub(super) api_server_ca: Option<Text>,
+    pub(super) api_server_token: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientCertificatesSpec {
+    pub(super) ca: Text,
+    pub(super) names: Spanned<Vec<Text>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -111,6 +151,11 @@ pub(super) struct ProfileSpec {
     pub(super) names: Option<Vec<Text>>,
     pub(super) key_usages: Option<Vec<Text>>,
     pub(super) extended_key_usages: Option<Vec<Text>>,
+    #[serde(default)]
+    pub(super) requested_key_usages: Vec<Text>,
+    #[serde(default)]
+    pub(super) requested_extended_key_usages: Vec<Text>,
+    pub(super) ca: Option<CaSpec>,
     pub(super) subject: Option<Text>,
     pub(super) subject_attributes: Option<Spanned<Vec<Text>>>,
     pub(super) policies: Option<Vec<Text>>,
@@ -120,6 +165,27 @@ pub(super) struct ProfileSpec {
     #[serde(default)]
     pub(super) must_staple: bool,
     pub(super) records: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CaSpec {
+    #[serde(default)]
+    pub(super) path_len: u8,
+    #[serde(default)]
+    pub(super) permitted_dns: Vec<Text>,
+    #[serde(default)]
+    pub(super) excluded_dns: Vec<Text>,
+    #[serde(default)]
+    pub(super) permitted_ips: Vec<Text>,
+    #[serde(default)]
+    pub(super) excluded_ips: Vec<Text>,
+    #[serde(default)]
+    pub(super) permitted_emails: Vec<Text>,
+    #[serde(default)]
+    pub(super) excluded_emails: Vec<Text>,
+    #[serde(default)]
+    pub(super) extended_key_usages: Vec<Text>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -184,9 +250,13 @@ pub(super) struct LimitsSpec {
     pub(super) stop_timeout: Option<Text>,
     pub(super) new_accounts_per_address_per_hour: Option<Spanned<u32>>,
     pub(super) orders_per_account_per_hour: Option<Spanned<u32>>,
+    pub(super) cluster_requests_at_once: Option<Spanned<usize>>,
+    pub(super) requests_per_credential_per_second: Option<Spanned<u32>>,
     pub(super) pending_orders_per_account: Option<Spanned<u64>>,
     pub(super) unproven_accounts: Option<Spanned<u64>>,
     pub(super) unproven_account_lifetime: Option<Text>,
+    pub(super) eab_keys: Option<Spanned<u64>>,
+    pub(super) keep_ended_eab_keys: Option<Text>,
     pub(super) work_at_once: Option<Spanned<usize>>,
     pub(super) settle_after: Option<Text>,
     pub(super) keep_ended_orders: Option<Text>,

@@ -89,6 +89,7 @@ fn every_key_of_the_configuration_stands_in_the_sample() {
         "[[authority]]",
         "[signer]",
         "[[directory]]",
+        "[[cluster]]",
         "[[profile]]",
         "[policy]",
         "[[zone]]",
@@ -214,6 +215,54 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_spelling() {
         .map(|(what, text)| format!("{what}\n    {}\n", read(text).expect_err(what).replace('\n', "\n    ")))
         .collect();
     insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn what_requesters_may_ask_for_is_read_and_what_is_wrong_in_it_is_named() {
+    let config = read(&sample()).unwrap();
+    let kubernetes = &config.profiles["kubernetes"];
+    assert_eq!(kubernetes.name_kinds(), chancery_pki::profile::NameKind::ALL);
+    assert!(kubernetes.ca().is_none() && config.profiles["server"].ca().is_none());
+    let words = |words: &[&str]| chancery_pki::Content {
+        usages: chancery_pki::Usages::from_words(words.iter().copied()).unwrap(),
+        ..chancery_pki::Content::default()
+    };
+    let names = chancery_pki::NameSet::new(["a.example.com".parse().unwrap()]).unwrap();
+    let kind = chancery_pki::KeyKind::Rsa2048;
+    for (profile, asked, given) in [
+        ("kubernetes", &["client auth", "data encipherment"][..], true),
+        ("kubernetes", &["code signing"], false),
+        ("server", &["server auth"], true),
+        ("server", &["client auth"], false),
+    ] {
+        let checked = config.profiles[profile].check_content(&words(asked), &names, kind);
+        assert_eq!(checked.is_ok(), given, "{profile} {asked:?}");
+    }
+    let profile = |more: &str| read(&with("name = \"server\"\n", &format!("name = \"server\"\n{more}\n")));
+    let ca = profile("ca = { path_len = 1, permitted_dns = [\"a.test\"], excluded_ips = [\"10.0.0.0/8\"] }").unwrap();
+    let ca = ca.profiles["server"].ca().unwrap().clone();
+    assert_eq!(
+        (ca.path_length, ca.constraints().to_string().as_str()),
+        (1, "permitted DNS:a.test; excluded IP:10.0.0.0/255.0.0.0")
+    );
+    for (more, told) in [
+        ("names = [\"mail\"]", "\"email\""),
+        ("requested_key_usages = [\"keyCertSign\"]", "keyCertSign"),
+        ("key_usages = [\"encipherOnly\", \"digitalSignature\"]", "says nothing without keyAgreement"),
+        ("requested_extended_key_usages = [\"2.5.29.37.0\"]", "it stands for every usage there is"),
+        ("extended_key_usages = [\"clientauth\"]", "clientAuth"),
+        ("subject = \"request\"", "requested"),
+        ("ca = { pathlen = 0 }", "path_len"),
+        ("ca = { permitted_dns = [\"A.test\"] }", "permitted_dns: \"A.test\" is no host name"),
+        ("ca = { permitted_dns = [\".a.test\"] }", "is no host name"),
+        ("ca = { permitted_ips = [\"10.0.0.1/8\"] }", "there are bits behind its prefix"),
+        ("ca = { permitted_ips = [\"10.0.0\"] }", "a network, like"),
+        ("ca = { permitted_emails = [\"a b\"] }", "is no e-mail address, host, or .host"),
+        ("ca = { extended_key_usages = [\"1.3.6.1.5.5.7.3.9\"] }", "answers OCSP"),
+    ] {
+        let error = profile(more).expect_err(more);
+        assert!(error.contains(told), "{more}: {error}");
+    }
 }
 
 #[test]

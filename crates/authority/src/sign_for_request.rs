@@ -1,0 +1,487 @@
+//! Signing for an object of Kubernetes: a CertificateRequest, a CertificateSigningRequest, a PodCertificateRequest.
+//!
+//! The object's UID names the request, so that asking again leads to the same certificate; where the credential proves
+//! the namespace too, a UID counts within it, so that no tenant can use up another one's. What the credential proves
+//! (the cluster, and the namespace where it is bound to some) is kept apart from what its controller reports. Nothing
+//! that a tenant writes chooses authority, profile or limits.
+
+use std::{fmt, sync::Arc};
+
+use chancery_acme::{id::CertificateId, order::ProfileName};
+use chancery_pki::{
+    Content, Csr, Lifetime, Timestamp, Usages,
+    content::EchoDiffers,
+    csr::{CsrRejection, CsrRules},
+    usage::UsageRejection as UnknownUsage,
+};
+use chancery_policy::{Claims, Door, Reported, Requester, TooMuchReported};
+
+use crate::{
+    changes::{Change, Changes, Put},
+    credential::Credential,
+    failure::{Failure, Refusal},
+    issue::{IssuedChain, NameRefusal, chain_above, few_told},
+    issue_once::{IssueOnce, IssueOnceRejection, Once},
+    office::{ATTEMPTS, Office},
+    ports::CommitError,
+    records::{
+        CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, USED_BY_MAX, USED_BY_OCTETS_MAX,
+    },
+    revoke::{RevokeRejection, Revoker},
+};
+
+/// What kind of object asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ObjectKind {
+    /// cert-manager's CertificateRequest.
+    CertificateRequest,
+    /// CertificateSigningRequest of `certificates.k8s.io`.
+    CertificateSigningRequest,
+    /// PodCertificateRequest of `certificates.k8s.io`.
+    PodCertificateRequest,
+}
+
+impl ObjectKind {
+    /// The door that it comes in by.
+    #[must_use]
+    pub const fn door(self) -> Door {
+        match self {
+            Self::CertificateRequest => Door::CertManager,
+            Self::CertificateSigningRequest | Self::PodCertificateRequest => Door::KubernetesSigner,
+        }
+    }
+}
+
+/// What an object asks for, as its controller reads it.
+#[derive(Debug, Clone)]
+pub struct SignForRequest {
+    /// What kind of object.
+    pub kind: ObjectKind,
+    /// Its UID.
+    pub uid: String,
+    /// The certificate signing request, in DER.
+    pub csr: Vec<u8>,
+    /// Under which profile; none, under the credential's first.
+    pub profile: Option<ProfileName>,
+    /// How long it shall live; none, as the profile has it.
+    pub lifetime: Option<Lifetime>,
+    /// What it shall be used for, in the words of Kubernetes and cert-manager; none, as the profile has it.
+    pub usages: Vec<String>,
+    /// Whether it shall be a CA's.
+    pub is_ca: bool,
+    /// What the controller reports about the object.
+    pub reported: Reported,
+    /// The term of the controller's leadership.
+    pub term: Option<u64>,
+}
+
+/// What a request has led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signed {
+    /// A certificate.
+    Issued(Box<SignedFor>),
+    /// Its intent is recorded; ask again.
+    UnderWay,
+    /// It waits for an approval; ask again.
+    Held,
+    /// Whoever may approve it said no.
+    Denied {
+        /// By which rule, or who.
+        rule: String,
+    },
+}
+
+/// A certificate with all that goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedFor {
+    /// Its record.
+    pub record: CertificateRecord,
+    /// It, and its issuers up to but without the root.
+    pub chain: IssuedChain,
+    /// The root in DER; where it was not installed, the highest certificate that is known.
+    pub root: Vec<u8>,
+    /// What policy warned of, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Why nothing is signed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SignRejection {
+    /// Another leader has asked since.
+    #[error("this controller's leadership is over: it asks in term {term}, and term {seen} has asked already")]
+    StaleTerm {
+        /// The term.
+        term: u64,
+        /// The highest that has asked.
+        seen: u64,
+    },
+    /// More is reported than is taken.
+    #[error(transparent)]
+    Reported(#[from] TooMuchReported),
+    /// The namespace is not the credential's.
+    #[error("{credential} may not speak for {}: it speaks for {} alone", the_namespace(namespace.as_deref()), spoken_for(allowed))]
+    Namespace {
+        /// The credential.
+        credential: String,
+        /// The namespace; none for what has none.
+        namespace: Option<String>,
+        /// Those that it speaks for.
+        allowed: Vec<String>,
+    },
+    /// The profile may not be asked for.
+    #[error("profile {} is not among those that {credential} of cluster {cluster} may ask for: {}", asked.escape_debug(), spoken_for(allowed))]
+    Profile {
+        /// The credential.
+        credential: String,
+        /// The cluster.
+        cluster: String,
+        /// What was asked for.
+        asked: String,
+        /// Those that may be asked for.
+        allowed: Vec<String>,
+    },
+    /// The CSR.
+    #[error(transparent)]
+    Csr(#[from] CsrRejection),
+    /// A word that is no usage.
+    #[error(transparent)]
+    Usages(#[from] UnknownUsage),
+    /// The CSR says something else than its object.
+    #[error(transparent)]
+    Echo(#[from] EchoDiffers),
+    /// It names nothing.
+    #[error("the certificate signing request names nothing; put at least one name into its subjectAltName")]
+    NoNames,
+    /// OCSP must-staple.
+    #[error("the certificate signing request asks for OCSP must-staple, which is not issued for Kubernetes")]
+    MustStaple,
+    /// What it led to is over: it was asked for again too late.
+    #[error("the certificate of this request {what} at {at}; make a new request")]
+    Over {
+        /// What happened to it.
+        what: &'static str,
+        /// When.
+        at: Timestamp,
+    },
+    /// Names outside of the credential's limits.
+    #[error("refused by the limits of the credential: {}", few_told(.0.iter().map(|refused| (&refused.name, refused.because.clone()))))]
+    Limits(Vec<NameRefusal>),
+    /// The one path to a signature says no.
+    #[error(transparent)]
+    Once(#[from] IssueOnceRejection),
+}
+
+fn the_namespace(namespace: Option<&str>) -> impl fmt::Display {
+    namespace.map_or_else(
+        || "an object without a namespace".to_owned(),
+        |name| format!("the namespace \"{}\"", name.escape_debug()),
+    )
+}
+
+fn spoken_for(allowed: &[String]) -> String {
+    if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") }
+}
+
+/// Why where a certificate is used is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UsageRejection {
+    /// No certificate was asked for under that UID by this cluster, or the credential may not see it.
+    #[error("no certificate was issued under that kind and UID")]
+    Unknown,
+    /// Too many places, or one with too long a name.
+    #[error(
+        "at most {USED_BY_MAX} places are kept, each of 1 to {USED_BY_OCTETS_MAX} octets without control characters"
+    )]
+    Places,
+}
+
+impl Office {
+    /// Signs for an object, once. Asked again, it answers with the same certificate.
+    ///
+    /// # Errors
+    ///
+    /// A [`SignRejection`], or [`Failure`]; then nothing was handed out, and asking again is harmless.
+    pub async fn sign_for_request(
+        &self,
+        credential: &Credential,
+        asked: SignForRequest,
+    ) -> Result<Signed, Refusal<SignRejection>> {
+        use SignRejection as R;
+        let reject = |rejection| Err(Refusal::Rejected(rejection));
+        let SignForRequest { kind, uid, csr, profile, lifetime, usages, is_ca, reported, term } = asked;
+        if let Some(rejection) = self.fence(credential, term) {
+            return reject(rejection);
+        }
+        if let Err(rejection) = reported.check() {
+            return reject(rejection.into());
+        }
+        if !credential.speaks_for(reported.namespace.as_deref()) {
+            return reject(R::Namespace {
+                credential: credential.name().to_owned(),
+                namespace: reported.namespace,
+                allowed: credential.namespaces().into_iter().flatten().cloned().collect(),
+            });
+        }
+        let profile = match profile.or_else(|| credential.profiles().first().cloned()) {
+            Some(profile) if credential.profiles().contains(&profile) => profile,
+            asked => {
+                return reject(R::Profile {
+                    credential: credential.name().to_owned(),
+                    cluster: credential.cluster().name.clone(),
+                    asked: asked.unwrap_or_else(|| "(none)".to_owned()),
+                    allowed: credential.profiles().to_vec(),
+                });
+            }
+        };
+        let (csr, content) = match read(&csr, &usages, is_ca) {
+            Ok(read) => read,
+            Err(rejection) => return reject(rejection),
+        };
+        let Some(names) = csr.names().cloned() else { return reject(R::NoNames) };
+        if csr.wants_must_staple() {
+            return reject(R::MustStaple);
+        }
+        let outside = credential.names_refused(&names);
+        if !outside.is_empty() {
+            return reject(R::Limits(outside));
+        }
+        let cluster = credential.cluster();
+        let request = IssueOnce {
+            credential: asker(credential, reported.namespace.as_deref()),
+            uid,
+            authority: cluster.authority.clone(),
+            profile,
+            requester: requester(credential, kind, credential.believed(reported)),
+            tenant: cluster.tenant.clone(),
+            names,
+            public_key: csr.public_key().clone(),
+            not_before: None,
+            not_after: None,
+            lifetime,
+            content,
+        };
+        match self.issue_once(request).await {
+            Ok(Once::Issued { certificate, chain }) => {
+                let signed = self.signed_for(certificate, chain).await?;
+                match &signed {
+                    Signed::Issued(found) => match over(&found.record, self.now()) {
+                        Some(rejection) => reject(rejection),
+                        None => Ok(signed),
+                    },
+                    Signed::UnderWay | Signed::Held | Signed::Denied { .. } => Ok(signed),
+                }
+            }
+            Ok(Once::UnderWay { certificate: _ }) => Ok(Signed::UnderWay),
+            Err(Refusal::Rejected(rejection)) => reject(rejection.into()),
+            Err(Refusal::Failed(failure)) => Err(failure.into()),
+        }
+    }
+
+    /// What a request has led to; none where nothing was issued under it, or the credential may not see it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn signed_for_request(
+        &self,
+        credential: &Credential,
+        kind: ObjectKind,
+        uid: &str,
+    ) -> Result<Option<Signed>, Failure> {
+        let Some(outcome) = self.outcome_of(credential, kind, uid).await? else { return Ok(None) };
+        match outcome {
+            IdempotencyOutcome::Held => Ok(Some(Signed::Held)),
+            IdempotencyOutcome::Refused { rule } => Ok(Some(Signed::Denied { rule })),
+            // It may exist, and nobody has it: whoever asks again gets another one.
+            IdempotencyOutcome::Abandoned { .. } => Ok(None),
+            IdempotencyOutcome::Pending { certificate } | IdempotencyOutcome::Issued { certificate } => {
+                let Some(record) = self.visible(credential, certificate).await? else { return Ok(None) };
+                match (self.issued_chain(&record).await?, record.state) {
+                    (Some(chain), _) => self.signed_for(certificate, chain).await.map(Some),
+                    (None, CertificateState::PossiblyIssued { .. }) => Ok(None),
+                    (None, CertificateState::Intended { .. } | CertificateState::Issued { .. }) => {
+                        Ok(Some(Signed::UnderWay))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keeps where the certificate of a request is used, in place of what was said before.
+    ///
+    /// # Errors
+    ///
+    /// A [`UsageRejection`], or [`Failure`].
+    pub async fn report_usage(
+        &self,
+        credential: &Credential,
+        kind: ObjectKind,
+        uid: &str,
+        places: Vec<String>,
+    ) -> Result<(), Refusal<UsageRejection>> {
+        let fits =
+            |place: &String| (1..=USED_BY_OCTETS_MAX).contains(&place.len()) && !place.contains(char::is_control);
+        if places.len() > USED_BY_MAX || !places.iter().all(fits) {
+            return Err(Refusal::Rejected(UsageRejection::Places));
+        }
+        let id = self.certificate_of_request(credential, kind, uid).await?;
+        let id = id.ok_or(Refusal::Rejected(UsageRejection::Unknown))?;
+        for _ in 0..ATTEMPTS {
+            let loaded = self.store().certificate(id).await?.ok_or(Refusal::Rejected(UsageRejection::Unknown))?;
+            if loaded.value.used_by == places {
+                return Ok(());
+            }
+            let told = CertificateRecord { used_by: places.clone(), ..loaded.value.clone() };
+            match self.commit(Changes::new().with(Change::Certificate(Put::over(&loaded, told)))).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Conflict) => {}
+                Err(error) => return Err(Failure::from(error).into()),
+            }
+        }
+        Err(Failure::Busy.into())
+    }
+
+    /// Revokes the certificate that a request led to, be its signature known or not.
+    ///
+    /// # Errors
+    ///
+    /// A [`RevokeRejection`], or [`Failure`].
+    pub async fn revoke_for_request(
+        &self,
+        credential: &Credential,
+        kind: ObjectKind,
+        uid: &str,
+        reason: Option<u64>,
+    ) -> Result<(), Refusal<RevokeRejection>> {
+        let id = self.certificate_of_request(credential, kind, uid).await?;
+        let id = id.ok_or(Refusal::Rejected(RevokeRejection::Unknown))?;
+        let by = Revoker::Cluster { name: credential.cluster().name.clone(), credential: credential.name().to_owned() };
+        self.revoke_by(id, reason, &by).await
+    }
+
+    /// The certificate that a request led to last, possibly issued ones included, if the credential may see it.
+    async fn certificate_of_request(
+        &self,
+        credential: &Credential,
+        kind: ObjectKind,
+        uid: &str,
+    ) -> Result<Option<CertificateId>, Failure> {
+        use IdempotencyOutcome as O;
+        let certificate = match self.outcome_of(credential, kind, uid).await? {
+            Some(O::Pending { certificate } | O::Issued { certificate } | O::Abandoned { certificate }) => certificate,
+            Some(O::Held | O::Refused { .. }) | None => return Ok(None),
+        };
+        Ok(self.visible(credential, certificate).await?.map(|record| record.id))
+    }
+
+    async fn outcome_of(
+        &self,
+        credential: &Credential,
+        kind: ObjectKind,
+        uid: &str,
+    ) -> Result<Option<IdempotencyOutcome>, Failure> {
+        let askers = match credential.namespaces() {
+            None => vec![asker(credential, None)],
+            Some(namespaces) => namespaces.iter().map(|namespace| asker(credential, Some(namespace))).collect(),
+        };
+        for asker in askers {
+            // What cannot be a request's name names none.
+            let Ok(key) = IdempotencyKey::new(kind.door(), &asker, uid) else { continue };
+            if let Some(held) = self.store().idempotency(&key).await? {
+                return Ok(Some(held.value.outcome));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A certificate that the credential's own cluster and namespaces asked for.
+    async fn visible(
+        &self,
+        credential: &Credential,
+        certificate: CertificateId,
+    ) -> Result<Option<CertificateRecord>, Failure> {
+        let record = self.store().certificate(certificate).await?.map(|found| found.value);
+        Ok(record.filter(|record| {
+            record.origin.as_ref().is_some_and(|origin| {
+                origin.cluster == credential.cluster().name && credential.speaks_for(origin.namespace.as_deref())
+            })
+        }))
+    }
+
+    async fn signed_for(&self, certificate: CertificateId, chain: IssuedChain) -> Result<Signed, Failure> {
+        let gone = || Failure::Internal(format!("the record of certificate {certificate} is gone"));
+        let record = self.store().certificate(certificate).await?.ok_or_else(gone)?.value;
+        let (_, intent) = self.intent_of(&record).await?;
+        let warnings = intent.decision.warnings.iter().map(|warning| {
+            if warning.because.is_empty() {
+                format!("rule {} warns", warning.rule)
+            } else {
+                format!("rule {} warns: {}", warning.rule, warning.because)
+            }
+        });
+        let settings = self.settings();
+        let anchor = settings
+            .authority(&record.authority)
+            .and_then(|authority| chain_above(authority, record.chain, &chain.certificate))
+            .map(|above| (above.is_self_signed(), above.anchor().map(|anchor| anchor.der().to_vec())));
+        let IssuedChain { certificate, mut issuers } = chain;
+        let root = match anchor {
+            // An issuer that is its own root is no intermediate.
+            Some((true, _)) => issuers.pop(),
+            Some((false, anchor)) => anchor.or_else(|| issuers.last().cloned()),
+            None => None,
+        };
+        let chain = IssuedChain { certificate, issuers };
+        let root = root.unwrap_or_default();
+        Ok(Signed::Issued(Box::new(SignedFor { record, chain, root, warnings: warnings.collect() })))
+    }
+
+    /// Refuses a controller that was followed by another one. The terms are those of one process: what a request led to
+    /// is durable, so that a leader who comes late after a restart gets what there is and changes nothing.
+    fn fence(&self, credential: &Credential, term: Option<u64>) -> Option<SignRejection> {
+        let term = term?;
+        // A credential for some namespaces cannot shut out that of the whole cluster.
+        let whose = match credential.namespaces() {
+            None => credential.cluster().name.clone(),
+            Some(_) => format!("{}\n{}", credential.cluster().name, credential.name()),
+        };
+        let seen = self.newest_term(whose, term);
+        (term < seen).then_some(SignRejection::StaleTerm { term, seen })
+    }
+}
+
+/// Why a certificate is not handed out again: nobody should begin to serve it.
+fn over(record: &CertificateRecord, now: Timestamp) -> Option<SignRejection> {
+    if let Some(revocation) = &record.revocation {
+        return Some(SignRejection::Over { what: "was revoked", at: revocation.at });
+    }
+    let at = record.validity.not_after();
+    (at < now.whole_seconds()).then_some(SignRejection::Over { what: "ended", at })
+}
+
+/// The CSR, and what it and its object ask for beside names and key.
+fn read(csr: &[u8], usages: &[String], is_ca: bool) -> Result<(Csr, Content), SignRejection> {
+    let csr = Csr::from_der_by(csr, CsrRules::Object)?;
+    let words: Vec<&str> = usages.iter().map(String::as_str).collect();
+    let content = Content::of_object(&csr, Usages::from_words(words)?, is_ca)?;
+    Ok((csr, content))
+}
+
+/// Whose UIDs a request's UID is one of: the cluster's, or of a namespace that is proven.
+fn asker(credential: &Credential, namespace: Option<&str>) -> String {
+    let cluster = &credential.cluster().name;
+    match (credential.namespaces(), namespace) {
+        (Some(_), Some(namespace)) => format!("{cluster}/{namespace}"),
+        _ => cluster.clone(),
+    }
+}
+
+fn requester(credential: &Credential, kind: ObjectKind, reported: Reported) -> Requester {
+    let proves_it = credential.namespaces().is_some();
+    let proven = Claims {
+        cluster: Some(credential.cluster().name.clone()),
+        namespace: reported.namespace.clone().filter(|_| proves_it),
+        ..Claims::default()
+    };
+    Requester { proven, reported: Some(Arc::new(reported)), ..Requester::at(kind.door()) }
+}

@@ -1,0 +1,438 @@
+//! Signing for objects of Kubernetes: once for each UID, within the credential's limits, by policy.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chancery_authority::{
+    Limits, Refusal,
+    api_token::MakeApiToken,
+    credential::Credential,
+    issue::IssueRejection,
+    issue_once::IssueOnceRejection,
+    ports::{CertificateQuery, Store as _},
+    records::RevocationReason,
+    revoke::RevokeRejection,
+    sign_for_request::{ObjectKind, SignForRequest, SignRejection, Signed, SignedFor, UsageRejection},
+};
+use chancery_ledger::Leaf;
+use chancery_pki::{Lifetime, certificate::Certificate};
+use chancery_policy::{NameLimits, Reported};
+use chancery_testkit::{
+    memory::{Commit, Failing},
+    office::{TestOffice, csr, token_for},
+};
+
+use crate::{certificates, leaves, ledger_is_clean};
+
+/// What a CertificateRequest in the namespace `shop` asks for, with a new key.
+fn request(uid: &str, names: &[&str]) -> SignForRequest {
+    SignForRequest {
+        kind: ObjectKind::CertificateRequest,
+        uid: uid.to_owned(),
+        csr: csr(names).der().to_vec(),
+        profile: None,
+        lifetime: None,
+        usages: Vec::new(),
+        is_ca: false,
+        reported: Reported {
+            namespace: Some("shop".to_owned()),
+            name: Some("web-1".to_owned()),
+            certificate: Some("web".to_owned()),
+            ..Reported::default()
+        },
+        term: None,
+    }
+}
+
+fn issued(signed: Signed) -> SignedFor {
+    match signed {
+        Signed::Issued(signed) => *signed,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn refused(ca: &TestOffice, credential: &Credential, asked: SignForRequest) -> SignRejection {
+    match ca.office.sign_for_request(credential, asked).await {
+        Err(Refusal::Rejected(rejection)) => rejection,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn whole(ca: &TestOffice) -> Credential {
+    ca.credential(token_for("prod-eu")).await.0
+}
+
+async fn in_namespace(ca: &TestOffice, namespace: &str) -> Credential {
+    let limited = MakeApiToken { namespaces: Some([namespace.to_owned()].into()), ..token_for("prod-eu") };
+    ca.credential(limited).await.0
+}
+
+#[tokio::test]
+async fn a_request_leads_to_one_certificate_however_often_by_whichever_credential_and_after_a_restart() {
+    let ca = TestOffice::default();
+    let credential = whole(&ca).await;
+    let asked = request("1", &["a.test"]);
+    let first = issued(ca.office.sign_for_request(&credential, asked.clone()).await.unwrap());
+    assert_eq!(issued(ca.office.sign_for_request(&credential, asked.clone()).await.unwrap()), first);
+    let other = whole(&ca).await;
+    assert_eq!(issued(ca.office.sign_for_request(&other, asked.clone()).await.unwrap()), first);
+    // What changes about the object on the way does not make it another request.
+    let mut changed = asked.clone();
+    changed.reported.namespace_labels = BTreeMap::from([("team".to_owned(), "new".to_owned())]);
+    assert_eq!(issued(ca.office.sign_for_request(&credential, changed).await.unwrap()), first);
+    let found = ca.office.signed_for_request(&credential, ObjectKind::CertificateRequest, "1").await.unwrap();
+    assert_eq!(found.map(issued), Some(first.clone()));
+    let ca = ca.restarted(8);
+    assert_eq!(issued(ca.office.sign_for_request(&credential, asked).await.unwrap()), first);
+    assert_eq!((ca.signer.signatures(), certificates(&ca).await.len()), (1, 1));
+    let origin = first.record.origin.clone().unwrap();
+    assert_eq!(
+        (&*origin.cluster, origin.namespace.as_deref(), origin.certificate.as_deref()),
+        ("prod-eu", Some("shop"), Some("web"))
+    );
+    // Another UID, or another door, is another request.
+    ca.office.sign_for_request(&credential, request("2", &["a.test"])).await.unwrap();
+    let kind = ObjectKind::PodCertificateRequest;
+    ca.office.sign_for_request(&credential, SignForRequest { kind, ..request("1", &["b.test"]) }).await.unwrap();
+    assert_eq!(ca.signer.signatures(), 3);
+    ledger_is_clean(&ca).await;
+}
+
+#[tokio::test]
+async fn something_else_under_the_same_uid_is_refused() {
+    let ca = TestOffice::default();
+    let credential = whole(&ca).await;
+    ca.office.sign_for_request(&credential, request("1", &["a.test"])).await.unwrap();
+    let rejection = refused(&ca, &credential, request("1", &["a.test"])).await;
+    assert!(
+        matches!(rejection, SignRejection::Once(IssueOnceRejection::OtherRequest { .. })),
+        "another key: {rejection}"
+    );
+    assert_eq!(ca.signer.signatures(), 1);
+}
+
+#[tokio::test]
+async fn a_tenant_cannot_use_up_anothers_uid() {
+    let ca = TestOffice::default();
+    let (cluster, in_shop) = (whole(&ca).await, in_namespace(&ca, "shop").await);
+    let kind = ObjectKind::CertificateRequest;
+    ca.office.sign_for_request(&in_shop, request("1", &["a.test"])).await.unwrap();
+    let payments = in_namespace(&ca, "payments").await;
+    let mut asked = request("1", &["b.test"]);
+    asked.reported.namespace = Some("payments".to_owned());
+    for credential in [&payments, &cluster] {
+        issued(ca.office.sign_for_request(credential, asked.clone()).await.unwrap());
+    }
+    let names = async |credential| {
+        let found = ca.office.signed_for_request(credential, kind, "1").await.unwrap();
+        issued(found.unwrap()).record.names.to_string()
+    };
+    assert_eq!((names(&in_shop).await, names(&payments).await), ("a.test".to_owned(), "b.test".to_owned()));
+}
+
+#[tokio::test]
+async fn the_root_comes_apart_from_the_chain() {
+    let ca = TestOffice::under_a_root_of(Duration::from_secs(3_000 * 86_400));
+    let credential = whole(&ca).await;
+    let signed = issued(ca.office.sign_for_request(&credential, request("1", &["a.test"])).await.unwrap());
+    let [issuer] = signed.chain.issuers.as_slice() else { panic!("{:?}", signed.chain.issuers) };
+    let (leaf, issuer, root) = (
+        Certificate::from_der(&signed.chain.certificate).unwrap(),
+        Certificate::from_der(issuer).unwrap(),
+        Certificate::from_der(&signed.root).unwrap(),
+    );
+    assert_eq!((leaf.issuer(), issuer.issuer()), (issuer.subject(), root.subject()));
+    assert_eq!(root.issuer(), root.subject());
+    // An issuer that is its own root is the root, and no intermediate.
+    let ca = TestOffice::default();
+    let credential = whole(&ca).await;
+    let signed = issued(ca.office.sign_for_request(&credential, request("1", &["a.test"])).await.unwrap());
+    assert!(signed.chain.issuers.is_empty());
+    let root = Certificate::from_der(&signed.root).unwrap();
+    assert_eq!(Certificate::from_der(&signed.chain.certificate).unwrap().issuer(), root.subject());
+}
+
+#[tokio::test]
+async fn a_life_that_is_asked_for_is_granted_to_the_second_and_asked_again_is_the_same() {
+    let ca = TestOffice::default();
+    let credential = whole(&ca).await;
+    let lifetime = Lifetime::from_seconds(7 * 86_400).unwrap();
+    let asked = SignForRequest { lifetime: Some(lifetime), ..request("1", &["a.test"]) };
+    let first = issued(ca.office.sign_for_request(&credential, asked.clone()).await.unwrap());
+    assert_eq!(first.record.validity.lifetime_seconds(), 7 * 86_400);
+    ca.clock.advance(Duration::from_secs(90));
+    assert_eq!(issued(ca.office.sign_for_request(&credential, asked).await.unwrap()), first);
+    let long = Lifetime::from_seconds(400 * 86_400).unwrap();
+    let rejection =
+        refused(&ca, &credential, SignForRequest { lifetime: Some(long), ..request("2", &["a.test"]) }).await;
+    assert!(
+        matches!(rejection, SignRejection::Once(IssueOnceRejection::Issue(IssueRejection::Validity(_)))),
+        "never cut: {rejection}"
+    );
+}
+
+#[tokio::test]
+async fn a_leader_whose_time_is_over_signs_nothing() {
+    let ca = TestOffice::default();
+    let credential = whole(&ca).await;
+    let in_term = |uid, term| SignForRequest { term: Some(term), ..request(uid, &["a.test"]) };
+    ca.office.sign_for_request(&credential, in_term("1", 3)).await.unwrap();
+    ca.office.sign_for_request(&credential, in_term("2", 5)).await.unwrap();
+    let rejection = refused(&ca, &credential, in_term("3", 4)).await;
+    assert!(matches!(rejection, SignRejection::StaleTerm { term: 4, seen: 5 }), "{rejection}");
+    // One that speaks for a namespace alone cannot shut out that of the whole cluster.
+    let limited = MakeApiToken { namespaces: Some(["shop".to_owned()].into()), ..token_for("prod-eu") };
+    let (limited, _) = ca.credential(limited).await;
+    ca.office.sign_for_request(&limited, in_term("4", u64::MAX)).await.unwrap();
+    ca.office.sign_for_request(&credential, in_term("5", 5)).await.unwrap();
+    ca.office.sign_for_request(&credential, SignForRequest { term: None, ..request("6", &["a.test"]) }).await.unwrap();
+    assert_eq!(ca.signer.signatures(), 5);
+}
+
+#[tokio::test]
+async fn what_lies_outside_of_the_credentials_limits_is_refused_in_words_whatever_policy_says() {
+    let ca = TestOffice::default();
+    let limited = MakeApiToken {
+        namespaces: Some(["shop".to_owned()].into()),
+        names: Some(NameLimits::parse(&["**.shop.test"]).unwrap()),
+        ..token_for("prod-eu")
+    };
+    let (credential, _) = ca.credential(limited).await;
+    let mut elsewhere = request("1", &["a.shop.test"]);
+    elsewhere.reported.namespace = Some("payments".to_owned());
+    let told = refused(&ca, &credential, elsewhere.clone()).await.to_string();
+    let name = credential.name();
+    assert_eq!(told, format!("{name} may not speak for the namespace \"payments\": it speaks for shop alone"));
+    elsewhere.reported.namespace = None;
+    let told = refused(&ca, &credential, elsewhere).await.to_string();
+    assert!(told.contains("an object without a namespace"), "{told}");
+    let asked = SignForRequest { profile: Some("gateway".to_owned()), ..request("1", &["a.shop.test"]) };
+    let told = refused(&ca, &credential, asked).await.to_string();
+    assert_eq!(told, format!("profile gateway is not among those that {name} of cluster prod-eu may ask for: server"));
+    let told = refused(&ca, &credential, request("1", &["a.shop.test", "a.test", "b.test"])).await.to_string();
+    assert_eq!(
+        told,
+        format!(
+            "refused by the limits of the credential: a.test: {name} may ask for **.shop.test alone; \
+             b.test: {name} may ask for **.shop.test alone"
+        )
+    );
+    assert_eq!(ca.signer.signatures(), 0);
+    let signed = issued(ca.office.sign_for_request(&credential, request("1", &["a.shop.test"])).await.unwrap());
+    assert!(
+        signed.record.requester.contains("(namespace shop, reports certificate web)"),
+        "{}",
+        signed.record.requester
+    );
+}
+
+#[tokio::test]
+async fn policy_tells_a_proven_namespace_from_a_reported_one_and_reads_what_is_reported() {
+    let ca = TestOffice::new(
+        r#"version: v1
+rules:
+  - name: proven
+    allow: { names: ["*.proven.test"] }
+    for: { door: cert-manager, cluster: prod-eu, namespace: shop }
+  - name: reported
+    allow: { names: ["*.reported.test"] }
+    for: { cluster: prod-eu }
+    when: 'requester.reported.namespace == "shop" && requester.reported.namespace_labels["team"] == "web"'
+  - name: not-by-hand
+    deny: { names: ["*.reported.test"] }
+    when: 'requester.reported.username != "system:serviceaccount:cert-manager:cert-manager"'
+    because: only cert-manager asks for these
+  - name: noted
+    warn: { names: ["**.test"] }
+    when: '"note" in requester.reported.annotations'
+    because: somebody left a note
+"#,
+        chancery_authority::Limits::default(),
+    );
+    let everywhere = whole(&ca).await;
+    let limited = MakeApiToken { namespaces: Some(["shop".to_owned()].into()), ..token_for("prod-eu") };
+    let (in_shop, _) = ca.credential(limited).await;
+    let mut number = 0;
+    let mut ask = |name: &str, labels: &[(&str, &str)], username: &str| {
+        number += 1;
+        let mut asked = request(&number.to_string(), &[name]);
+        asked.reported.username = Some(username.to_owned());
+        asked.reported.namespace_labels =
+            labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        asked
+    };
+    const US: &str = "system:serviceaccount:cert-manager:cert-manager";
+    let told = refused(&ca, &everywhere, ask("a.proven.test", &[], US)).await;
+    assert!(matches!(told, SignRejection::Once(IssueOnceRejection::Issue(IssueRejection::Policy(_)))), "{told}");
+    ca.office.sign_for_request(&in_shop, ask("a.proven.test", &[], US)).await.unwrap();
+    refused(&ca, &everywhere, ask("a.reported.test", &[], US)).await;
+    refused(&ca, &everywhere, ask("a.reported.test", &[("team", "web")], "eve")).await;
+    let mut noted = ask("a.reported.test", &[("team", "web")], US);
+    noted.reported.annotations = BTreeMap::from([("note".to_owned(), "lines\nof text".to_owned())]);
+    let signed = issued(ca.office.sign_for_request(&everywhere, noted).await.unwrap());
+    assert_eq!(signed.warnings, ["rule noted warns: somebody left a note"]);
+    // The ledger tells proven from reported.
+    let told = leaves(&ca).await;
+    let claims = told.iter().filter_map(|leaf| match leaf {
+        Leaf::Intent(intent) => Some(&intent.requester.claims),
+        _ => None,
+    });
+    let namespaces: Vec<Vec<(&str, bool)>> = claims
+        .map(|claims| {
+            let of = claims.iter().filter(|claim| claim.name.contains("namespace") && claim.value == "shop");
+            of.map(|claim| (&*claim.name, claim.proven)).collect()
+        })
+        .collect();
+    let reported = ("reported.namespace", false);
+    assert_eq!(namespaces, [vec![("namespace", true), reported], vec![reported]]);
+}
+
+#[tokio::test]
+async fn refusals_that_are_repeated_leave_one_record_in_an_hour() {
+    let ca = TestOffice::default();
+    let credential = whole(&ca).await;
+    let before = leaves(&ca).await.len();
+    for uid in ["1", "1", "2", "3"] {
+        refused(&ca, &credential, request(uid, &["denied.test"])).await;
+    }
+    assert_eq!(leaves(&ca).await.len() - before, 1);
+    let (jobs, commits) = (ca.store.jobs().len(), ca.store.commits());
+    refused(&ca, &credential, request("4", &["denied.test"])).await;
+    assert_eq!((ca.store.jobs().len(), ca.store.commits()), (jobs, commits));
+}
+
+#[tokio::test]
+async fn a_csr_that_cannot_be_read_or_names_nothing_is_refused() {
+    let ca = TestOffice::default();
+    let credential = whole(&ca).await;
+    let asked = SignForRequest { csr: b"nonsense".to_vec(), ..request("1", &["a.test"]) };
+    assert!(matches!(refused(&ca, &credential, asked).await, SignRejection::Csr(_)));
+    let mut nameless = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    nameless.distinguished_name = rcgen::DistinguishedName::new();
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let nameless = nameless.serialize_request(&pair).unwrap().der().to_vec();
+    let asked = SignForRequest { csr: nameless, ..request("1", &["a.test"]) };
+    assert!(matches!(refused(&ca, &credential, asked).await, SignRejection::NoNames));
+    let mut asked = request("1", &["a.test"]);
+    asked.reported.username = Some("x".repeat(10_000));
+    assert!(matches!(refused(&ca, &credential, asked).await, SignRejection::Reported(_)));
+}
+
+#[tokio::test]
+async fn what_a_request_led_to_is_revoked_by_its_own_cluster_and_reported_where_it_is_used() {
+    let ca = TestOffice::default();
+    let credential = whole(&ca).await;
+    let kind = ObjectKind::CertificateRequest;
+    let signed = issued(ca.office.sign_for_request(&credential, request("1", &["a.test"])).await.unwrap());
+    let places = vec!["Secret shop/web-tls".to_owned(), "Gateway shop/public".to_owned()];
+    for _ in 0..2 {
+        ca.office.report_usage(&credential, kind, "1", places.clone()).await.unwrap();
+    }
+    let record = ca.store.certificate(signed.record.id).await.unwrap().unwrap().value;
+    assert_eq!(record.used_by, places);
+    let commits = ca.store.commits();
+    ca.office.report_usage(&credential, kind, "1", places).await.unwrap();
+    assert_eq!(ca.store.commits(), commits, "the same report writes nothing");
+    for bad in [vec!["x".to_owned(); 17], vec!["x".repeat(257)], vec![String::new()], vec!["a\nb".to_owned()]] {
+        let refused = ca.office.report_usage(&credential, kind, "1", bad).await;
+        assert_eq!(refused, Err(Refusal::Rejected(UsageRejection::Places)));
+    }
+    // A credential of another namespace sees nothing of it.
+    let other = MakeApiToken { namespaces: Some(["payments".to_owned()].into()), ..token_for("prod-eu") };
+    let (other, _) = ca.credential(other).await;
+    assert_eq!(ca.office.signed_for_request(&other, kind, "1").await.unwrap(), None);
+    assert_eq!(
+        ca.office.report_usage(&other, kind, "1", Vec::new()).await,
+        Err(Refusal::Rejected(UsageRejection::Unknown))
+    );
+    let unknown = Err(Refusal::Rejected(RevokeRejection::Unknown));
+    assert_eq!(ca.office.revoke_for_request(&other, kind, "1", None).await, unknown);
+    assert_eq!(ca.office.revoke_for_request(&credential, kind, "2", None).await, unknown);
+    ca.office.revoke_for_request(&credential, kind, "1", Some(4)).await.unwrap();
+    let record = ca.store.certificate(signed.record.id).await.unwrap().unwrap().value;
+    assert_eq!(record.revocation.unwrap().reason, Some(RevocationReason::Superseded));
+    let Some(Leaf::Revocation(told)) = leaves(&ca).await.pop() else { panic!("a revocation is recorded") };
+    assert_eq!(told.by, format!("cluster prod-eu, {}", credential.name()));
+    let again = ca.office.revoke_for_request(&credential, kind, "1", Some(4)).await;
+    assert!(matches!(again, Err(Refusal::Rejected(RevokeRejection::AlreadyRevoked { .. }))), "{again:?}");
+}
+
+#[tokio::test]
+async fn what_was_perhaps_signed_is_revoked_too_and_asked_again_leads_to_another_certificate() {
+    let ca = TestOffice::default();
+    let credential = whole(&ca).await;
+    let kind = ObjectKind::CertificateRequest;
+    let asked = request("1", &["a.test"]);
+    ca.store.fail_next(Commit::Certificate, Failing::Lost);
+    assert_eq!(ca.office.sign_for_request(&credential, asked.clone()).await.unwrap(), Signed::UnderWay);
+    assert_eq!(ca.office.signed_for_request(&credential, kind, "1").await.unwrap(), Some(Signed::UnderWay));
+    ca.clock.advance(Duration::from_secs(61));
+    ca.run_due_jobs().await;
+    assert_eq!(ca.office.signed_for_request(&credential, kind, "1").await.unwrap(), None);
+    ca.office.revoke_for_request(&credential, kind, "1", None).await.unwrap();
+    let [lost] = certificates(&ca).await.try_into().unwrap();
+    assert!(lost.revocation.is_some());
+    let signed = issued(ca.office.sign_for_request(&credential, asked).await.unwrap());
+    assert_ne!(signed.record.serial, lost.serial);
+    ledger_is_clean(&ca).await;
+}
+
+#[tokio::test]
+async fn certificates_are_found_by_who_asked_for_them() {
+    let ca = TestOffice::default();
+    let credential = whole(&ca).await;
+    for (uid, namespace) in [("1", "shop"), ("2", "payments")] {
+        let mut asked = request(uid, &[&format!("{namespace}.test")]);
+        asked.reported.namespace = Some(namespace.to_owned());
+        ca.office.sign_for_request(&credential, asked).await.unwrap();
+    }
+    let found = async |namespace: Option<&str>, certificate: Option<&str>| {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        let query = CertificateQuery::Origin {
+            cluster: "prod-eu".to_owned(),
+            namespace: text(namespace),
+            certificate: text(certificate),
+        };
+        ca.office.certificates(&query, None, 10).await.unwrap().len()
+    };
+    assert_eq!(found(None, None).await, 2);
+    assert_eq!((found(Some("shop"), None).await, found(Some("shop"), Some("web")).await), (1, 1));
+    assert_eq!((found(Some("shop"), Some("we")).await, found(Some("sho"), None).await), (0, 0));
+}
+
+#[tokio::test]
+async fn a_namespaces_own_credential_reports_nothing_that_the_platform_grants_by() {
+    let policy = r#"
+version: v1
+rules:
+  - name: cert-manager-alone
+    allow: { names: ["*.test"] }
+    for: { cluster: prod-eu }
+    when: requester.reported.username == "system:serviceaccount:cert-manager:cert-manager"
+"#;
+    let ca = TestOffice::new(policy, Limits::default());
+    let mut asked = request("1", &["a.test"]);
+    asked.reported.username = Some("system:serviceaccount:cert-manager:cert-manager".to_owned());
+    let tenant = in_namespace(&ca, "shop").await;
+    let rejection = refused(&ca, &tenant, asked.clone()).await;
+    assert!(
+        matches!(rejection, SignRejection::Once(IssueOnceRejection::Issue(IssueRejection::Policy(_)))),
+        "{rejection}"
+    );
+    issued(ca.office.sign_for_request(&whole(&ca).await, asked).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_revoked_or_has_ended_is_not_handed_out_again() {
+    let ca = TestOffice::default();
+    let (cluster, kind) = (whole(&ca).await, ObjectKind::CertificateRequest);
+    let (first, second) = (request("1", &["a.test"]), request("2", &["a.test"]));
+    for asked in [&first, &second] {
+        issued(ca.office.sign_for_request(&cluster, asked.clone()).await.unwrap());
+    }
+    ca.office.revoke_for_request(&cluster, kind, "1", None).await.unwrap();
+    let told = refused(&ca, &cluster, first).await.to_string();
+    assert!(told.starts_with("the certificate of this request was revoked at "), "{told}");
+    ca.clock.advance(Duration::from_secs(400 * 86_400));
+    let told = refused(&ca, &cluster, second).await.to_string();
+    assert!(told.starts_with("the certificate of this request ended at "), "{told}");
+}

@@ -1,0 +1,207 @@
+//! The port itself: from what is presented to the cluster that it belongs to, and to whom it speaks for there.
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chancery_authority::ports::{CertificateHolder, IdentityError, ServiceAccount, WorkloadIdentity};
+use chancery_pki::Timestamp;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::{
+    api_server::ApiServer,
+    claims::{Claims, Unverified},
+    clients::{ClientAuthority, names_of, unix_time},
+    keys::{Keys, Published},
+    known::{Known, digest_of},
+};
+
+/// A cluster, as far as credentials of it can be told.
+#[derive(Debug, Clone)]
+pub struct ClusterIdentity {
+    /// Its name.
+    pub cluster: String,
+    /// How its service-account tokens are looked at; none, they are not taken.
+    pub tokens: Option<TokenIdentity>,
+    /// Below what its client certificates stand; none, they are not taken.
+    pub clients: Option<ClientAuthority>,
+}
+
+/// How a cluster's tokens are looked at.
+#[derive(Debug, Clone)]
+pub struct TokenIdentity {
+    /// Who issues them, letter for letter.
+    pub issuer: String,
+    /// Whom they must be meant for: us.
+    pub audience: String,
+    /// By what they are told to be good.
+    pub check: TokenCheck,
+}
+
+/// By what a token is told to be good.
+#[derive(Debug, Clone)]
+pub enum TokenCheck {
+    /// The API server is asked about each: it also knows those whose pod or account is gone.
+    Review(ApiServer),
+    /// The cluster's published keys: a token holds until it expires.
+    Keys(Published),
+}
+
+/// Whom the credentials of the configured clusters speak for.
+pub struct Identity {
+    clusters: RwLock<Arc<Vec<Cluster>>>,
+}
+
+struct Cluster {
+    name: String,
+    tokens: Option<Tokens>,
+    clients: Option<ClientAuthority>,
+}
+
+struct Tokens {
+    issuer: String,
+    audience: String,
+    check: Check,
+    known: Known<(String, String)>,
+}
+
+enum Check {
+    Review(ApiServer),
+    Keys(Keys),
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.clusters().iter().map(|cluster| cluster.name.clone()).collect();
+        f.debug_struct("Identity").field("clusters", &names).finish()
+    }
+}
+
+impl Identity {
+    /// Of these clusters. No two may have the same issuer and audience.
+    #[must_use]
+    pub fn new(clusters: Vec<ClusterIdentity>) -> Self {
+        let identity = Self { clusters: RwLock::default() };
+        identity.replace(clusters);
+        identity
+    }
+
+    /// From now on of these.
+    pub fn replace(&self, clusters: Vec<ClusterIdentity>) {
+        let clusters = clusters.into_iter().map(|cluster| {
+            let ClusterIdentity { cluster, tokens, clients } = cluster;
+            let tokens = tokens.map(|TokenIdentity { issuer, audience, check }| {
+                let check = match check {
+                    TokenCheck::Review(server) => Check::Review(server),
+                    TokenCheck::Keys(published) => Check::Keys(Keys::new(published)),
+                };
+                Tokens { issuer, audience, check, known: Known::new() }
+            });
+            Cluster { name: cluster, tokens, clients }
+        });
+        let clusters = Arc::new(clusters.collect());
+        *self.clusters.write().unwrap_or_else(PoisonError::into_inner) = clusters;
+    }
+
+    fn clusters(&self) -> Arc<Vec<Cluster>> {
+        Arc::clone(&self.clusters.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether any cluster has client certificates.
+    pub(crate) fn has_client_authorities(&self) -> bool {
+        self.clusters().iter().any(|cluster| cluster.clients.is_some())
+    }
+
+    /// The cluster below whose CA certificates a certificate stands; none where it stands below those of several, since
+    /// nothing tells then for which of them it was issued.
+    pub(crate) fn cluster_of(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<String> {
+        let clusters = self.clusters();
+        let takes = |cluster: &&Cluster| cluster.clients.as_ref().is_some_and(|clients| clients.takes(chain, now));
+        let mut takers = clusters.iter().filter(takes);
+        let cluster = takers.next()?;
+        takers.next().is_none().then(|| cluster.name.clone())
+    }
+}
+
+#[async_trait]
+impl WorkloadIdentity for Identity {
+    async fn service_account(&self, token: &SecretString, now: Timestamp) -> Result<ServiceAccount, IdentityError> {
+        let refused = |why: &str| IdentityError::Unknown(why.to_owned());
+        let unverified = Unverified::read(token.expose_secret()).map_err(refused)?;
+        let claims = &unverified.claims;
+        let clusters = self.clusters();
+        // What a token says of itself decides by whom it is looked at: it goes to no other cluster's API server.
+        let of = |cluster: &&Cluster| {
+            cluster.tokens.as_ref().is_some_and(|tokens| tokens.issuer == claims.iss && claims.is_for(&tokens.audience))
+        };
+        let mut candidates = clusters.iter().filter(of);
+        let cluster = candidates.next().ok_or_else(|| refused("no cluster has that issuer and audience"))?;
+        if candidates.next().is_some() {
+            return Err(refused("the token is meant for several clusters' audiences"));
+        }
+        let Some(tokens) = &cluster.tokens else { return Err(refused("the cluster has no tokens")) };
+        claims.check_time(now.unix_seconds()).map_err(refused)?;
+        let digest = digest_of(token.expose_secret());
+        let (namespace, name) = match tokens.known.find(&digest) {
+            Some(known) => known,
+            None => {
+                let account = tokens.check(token, &unverified).await?;
+                tokens.known.keep(digest, account.clone(), left(claims, now));
+                account
+            }
+        };
+        Ok(ServiceAccount { cluster: cluster.name.clone(), namespace, name })
+    }
+
+    fn certificate_holder(&self, chain: &[Vec<u8>], now: Timestamp) -> Result<CertificateHolder, IdentityError> {
+        let certificates: Vec<CertificateDer<'_>> =
+            chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        let cluster = self.cluster_of(&certificates, unix_time(now));
+        let cluster = cluster.ok_or_else(|| {
+            IdentityError::Unknown(
+                "the client certificate stands below no cluster's CA, or below those of several, or does not hold"
+                    .to_owned(),
+            )
+        })?;
+        let names = chain.first().map(|leaf| names_of(leaf)).unwrap_or_default();
+        Ok(CertificateHolder { cluster, names })
+    }
+}
+
+impl Tokens {
+    /// Whom a token speaks for; its times were looked at.
+    async fn check(
+        &self,
+        token: &SecretString,
+        unverified: &Unverified<'_>,
+    ) -> Result<(String, String), IdentityError> {
+        let refused = |why: &str| IdentityError::Unknown(why.to_owned());
+        match &self.check {
+            Check::Review(server) => {
+                let reviewed = server.review(token, &self.audience).await;
+                reviewed.map_err(|fault| IdentityError::Unavailable(fault.to_string()))?.map_err(IdentityError::Unknown)
+            }
+            Check::Keys(keys) => {
+                let found = keys.find(unverified.kid.as_deref(), unverified.algorithm).await;
+                let verifier = found
+                    .map_err(|fault| IdentityError::Unavailable(fault.to_string()))?
+                    .ok_or_else(|| refused("the cluster has no such key"))?;
+                verifier
+                    .verify(unverified.signed.as_bytes(), &unverified.signature)
+                    .map_err(|_| refused("the token's signature does not verify"))?;
+                unverified.claims.account().map_err(refused)
+            }
+        }
+    }
+}
+
+/// How long a token holds from now on.
+fn left(claims: &Claims, now: Timestamp) -> Duration {
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 stay far below 2^53")]
+    let left = claims.exp - now.unix_seconds() as f64;
+    Duration::try_from_secs_f64(left.max(0.0)).unwrap_or(Duration::ZERO)
+}

@@ -1,0 +1,353 @@
+//! Service-account tokens, as a fake API server signs and reviews them: which are taken, and why the others are not.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a helper that fails fails its test")]
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use chancery_authority::ports::{IdentityError, ServiceAccount, WorkloadIdentity as _};
+use chancery_cluster::{ApiServer, ClusterIdentity, Identity, Published, TokenCheck, TokenIdentity};
+use chancery_pki::Timestamp;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use josekit::{
+    jwk::Jwk,
+    jws::{ES256, HS256, JwsAlgorithm, JwsHeader, JwsSigner, RS256},
+    jwt::{self, JwtPayload},
+};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+const ISSUER: &str = "https://kubernetes.default.svc";
+const AUDIENCE: &str = "chancery/prod-eu";
+const NOW: i64 = 1_795_600_000;
+
+fn now() -> Timestamp {
+    Timestamp::from_unix_seconds(NOW)
+}
+
+/// A cluster's API server: its keys, and whom it knows by which token.
+#[derive(Default)]
+struct Cluster {
+    keys: Mutex<Vec<Jwk>>,
+    /// Users by token, with the audiences that it says the token has.
+    users: Mutex<BTreeMap<String, (String, Vec<String>)>>,
+    asked: AtomicUsize,
+    away: Mutex<bool>,
+}
+
+impl Cluster {
+    fn server(self: &Arc<Self>) -> ApiServer {
+        let cluster = Arc::clone(self);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let cluster = Arc::clone(&cluster);
+            async move { Ok::<_, Infallible>(cluster.answer(request).await) }
+        });
+        ApiServer::with_client(kube::Client::new(service, "default"), "https://fake.test")
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Full<bytes::Bytes>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let answer = |status: StatusCode, body: Value| {
+            let response = Response::builder().status(status).header("content-type", "application/json");
+            response.body(Full::from(body.to_string())).unwrap()
+        };
+        if *self.away.lock().unwrap() {
+            return answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                json!({"kind": "Status", "status": "Failure", "code": 503}),
+            );
+        }
+        match (parts.method.as_str(), parts.uri.path()) {
+            ("GET", "/openid/v1/jwks") => {
+                let keys: Vec<Value> =
+                    self.keys.lock().unwrap().iter().map(|key| key.as_ref().clone().into()).collect();
+                answer(StatusCode::OK, json!({"keys": keys}))
+            }
+            ("POST", "/apis/authentication.k8s.io/v1/tokenreviews") => {
+                let review: Value = serde_json::from_slice(&body).unwrap();
+                assert_eq!(review["spec"]["audiences"], json!([AUDIENCE]));
+                let token = review["spec"]["token"].as_str().unwrap();
+                let status = match self.users.lock().unwrap().get(token) {
+                    Some((user, audiences)) => {
+                        json!({"authenticated": true, "user": {"username": user}, "audiences": audiences})
+                    }
+                    None => json!({"authenticated": false, "error": "no such token"}),
+                };
+                let kind = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}});
+                let mut answered = kind;
+                answered["spec"] = review["spec"].clone();
+                answered["status"] = status;
+                answer(StatusCode::CREATED, answered)
+            }
+            (method, path) => panic!("{method} {path}"),
+        }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// A key of a cluster that signs tokens.
+struct Key {
+    id: &'static str,
+    public: Jwk,
+    signer: Box<dyn JwsSigner>,
+}
+
+fn rsa(id: &'static str) -> Key {
+    let pair = RS256.generate_key_pair(2048).unwrap();
+    let mut public = pair.to_jwk_public_key();
+    public.set_key_id(id);
+    public.set_key_use("sig");
+    Key { id, public, signer: Box::new(RS256.signer_from_der(pair.to_der_private_key()).unwrap()) }
+}
+
+fn ec(id: &'static str) -> Key {
+    let pair = ES256.generate_key_pair().unwrap();
+    let mut public = pair.to_jwk_public_key();
+    public.set_key_id(id);
+    Key { id, public, signer: Box::new(ES256.signer_from_der(pair.to_der_private_key()).unwrap()) }
+}
+
+/// What a good token says, with one claim said otherwise.
+fn claims(claim: &str, value: Value) -> JwtPayload {
+    let mut all = json!({
+        "iss": ISSUER,
+        "aud": [AUDIENCE],
+        "exp": NOW + 600,
+        "nbf": NOW - 10,
+        "iat": NOW - 10,
+        "sub": "system:serviceaccount:chancery:issuer",
+        "kubernetes.io": {"namespace": "chancery", "serviceaccount": {"name": "issuer", "uid": "u"}}
+    });
+    if value.is_null() {
+        all.as_object_mut().unwrap().remove(claim);
+    } else {
+        all[claim] = value;
+    }
+    JwtPayload::from_map(all.as_object().unwrap().clone()).unwrap()
+}
+
+fn signed(key: &Key, payload: &JwtPayload) -> String {
+    let mut header = JwsHeader::new();
+    header.set_key_id(key.id);
+    jwt::encode_with_signer(payload, &header, &*key.signer).unwrap()
+}
+
+fn good(key: &Key) -> String {
+    signed(key, &claims("jti", json!("one")))
+}
+
+fn identity(check: TokenCheck) -> Identity {
+    let tokens = Some(TokenIdentity { issuer: ISSUER.to_owned(), audience: AUDIENCE.to_owned(), check });
+    Identity::new(vec![ClusterIdentity { cluster: "prod-eu".to_owned(), tokens, clients: None }])
+}
+
+async fn look(identity: &Identity, token: &str) -> Result<ServiceAccount, IdentityError> {
+    identity.service_account(&token.into(), now()).await
+}
+
+async fn refused(identity: &Identity, token: &str) -> String {
+    match look(identity, token).await {
+        Err(IdentityError::Unknown(why)) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_the_clusters_keys_signed_for_us_speaks_for_its_account() {
+    let cluster = Arc::new(Cluster::default());
+    let (rsa, ec) = (rsa("one"), ec("two"));
+    *cluster.keys.lock().unwrap() = vec![rsa.public.clone(), ec.public.clone()];
+    let identity = identity(TokenCheck::Keys(Published::ApiServer(cluster.server())));
+    let account =
+        ServiceAccount { cluster: "prod-eu".to_owned(), namespace: "chancery".to_owned(), name: "issuer".to_owned() };
+    for key in [&rsa, &ec] {
+        for _ in 0..3 {
+            assert_eq!(look(&identity, &good(key)).await, Ok(account.clone()));
+        }
+    }
+    assert_eq!(cluster.asked(), 1, "keys are read once");
+}
+
+#[tokio::test]
+async fn every_token_that_is_not_quite_that_is_refused_with_its_reason_for_the_log() {
+    let cluster = Arc::new(Cluster::default());
+    let key = rsa("one");
+    *cluster.keys.lock().unwrap() = vec![key.public.clone()];
+    let identity = identity(TokenCheck::Keys(Published::ApiServer(cluster.server())));
+    for (claim, value, told) in [
+        ("aud", json!(["https://kubernetes.default.svc"]), "no cluster has that issuer and audience"),
+        ("aud", Value::Null, "lacks claims"),
+        ("iss", json!("https://else.test"), "no cluster has that issuer and audience"),
+        ("exp", json!(NOW - 61), "has expired"),
+        ("exp", Value::Null, "lacks claims"),
+        ("nbf", json!(NOW + 61), "does not hold yet"),
+        ("sub", json!("system:node:a"), "no service account"),
+        ("sub", json!("system:serviceaccount:other:issuer"), "do not agree"),
+    ] {
+        let why = refused(&identity, &signed(&key, &claims(claim, value))).await;
+        assert!(why.contains(told), "{claim}: {why}");
+    }
+    // Within the leeway it is taken.
+    look(&identity, &signed(&key, &claims("exp", json!(NOW - 59)))).await.unwrap();
+    look(&identity, &signed(&key, &claims("nbf", json!(NOW + 59)))).await.unwrap();
+    // A forged signature, another key under the same id, no algorithm at all.
+    let token = good(&key);
+    let (rest, signature) = token.rsplit_once('.').unwrap();
+    let flipped = format!("{rest}.{}{}", if signature.starts_with('A') { 'B' } else { 'A' }, &signature[1..]);
+    assert!(refused(&identity, &flipped).await.contains("does not verify"));
+    assert!(refused(&identity, &good(&rsa("one"))).await.contains("does not verify"));
+    let unsecured = jwt::encode_unsecured(&claims("jti", json!("x")), &JwsHeader::new()).unwrap();
+    assert!(refused(&identity, &unsecured).await.contains("algorithm is not taken"));
+    // The public key, used as if it were a secret.
+    let public = serde_json::to_vec(key.public.as_ref()).unwrap();
+    for secret in [public, key.public.parameter("n").unwrap().as_str().unwrap().as_bytes().to_vec()] {
+        let signer = HS256.signer_from_bytes(&secret).unwrap();
+        assert_eq!(signer.algorithm().name(), HS256.name());
+        let mut header = JwsHeader::new();
+        header.set_key_id("one");
+        let confused = jwt::encode_with_signer(&claims("jti", json!("x")), &header, &signer).unwrap();
+        assert!(refused(&identity, &confused).await.contains("algorithm is not taken"));
+    }
+    // An elliptic key's algorithm with an RSA key's id.
+    assert!(refused(&identity, &good(&ec("one"))).await.contains("no such key"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_read_again_for_one_that_is_not_among_them_but_not_at_every_stranger_s_word() {
+    let cluster = Arc::new(Cluster::default());
+    let (old, new) = (ec("old"), ec("new"));
+    *cluster.keys.lock().unwrap() = vec![old.public.clone()];
+    let identity = identity(TokenCheck::Keys(Published::ApiServer(cluster.server())));
+    look(&identity, &good(&old)).await.unwrap();
+    for _ in 0..50 {
+        assert!(refused(&identity, &good(&new)).await.contains("no such key"));
+    }
+    assert_eq!(cluster.asked(), 1, "not within seconds of the last time");
+    *cluster.keys.lock().unwrap() = vec![new.public.clone()];
+    tokio::time::advance(std::time::Duration::from_secs(6)).await;
+    look(&identity, &good(&new)).await.unwrap();
+    assert_eq!(cluster.asked(), 2);
+    // The old one is gone, as soon as its holder is no longer remembered.
+    tokio::time::advance(std::time::Duration::from_secs(31)).await;
+    assert!(refused(&identity, &good(&old)).await.contains("no such key"));
+    // What is read goes on to count while the API server is away.
+    *cluster.away.lock().unwrap() = true;
+    tokio::time::advance(std::time::Duration::from_secs(3_600)).await;
+    look(&identity, &good(&new)).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_keys_it_is_our_side_that_cannot_look() {
+    let cluster = Arc::new(Cluster::default());
+    *cluster.away.lock().unwrap() = true;
+    let identity = identity(TokenCheck::Keys(Published::ApiServer(cluster.server())));
+    let key = ec("one");
+    for _ in 0..2 {
+        let looked = look(&identity, &good(&key)).await;
+        assert!(matches!(looked, Err(IdentityError::Unavailable(_))), "{looked:?}");
+    }
+    assert_eq!(cluster.asked(), 1, "it is left alone for a while");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_review_decides_is_remembered_briefly_and_never_longer_than_the_token_holds() {
+    let cluster = Arc::new(Cluster::default());
+    let identity = identity(TokenCheck::Review(cluster.server()));
+    let key = ec("one");
+    let (token, short) = (good(&key), signed(&key, &claims("exp", json!(NOW + 5))));
+    let user = "system:serviceaccount:shop:tenant".to_owned();
+    let audiences = vec![AUDIENCE.to_owned()];
+    for token in [&token, &short] {
+        cluster.users.lock().unwrap().insert(token.clone(), (user.clone(), audiences.clone()));
+    }
+    for _ in 0..3 {
+        let account = look(&identity, &token).await.unwrap();
+        assert_eq!((account.namespace.as_str(), account.name.as_str()), ("shop", "tenant"), "as the review says");
+        look(&identity, &short).await.unwrap();
+    }
+    assert_eq!(cluster.asked(), 2);
+    // Its pod is gone; a few seconds later the short one is looked at again, the other one half a minute later.
+    cluster.users.lock().unwrap().clear();
+    tokio::time::advance(std::time::Duration::from_secs(6)).await;
+    assert!(refused(&identity, &short).await.contains("does not take the token"));
+    look(&identity, &token).await.unwrap();
+    tokio::time::advance(std::time::Duration::from_secs(31)).await;
+    assert!(refused(&identity, &token).await.contains("does not take the token"));
+}
+
+#[tokio::test]
+async fn a_review_that_says_less_than_yes_for_us_is_a_no() {
+    let cluster = Arc::new(Cluster::default());
+    let identity = identity(TokenCheck::Review(cluster.server()));
+    let key = ec("one");
+    let token = good(&key);
+    let answer = |user: &str, audiences: &[&str]| {
+        let audiences = audiences.iter().map(|audience| (*audience).to_owned()).collect();
+        cluster.users.lock().unwrap().insert(token.clone(), (user.to_owned(), audiences));
+    };
+    assert!(refused(&identity, &token).await.contains("does not take the token"));
+    answer("system:serviceaccount:shop:tenant", &[]);
+    assert!(refused(&identity, &token).await.contains("not for our audience"));
+    answer("system:serviceaccount:shop:tenant", &["https://kubernetes.default.svc"]);
+    assert!(refused(&identity, &token).await.contains("not for our audience"));
+    answer("jane@example.com", &[AUDIENCE]);
+    assert!(refused(&identity, &token).await.contains("no service account's"));
+    let asked = cluster.asked();
+    // What cannot be meant for us is not even asked about: no other cluster sees it.
+    refused(&identity, &signed(&key, &claims("iss", json!("https://else.test")))).await;
+    refused(&identity, &signed(&key, &claims("exp", json!(NOW - 600)))).await;
+    assert_eq!(cluster.asked(), asked);
+    *cluster.away.lock().unwrap() = true;
+    let looked = look(&identity, &token).await;
+    let Err(IdentityError::Unavailable(why)) = looked else { panic!("{looked:?}") };
+    assert!(why.contains("https://fake.test") && !why.contains(&token), "{why}");
+}
+
+#[tokio::test]
+async fn keys_come_from_a_file_too_and_weak_ones_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.jwks");
+    let (strong, weak) = (rsa("strong"), RS256.generate_key_pair(1024).unwrap());
+    let mut public = weak.to_jwk_public_key();
+    public.set_key_id("weak");
+    let keys: Vec<Value> = [&public, &strong.public].into_iter().map(|key| Value::from(key.as_ref().clone())).collect();
+    std::fs::write(&file, json!({"keys": keys}).to_string()).unwrap();
+    let identity = identity(TokenCheck::Keys(Published::File(file.clone())));
+    look(&identity, &good(&strong)).await.unwrap();
+    let weak = Key { id: "weak", public, signer: Box::new(RS256.signer_from_der(weak.to_der_private_key()).unwrap()) };
+    assert!(refused(&identity, &good(&weak)).await.contains("no such key"));
+    for text in ["", "{}", r#"{"keys": []}"#, r#"{"keys": [{"kty": "oct", "k": "AA"}]}"#] {
+        std::fs::write(&file, text).unwrap();
+        assert!(Published::File(file.clone()).check().await.is_err(), "{text}");
+    }
+    assert!(Published::File(folder.path().join("none")).check().await.unwrap_err().to_string().contains("none"));
+}
+
+#[tokio::test]
+async fn a_token_that_is_meant_for_two_clusters_is_neither_s() {
+    let cluster = Arc::new(Cluster::default());
+    let of = |name: &str, audience: &str| ClusterIdentity {
+        cluster: name.to_owned(),
+        tokens: Some(TokenIdentity {
+            issuer: ISSUER.to_owned(),
+            audience: audience.to_owned(),
+            check: TokenCheck::Review(cluster.server()),
+        }),
+        clients: None,
+    };
+    let identity = Identity::new(vec![of("prod-eu", AUDIENCE), of("prod-us", "chancery/prod-us")]);
+    let token = signed(&ec("one"), &claims("aud", json!([AUDIENCE, "chancery/prod-us"])));
+    assert!(refused(&identity, &token).await.contains("several clusters"));
+    assert_eq!(cluster.asked(), 0);
+}

@@ -1,0 +1,268 @@
+//! The way in for clusters: who asks is found out before anything else is read, and no request goes on without.
+//!
+//! Strangers cost little: their addresses have so many looks at credentials that nobody has seen lately, and everything
+//! that is under way together is bounded. Of what is wrong with a credential nothing is told.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::{
+    body::Body,
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use chancery_authority::{
+    Office,
+    at_work::AtWork,
+    credential::{Credential, NotIdentified, Presented},
+    ports::{CertificateHolder, IdentityError, ServiceAccount, WorkloadIdentity},
+};
+use chancery_pki::Timestamp;
+use http::header::AUTHORIZATION;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::Instrument as _;
+
+use super::{
+    ApiState, Caller,
+    answer::{ApiError, Outcome},
+};
+use crate::{
+    acme::{
+        ClientAddress, Rate,
+        rates::{Buckets, bucket_of},
+    },
+    request_id::{HEADER, RequestId},
+};
+
+/// Largest body: a CSR of the longest kind in PEM, and what is reported about the object.
+pub(super) const BODY_MAX: usize = 320 * 1024;
+/// Longest credential in a header, in octets; a service-account token has some 1,200.
+const TOKEN_MAX: usize = 8 * 1024;
+/// Most credentials that are remembered as good.
+const SEEN_MAX: usize = 4096;
+/// How long they are.
+const SEEN_FOR: Duration = Duration::from_secs(60);
+
+/// The client's certificate with its issuers, in DER, as the TLS handshake took it. The server puts it into the
+/// request's extensions; that the client holds its key is proved, whom it speaks for is not.
+#[derive(Debug, Clone)]
+pub struct ClientCertificates(pub Arc<[Vec<u8>]>);
+
+/// How clusters are let in.
+#[derive(Clone)]
+pub struct ClusterSettings {
+    /// Whoever knows whom their tokens and certificates speak for.
+    pub identity: Arc<dyn WorkloadIdentity>,
+    /// How fast one credential may ask; `None` sets no limit.
+    pub requests_per_credential: Option<Rate>,
+    /// How fast one address may have credentials looked at that nobody has seen lately; `None` sets no limit.
+    pub unseen_per_address: Option<Rate>,
+    /// Most requests under way at once; further ones are told to come back.
+    pub in_flight: usize,
+    /// How long a request's body may take to arrive.
+    pub body_time: Duration,
+    /// Where requests are counted, beside those of other doors.
+    pub at_work: AtWork,
+}
+
+impl ClusterSettings {
+    /// The usual limits.
+    #[must_use]
+    pub fn new(identity: Arc<dyn WorkloadIdentity>) -> Self {
+        let rate = |burst: u32, each| Rate { burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN), one_each: each };
+        Self {
+            identity,
+            requests_per_credential: Some(rate(2_000, Duration::from_millis(2))),
+            unseen_per_address: Some(rate(60, Duration::from_secs(1))),
+            in_flight: 1024,
+            body_time: Duration::from_secs(10),
+            at_work: AtWork::default(),
+        }
+    }
+}
+
+impl Default for ClusterSettings {
+    /// API tokens alone are taken.
+    fn default() -> Self {
+        Self::new(Arc::new(Nobody))
+    }
+}
+
+/// Knows nobody.
+struct Nobody;
+
+#[async_trait]
+impl WorkloadIdentity for Nobody {
+    async fn service_account(&self, _: &SecretString, _: Timestamp) -> Result<ServiceAccount, IdentityError> {
+        Err(IdentityError::Unknown("no cluster's tokens are taken".to_owned()))
+    }
+
+    fn certificate_holder(&self, _: &[Vec<u8>], _: Timestamp) -> Result<CertificateHolder, IdentityError> {
+        Err(IdentityError::Unknown("no cluster's certificates are taken".to_owned()))
+    }
+}
+
+/// The door's own state.
+pub(super) struct Clusters {
+    identity: Arc<dyn WorkloadIdentity>,
+    requests: Buckets<String>,
+    unseen: Buckets<u64>,
+    places: Arc<Semaphore>,
+    body_time: Duration,
+    pub(super) at_work: AtWork,
+    /// Credentials that were good, by their digest, and until when that is remembered.
+    seen: Mutex<HashMap<[u8; 32], Instant>>,
+}
+
+impl Clusters {
+    pub(super) fn new(settings: ClusterSettings) -> Self {
+        let ClusterSettings { identity, requests_per_credential, unseen_per_address, in_flight, body_time, at_work } =
+            settings;
+        Self {
+            identity,
+            requests: Buckets::new(requests_per_credential),
+            unseen: Buckets::new(unseen_per_address),
+            places: Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS))),
+            body_time,
+            at_work,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// Finds out who asks, and keeps a place for the request.
+    async fn admit(
+        &self,
+        office: &Office,
+        presented: Option<Presented>,
+        address: Option<ClientAddress>,
+        id: &RequestId,
+    ) -> Result<(Arc<Credential>, OwnedSemaphorePermit), ApiError> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ApiError::busy())?;
+        let presented = presented.ok_or_else(ApiError::unauthorized)?;
+        let digest = digest_of(&presented);
+        if !self.was_seen(&digest)
+            && let Some(ClientAddress(address)) = address
+        {
+            let too_often = |wait| ApiError::slow_down("too many credentials from this address", wait);
+            self.unseen.take(bucket_of(address)).map_err(too_often)?;
+        }
+        let credential = match office.identify(&presented, &*self.identity).await {
+            Ok(credential) => credential,
+            Err(NotIdentified::Unknown(why)) => {
+                self.forget(&digest);
+                tracing::info!(request.id = %id, why = ?why, "a cluster's credential was not taken");
+                return Err(ApiError::unauthorized());
+            }
+            Err(NotIdentified::Failed(failure)) => return Err(ApiError::of_failure(failure, id)),
+        };
+        self.remember(digest);
+        let who = format!("{}\n{}", credential.cluster().name, credential.name());
+        self.requests.take(who).map_err(|wait| ApiError::slow_down("this credential asks too often", wait))?;
+        Ok((Arc::new(credential), place))
+    }
+
+    fn was_seen(&self, digest: &[u8; 32]) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(digest).is_some_and(|until| Instant::now() < *until)
+    }
+
+    fn remember(&self, digest: [u8; 32]) {
+        let now = Instant::now();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= SEEN_MAX && !seen.contains_key(&digest) {
+            seen.retain(|_, until| now < *until);
+            if seen.len() >= SEEN_MAX {
+                return;
+            }
+        }
+        seen.insert(digest, now + SEEN_FOR);
+    }
+
+    fn forget(&self, digest: &[u8; 32]) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
+    }
+
+    /// Reads a body that arrives in time and is not too long.
+    pub(super) async fn read(&self, body: Body) -> Result<Bytes, ApiError> {
+        let late = || ApiError::invalid("the body took too long to arrive");
+        let read = tokio::time::timeout(self.body_time, Limited::new(body, BODY_MAX).collect());
+        match read.await.map_err(|_| late())? {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(BODY_MAX)),
+            Err(_) => Err(ApiError::invalid("the body broke off")),
+        }
+    }
+}
+
+/// Lets a cluster's request in, or answers it.
+pub(super) async fn enter(State(ApiState(api)): State<ApiState>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = RequestId::new(api.office.entropy());
+    let route = word(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
+    let (presented, address) = (presented(&request), request.extensions().get::<ClientAddress>().copied());
+    let mut response = match api.clusters.admit(&api.office, presented, address, &id).await {
+        Ok((credential, _place)) => {
+            let span = tracing::info_span!("cluster", request.id = %id, cluster = credential.cluster().name,
+                credential = credential.name(), route);
+            let extensions = request.extensions_mut();
+            extensions.insert(Caller::Cluster);
+            extensions.insert(credential);
+            extensions.insert(id);
+            next.run(request).instrument(span).await
+        }
+        Err(error) => error.into_response(),
+    };
+    let outcome = response.extensions().get::<Outcome>().map_or("ok", |Outcome(outcome)| *outcome);
+    response.headers_mut().insert(HEADER, id.header_value());
+    api.metrics.answered(route, outcome, response.status().as_u16(), began.elapsed());
+    response
+}
+
+/// The word for a route in metrics and logs.
+fn word(path: Option<&str>) -> &'static str {
+    match path.unwrap_or_default() {
+        "/api/v1/signing-requests" => "signing-requests",
+        "/api/v1/signing-requests/{kind}/{uid}" => "signing-request",
+        "/api/v1/signing-requests/{kind}/{uid}/usage" => "signing-request-usage",
+        "/api/v1/signing-requests/{kind}/{uid}/revoke" => "signing-request-revoke",
+        "/api/v1/signer" => "signer",
+        _ => "unknown",
+    }
+}
+
+/// What a request presents: a token in its one Authorization header, else the connection's certificate.
+fn presented(request: &Request) -> Option<Presented> {
+    let mut given = request.headers().get_all(AUTHORIZATION).iter();
+    match (given.next(), given.next()) {
+        (None, _) => {
+            let ClientCertificates(chain) = request.extensions().get()?;
+            Some(Presented::Certificate(Arc::clone(chain)))
+        }
+        (Some(one), None) => {
+            let (scheme, token) = one.to_str().ok()?.split_once(' ')?;
+            let fits = scheme.eq_ignore_ascii_case("bearer") && (1..=TOKEN_MAX).contains(&token.len());
+            fits.then(|| Presented::Token(SecretString::from(token)))
+        }
+        (Some(_), Some(_)) => None,
+    }
+}
+
+fn digest_of(presented: &Presented) -> [u8; 32] {
+    let of = match presented {
+        Presented::Token(token) => digest(&SHA256, token.expose_secret().as_bytes()),
+        Presented::Certificate(chain) => digest(&SHA256, chain.first().map(Vec::as_slice).unwrap_or_default()),
+    };
+    let mut out = [0; 32];
+    out.copy_from_slice(of.as_ref());
+    out
+}

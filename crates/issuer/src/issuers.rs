@@ -1,0 +1,405 @@
+//! Watches issuers, checks each of them, and says how it is: on its status, and to the board.
+//!
+//! One small task for each issuer. It looks again when the issuer changes, when a Secret or ConfigMap that it refers
+//! to changes, when its server fails a request, and on a timer.
+
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream::BoxStream};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{ConfigMap, ObjectReference, Secret},
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time},
+};
+use kube::{
+    Api, Client, Resource,
+    api::{PartialObjectMeta, Patch, PatchParams},
+    runtime::{
+        WatchStreamExt as _,
+        events::EventType,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    backoff,
+    board::IssuerKey,
+    check::{Checker, Made},
+    clock,
+    condition::{Notice, cut},
+    credentials::{Referred, Trouble, referred, wait_until},
+    decide::IssuerState,
+    dispatch::Desk,
+    events::Events,
+    metrics::Metrics,
+    resource::{ChanceryClusterIssuer, ChanceryIssuer, IssuerSpec, IssuerStatus},
+    signer::Signer,
+    worker::FIELD_MANAGER,
+};
+
+/// Most issuers that are looked after.
+const ISSUERS_MAX: usize = 10_000;
+/// How long a change is left alone: several often come together.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Least time between two looks at one issuer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Either of our kinds.
+pub(crate) trait Issuer:
+    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize + Send + Sync + 'static
+{
+    fn spec(&self) -> &IssuerSpec;
+    fn status(&self) -> Option<&IssuerStatus>;
+    fn api(client: Client, namespace: Option<&str>) -> Api<Self>;
+}
+
+impl Issuer for ChanceryIssuer {
+    fn spec(&self) -> &IssuerSpec {
+        &self.spec.issuer
+    }
+    fn status(&self) -> Option<&IssuerStatus> {
+        self.status.as_ref()
+    }
+    fn api(client: Client, namespace: Option<&str>) -> Api<Self> {
+        namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
+    }
+}
+
+impl Issuer for ChanceryClusterIssuer {
+    fn spec(&self) -> &IssuerSpec {
+        &self.spec.issuer
+    }
+    fn status(&self) -> Option<&IssuerStatus> {
+        self.status.as_ref()
+    }
+    fn api(client: Client, _namespace: Option<&str>) -> Api<Self> {
+        Api::all(client)
+    }
+}
+
+/// What the tasks share.
+#[derive(Clone)]
+pub(crate) struct Tending {
+    pub(crate) client: Client,
+    pub(crate) checker: Checker,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) events: Events,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+/// An issuer as its task has it.
+#[derive(Debug, Clone)]
+struct Seen {
+    metadata: ObjectMeta,
+    reference: ObjectReference,
+    spec: IssuerSpec,
+    ready: Option<Condition>,
+}
+
+impl Seen {
+    fn of<I: Issuer>(issuer: &I) -> Self {
+        let ready = issuer.status().and_then(|status| status.conditions.iter().find(|one| one.type_ == "Ready"));
+        Self {
+            metadata: issuer.meta().clone(),
+            reference: issuer.object_ref(&()),
+            spec: issuer.spec().clone(),
+            ready: ready.cloned(),
+        }
+    }
+}
+
+struct Tended {
+    seen: watch::Sender<Seen>,
+    stop: CancellationToken,
+    listing: u64,
+}
+
+/// Looks after every issuer of one kind until `stop`; `listed` is told once the first listing is complete.
+pub(crate) async fn tend_all<I: Issuer>(tending: Tending, listed: watch::Sender<bool>) {
+    let api = I::api(tending.client.clone(), None);
+    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut tended: HashMap<IssuerKey, Tended> = HashMap::new();
+    let mut listing = 0;
+    loop {
+        let event = tokio::select! {
+            () = tending.stop.cancelled() => return,
+            event = events.next() => event,
+        };
+        match event {
+            None => return,
+            Some(Ok(Event::Init)) => listing += 1,
+            Some(Ok(Event::InitApply(issuer) | Event::Apply(issuer))) => {
+                observe(&tending, &mut tended, &issuer, listing);
+            }
+            Some(Ok(Event::Delete(issuer))) => {
+                let key = key_of(issuer.meta());
+                drop_one(&tending, &mut tended, &key);
+            }
+            Some(Ok(Event::InitDone)) => {
+                let gone: Vec<_> =
+                    tended.iter().filter(|(_, one)| one.listing != listing).map(|(key, _)| key.clone()).collect();
+                for key in gone {
+                    drop_one(&tending, &mut tended, &key);
+                }
+                listed.send_replace(true);
+            }
+            Some(Err(error)) => {
+                tracing::warn!(kind = %I::kind(&()), error = %error, "issuers cannot be watched; trying again");
+            }
+        }
+    }
+}
+
+fn key_of(metadata: &ObjectMeta) -> IssuerKey {
+    IssuerKey {
+        namespace: metadata.namespace.as_deref().map(Into::into),
+        name: metadata.name.as_deref().unwrap_or_default().into(),
+    }
+}
+
+fn drop_one(tending: &Tending, tended: &mut HashMap<IssuerKey, Tended>, key: &IssuerKey) {
+    if let Some(one) = tended.remove(key) {
+        one.stop.cancel();
+        tending.desk.issuer_is(key, IssuerState::Absent, None);
+        tending.metrics.issuer_gone(key);
+    }
+}
+
+fn observe<I: Issuer>(tending: &Tending, tended: &mut HashMap<IssuerKey, Tended>, issuer: &I, listing: u64) {
+    let key = key_of(issuer.meta());
+    let seen = Seen::of(issuer);
+    if let Some(one) = tended.get_mut(&key) {
+        one.listing = listing;
+        let known = one.seen.borrow().clone();
+        if known.metadata.uid == seen.metadata.uid {
+            // Status and labels do not matter.
+            if known.metadata.generation != seen.metadata.generation {
+                tending.desk.issuer_is(&key, IssuerState::Unchecked, None);
+                one.seen.send_replace(seen);
+            }
+            return;
+        }
+        drop_one(tending, tended, &key);
+    }
+    if tended.len() >= ISSUERS_MAX {
+        tracing::error!(issuer = %key, "there are more than {ISSUERS_MAX} issuers; this one is not looked after");
+        return;
+    }
+    tending.desk.issuer_is(&key, IssuerState::Unchecked, None);
+    let (sender, receiver) = watch::channel(seen);
+    let stop = tending.stop.child_token();
+    tended.insert(key.clone(), Tended { seen: sender, stop: stop.clone(), listing });
+    let (tending, tasks) = (tending.clone(), tending.tasks.clone());
+    let first = tending.desk.first_checks.clone().token();
+    tasks.spawn(async move {
+        let tend = tend::<I>(tending, key, receiver, first);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tend => {}
+        }
+    });
+}
+
+/// Looks after one issuer.
+async fn tend<I: Issuer>(
+    tending: Tending,
+    key: IssuerKey,
+    mut seen: watch::Receiver<Seen>,
+    first: tokio_util::task::task_tracker::TaskTrackerToken,
+) {
+    let trouble = Arc::new(Notify::new());
+    let mut first = Some(first);
+    let mut made = None;
+    let mut failures: u32 = 0;
+    let mut was_ready = false;
+    let mut refers: Vec<Referred> = Vec::new();
+    let mut changes = Changes::of(&tending.client, "", &[]);
+    let mut reread = true;
+    let mut ready: Option<Condition> = seen.borrow().ready.clone();
+    loop {
+        let now = seen.borrow_and_update().clone();
+        let wanted = referred(&now.spec);
+        if wanted != refers {
+            changes = Changes::of(&tending.client, tending.checker.reader.namespace(&key), &wanted);
+            refers = wanted;
+            reread = true;
+        }
+        let began = Instant::now();
+        let outcome = tending.checker.check(&key, &now.spec, &mut made, reread).await;
+        if seen.has_changed().unwrap_or(false) {
+            // It was changed meanwhile: what was found out is about what it was.
+            (failures, was_ready, reread) = (0, false, true);
+            continue;
+        }
+        // One failure of a server that was well may be a moment's; the circuit breaker guards what is sent meanwhile.
+        let passing = outcome.as_ref().err().is_some_and(|trouble| trouble.transient) && was_ready && failures == 0;
+        failures = if outcome.is_ok() { 0 } else { failures.saturating_add(1) };
+        if !passing {
+            was_ready = outcome.is_ok();
+            tell_board(&tending, &key, &now, &outcome, &trouble);
+            tending.metrics.issuer(&key, was_ready);
+            tell_people::<I>(&tending, &key, &now, &outcome, &mut ready).await;
+        }
+        drop(first.take());
+        let interval = now.spec.check_interval();
+        let usual = interval - backoff::wait(3, &key.name).min(interval / 10);
+        let pause = if failures == 0 { usual } else { backoff::wait(failures, &key.name).min(usual) };
+        let pause = made.as_ref().and_then(Made::until).map_or(pause, |until| pause.min(wait_until(until)));
+        // Without leave to watch what is referred to, it is read on the timer.
+        reread = failures > 0 || !changes.are_watched();
+        tokio::select! {
+            changed = seen.changed() => match changed {
+                Ok(()) => (was_ready, reread) = (false, true),
+                Err(_) => return,
+            },
+            () = sleep(pause.max(PAUSE)) => {}
+            () = trouble.notified() => {
+                reread = true;
+                sleep(PAUSE.saturating_sub(began.elapsed())).await;
+            }
+            Some(()) = changes.stream.next() => {
+                reread = true;
+                sleep(SETTLE).await;
+            }
+        }
+    }
+}
+
+fn tell_board(
+    tending: &Tending,
+    key: &IssuerKey,
+    now: &Seen,
+    outcome: &Result<Arc<chancery_api::RemoteClient>, Trouble>,
+    trouble: &Arc<Notify>,
+) {
+    let (state, signer) = match outcome {
+        Ok(client) => {
+            let signer = Signer { client: Arc::clone(client), spec: now.spec.clone(), trouble: Arc::clone(trouble) };
+            (IssuerState::Ready, Some(Arc::new(signer)))
+        }
+        Err(Trouble { message, .. }) => (IssuerState::NotReady { message: message.clone() }, None),
+    };
+    tending.desk.issuer_is(key, state, signer);
+}
+
+/// Writes the issuer's status, where it says something new.
+async fn tell_people<I: Issuer>(
+    tending: &Tending,
+    key: &IssuerKey,
+    now: &Seen,
+    outcome: &Result<Arc<chancery_api::RemoteClient>, Trouble>,
+    ready: &mut Option<Condition>,
+) {
+    let (status, reason, message) = match outcome {
+        Ok(_) => ("True", "Checked", "Succeeded checking the issuer".to_owned()),
+        Err(Trouble { reason, message, .. }) => ("False", *reason, cut(message, 2048)),
+    };
+    let same = ready.as_ref().is_some_and(|ready| {
+        ready.status == status
+            && ready.reason == reason
+            && ready.message == message
+            && ready.observed_generation == now.metadata.generation
+    });
+    if same {
+        return;
+    }
+    let turned = ready.as_ref().is_none_or(|ready| ready.status != status);
+    let since = ready
+        .as_ref()
+        .filter(|_| !turned)
+        .map_or_else(|| Time(clock::now()), |ready| ready.last_transition_time.clone());
+    let condition = Condition {
+        type_: "Ready".to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.clone(),
+        last_transition_time: since,
+        observed_generation: now.metadata.generation,
+    };
+    let operations = json!([
+        { "op": "test", "path": "/metadata/uid", "value": now.metadata.uid },
+        { "op": "add", "path": "/status", "value": IssuerStatus { conditions: vec![condition.clone()] } },
+    ]);
+    let Ok(patch) = serde_json::from_value(operations) else { return };
+    let api = I::api(tending.client.clone(), key.namespace.as_deref());
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch_status(&key.name, &parameters, &Patch::<()>::Json(patch)).await {
+        Ok(_) => *ready = Some(condition),
+        Err(error) => tracing::warn!(issuer = %key, error = %error, "the issuer's status is not written"),
+    }
+    if turned {
+        let (kind, reason) = match (outcome, reason) {
+            (Ok(_), _) => (EventType::Normal, "Checked"),
+            (Err(_), "Failed") => (EventType::Warning, "PermanentError"),
+            (Err(_), _) => (EventType::Warning, "RetryableError"),
+        };
+        tracing::info!(issuer = %key, issuer.ready = status, "{message}");
+        tending.events.publish(now.reference.clone(), Notice { kind, reason, note: cut(&message, 1000) });
+    }
+}
+
+/// Something that is referred to has changed.
+struct Changes {
+    stream: BoxStream<'static, ()>,
+    watched: Vec<Arc<AtomicBool>>,
+}
+
+impl Changes {
+    fn of(client: &Client, namespace: &str, referred: &[Referred]) -> Self {
+        let watched: Vec<_> = referred.iter().map(|_| Arc::new(AtomicBool::new(false))).collect();
+        let streams = referred.iter().zip(&watched).map(|(one, watched)| match one {
+            Referred::Secret(name) => changes::<Secret>(client, namespace, name, Arc::clone(watched)),
+            Referred::ConfigMap(name) => changes::<ConfigMap>(client, namespace, name, Arc::clone(watched)),
+        });
+        // An empty selection would end at once.
+        let stream = futures::stream::select_all(streams.chain([futures::stream::pending().boxed()])).boxed();
+        Self { stream, watched }
+    }
+
+    /// Whether each of them is watched now.
+    fn are_watched(&self) -> bool {
+        self.watched.iter().all(|watched| watched.load(Ordering::Relaxed))
+    }
+}
+
+fn changes<K>(client: &Client, namespace: &str, name: &str, watched: Arc<AtomicBool>) -> BoxStream<'static, ()>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let api: Api<PartialObjectMeta<K>> = Api::namespaced(client.clone(), namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut known: Option<Option<String>> = None;
+    watcher(api, config)
+        .default_backoff()
+        .filter_map(move |event| {
+            watched.store(event.is_ok(), Ordering::Relaxed);
+            let version = match event {
+                Ok(Event::Apply(object) | Event::InitApply(object)) => Some(object.metadata.resource_version),
+                Ok(Event::Delete(_)) => Some(None),
+                Ok(Event::Init | Event::InitDone) | Err(_) => None,
+            };
+            let changed = version.as_ref().is_some_and(|version| known.as_ref() != Some(version));
+            if version.is_some() {
+                known = version;
+            }
+            futures::future::ready(changed.then_some(()))
+        })
+        .boxed()
+}

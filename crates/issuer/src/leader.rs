@@ -1,0 +1,213 @@
+//! Which of several controllers works: a Lease, taken by whoever comes first and renewed by whoever holds it.
+//!
+//! A holder stops before others may take over: it counts from when it last *began* a renewal that succeeded, by a
+//! clock that does not jump. Others count from when they last saw a change, so clocks that differ do no harm. The
+//! number of the Lease's transitions is the term that goes into each request to a server.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+
+/// For how long a Lease is held by one renewal.
+const DURATION: Duration = Duration::from_secs(15);
+/// After how long without a renewal its holder stops.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How often it is renewed, or looked at.
+const PERIOD: Duration = Duration::from_secs(3);
+
+/// Whether this process works, and in which term.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Leadership(Option<Arc<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
+    until: Mutex<Option<Instant>>,
+    term: AtomicU64,
+}
+
+impl Leadership {
+    /// That of a process that is alone.
+    pub(crate) const fn alone() -> Self {
+        Self(None)
+    }
+
+    /// Whether this process may work now.
+    pub(crate) fn holds(&self) -> bool {
+        self.0.as_ref().is_none_or(|held| held.until().is_some_and(|until| Instant::now() < until))
+    }
+
+    /// The term; none for a process that is alone.
+    pub(crate) fn term(&self) -> Option<u64> {
+        self.0.as_ref().map(|held| held.term.load(Ordering::Acquire))
+    }
+}
+
+impl Held {
+    fn until(&self) -> Option<Instant> {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, until: Option<Instant>) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+}
+
+/// Takes and renews a Lease.
+#[derive(Debug)]
+pub(crate) struct Elector {
+    api: Api<Lease>,
+    name: String,
+    identity: String,
+    held: Arc<Held>,
+    /// What the Lease said last, and since when.
+    seen: Option<(Option<LeaseSpec>, Instant)>,
+}
+
+impl Elector {
+    pub(crate) fn new(client: Client, namespace: &str, name: &str, identity: String) -> Self {
+        let api = Api::namespaced(client, namespace);
+        Self { api, name: name.to_owned(), identity, held: Arc::default(), seen: None }
+    }
+
+    /// Waits until the Lease is ours; false if `stop` came first.
+    pub(crate) async fn acquire(&mut self, stop: &CancellationToken) -> bool {
+        loop {
+            match self.attempt().await {
+                Ok(true) => {
+                    tracing::info!(lease.name = %self.name, lease.term = self.held.term.load(Ordering::Acquire), "leading");
+                    return true;
+                }
+                Ok(false) => {}
+                Err(error) => tracing::warn!(lease.name = %self.name, error = %error, "the lease cannot be taken"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                () = sleep(PERIOD) => {}
+            }
+        }
+    }
+
+    /// Ours, as long as it is renewed.
+    pub(crate) fn leadership(&self) -> Leadership {
+        Leadership(Some(Arc::clone(&self.held)))
+    }
+
+    /// Renews the Lease until it is lost, or `stop`.
+    pub(crate) async fn keep(&mut self, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(PERIOD) => {}
+            }
+            let left =
+                self.held.until().map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+            match tokio::time::timeout(left, self.attempt()).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => break,
+                Ok(Err(error)) => tracing::warn!(lease.name = %self.name, error = %error, "the lease is not renewed"),
+                Err(_) => break,
+            }
+            if self.held.until().is_none_or(|until| Instant::now() >= until) {
+                break;
+            }
+        }
+        self.held.set(None);
+        tracing::warn!(lease.name = %self.name, "not leading any more");
+    }
+
+    /// Gives the Lease back, so that others need not wait.
+    pub(crate) async fn release(&mut self) {
+        if self.held.until().is_none() {
+            return;
+        }
+        self.held.set(None);
+        let released = async {
+            let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
+            let spec = lease.spec.get_or_insert_default();
+            if spec.holder_identity.as_deref() == Some(&self.identity) {
+                spec.holder_identity = None;
+                spec.acquire_time = None;
+                spec.renew_time = None;
+                self.api.replace(&self.name, &PostParams::default(), &lease).await?;
+            }
+            Ok::<_, kube::Error>(())
+        };
+        if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(2), released).await {
+            tracing::debug!(error = %error, "the lease is not given back");
+        }
+    }
+
+    /// Takes or renews the Lease; whether it is ours now.
+    async fn attempt(&mut self) -> Result<bool, kube::Error> {
+        let began = Instant::now();
+        let now = MicroTime(clock::now());
+        let found = self.api.get_opt(&self.name).await?;
+        let Some(mut lease) = found else {
+            // A Lease that is made anew must not begin below the terms of the one before: minutes since 1970 do not.
+            let first = i32::try_from(clock::now().as_second() / 60).unwrap_or(i32::MAX);
+            let spec = self.spec(now.clone(), Some(now), first);
+            let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+            let lease = Lease { metadata, spec: Some(spec) };
+            return self.written(self.api.create(&PostParams::default(), &lease).await, began);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        let transitions = spec.lease_transitions.unwrap_or(0);
+        if holder == self.identity {
+            lease.spec = Some(self.spec(now, spec.acquire_time.clone(), transitions));
+        } else {
+            if self.seen.as_ref().is_none_or(|(seen, _)| *seen != lease.spec) {
+                self.seen = Some((lease.spec.clone(), began));
+            }
+            let duration = u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0).clamp(1, 3600);
+            let since = self.seen.as_ref().map_or(began, |(_, since)| *since);
+            if !holder.is_empty() && began.saturating_duration_since(since) <= Duration::from_secs(duration) {
+                return Ok(false);
+            }
+            lease.spec = Some(self.spec(now.clone(), Some(now), transitions.saturating_add(1)));
+        }
+        // The resource version goes with it: of two that try, one is refused.
+        self.written(self.api.replace(&self.name, &PostParams::default(), &lease).await, began)
+    }
+
+    fn spec(&self, now: MicroTime, acquired: Option<MicroTime>, transitions: i32) -> LeaseSpec {
+        LeaseSpec {
+            acquire_time: acquired,
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            lease_transitions: Some(transitions),
+            renew_time: Some(now),
+            ..LeaseSpec::default()
+        }
+    }
+
+    fn written(&self, written: Result<Lease, kube::Error>, began: Instant) -> Result<bool, kube::Error> {
+        match written {
+            Ok(lease) => {
+                let term = lease.spec.and_then(|spec| spec.lease_transitions).unwrap_or(0);
+                self.held.term.store(u64::try_from(term).unwrap_or(0), Ordering::Release);
+                self.held.set(Some(began + DEADLINE));
+                Ok(true)
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

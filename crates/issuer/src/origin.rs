@@ -1,0 +1,313 @@
+//! What the server is told of a request: what it asks for, and where it comes from.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use chancery_api::{IssuerRef, Origin, RequestKind, SigningRequest};
+use chancery_pki::answer::Asked as Csr;
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::{Api, Client};
+
+use crate::resource::{Certificate, CertificateRequest, IssuerSpec, go_duration};
+
+/// What cert-manager gives to a request that names no duration: 90 days.
+const USUAL_LIFE_S: u64 = 90 * 24 * 3600;
+/// Owners that are known early, at most.
+const EARLY_MAX: usize = 1024;
+/// For how long what was known early is believed.
+const EARLY_FOR: Duration = Duration::from_secs(5);
+/// Annotations that are passed on, at most.
+const ANNOTATIONS: usize = 64;
+/// Longest annotation that is passed on, key and value, in octets.
+const ANNOTATION_MAX: usize = 1024;
+/// Groups of the requester that are passed on, at most.
+const GROUPS: usize = 64;
+/// Annotations that controllers and tools write; the API server lets nobody change cert-manager's.
+const OF_TOOLS: [&str; 6] = [
+    "kubectl.kubernetes.io/",
+    "cert-manager.io/",
+    "acme.cert-manager.io/",
+    "fluxcd.io/",
+    "argocd.argoproj.io/",
+    "meta.helm.sh/",
+];
+const REVISION: &str = "cert-manager.io/certificate-revision";
+
+/// A body without its origin.
+#[derive(Debug)]
+pub(crate) struct Body(SigningRequest);
+
+impl Body {
+    /// The whole.
+    pub(crate) fn with(mut self, origin: Origin, term: Option<u64>) -> SigningRequest {
+        self.0.origin = origin;
+        self.0.term = term;
+        self.0
+    }
+}
+
+/// What a request asks for. The object decides; the CSR only echoes it.
+///
+/// # Errors
+///
+/// A sentence: nobody can sign this, now or later.
+pub(crate) fn asked_for(request: &CertificateRequest, issuer: &IssuerSpec) -> Result<(Csr, Body), String> {
+    let spec = &request.spec;
+    let duration = spec.duration.as_deref().or(issuer.default_duration.as_deref());
+    let lifetime_s = match duration {
+        None => USUAL_LIFE_S,
+        Some(text) => go_duration(text)
+            .map(|duration| duration.as_secs())
+            .filter(|seconds| *seconds > 0)
+            .ok_or_else(|| format!("The duration \"{text}\" is none above one second"))?,
+    };
+    let csr = Csr::from_pem(&spec.request.0, &spec.usages, spec.is_ca, Some(lifetime_s))
+        .map_err(|fault| format!("The request cannot be signed: {fault}"))?;
+    let pem = String::from_utf8(spec.request.0.clone()).map_err(|_| "The CSR is not text".to_owned())?;
+    let body = SigningRequest {
+        kind: RequestKind::CertificateRequest,
+        uid: request.metadata.uid.clone().unwrap_or_default(),
+        csr: pem,
+        profile: issuer.profile.clone(),
+        lifetime_s: Some(lifetime_s),
+        usages: spec.usages.clone(),
+        is_ca: spec.is_ca,
+        origin: Origin::default(),
+        term: None,
+    };
+    Ok((csr, Body(body)))
+}
+
+/// What has become of what a deleted request was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Its Certificate has a newer certificate.
+    Superseded,
+    /// Its Certificate is gone.
+    Deleted,
+}
+
+/// The labels of each namespace, as a watch has them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NamespaceLabels(Arc<RwLock<HashMap<Box<str>, Labels>>>);
+
+type Labels = BTreeMap<String, String>;
+
+impl NamespaceLabels {
+    pub(crate) fn set(&self, namespace: &str, labels: Labels) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(namespace.into(), labels);
+    }
+
+    pub(crate) fn remove(&self, namespace: &str) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+    }
+
+    fn get(&self, namespace: &str) -> Option<Labels> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned()
+    }
+}
+
+/// Owners that were looked up while their requests waited for an approval, by the UID of the request.
+type Early = HashMap<Box<str>, (Instant, Option<Certificate>)>;
+
+/// Looks up where requests come from.
+#[derive(Clone)]
+pub(crate) struct Origins {
+    client: Client,
+    labels: NamespaceLabels,
+    early: Arc<Mutex<Early>>,
+}
+
+impl Origins {
+    pub(crate) fn new(client: Client, labels: NamespaceLabels) -> Self {
+        Self { client, labels, early: Arc::default() }
+    }
+
+    /// Looks up whom a request is for before it is approved, since the approval is about to come: then there is one
+    /// round trip less. What goes wrong goes wrong again later, and is told then.
+    pub(crate) async fn prepare(&self, request: &CertificateRequest) {
+        let Some(uid) = request.metadata.uid.as_deref() else { return };
+        let Ok(owner) = self.look_up(request).await else { return };
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        if early.len() >= EARLY_MAX {
+            early.retain(|_, (at, _)| at.elapsed() < EARLY_FOR);
+        }
+        if early.len() < EARLY_MAX {
+            early.insert(uid.into(), (Instant::now(), owner));
+        }
+    }
+
+    /// Where a request comes from. Its Certificate is named only if it owns the request and is alive: annotations that
+    /// say so can be written by anyone.
+    ///
+    /// # Errors
+    ///
+    /// The API server's.
+    pub(crate) async fn of(&self, request: &CertificateRequest) -> Result<Origin, kube::Error> {
+        let metadata = &request.metadata;
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        let certificate = self.owner(request).await?;
+        let namespace_labels = match self.labels.get(&namespace) {
+            Some(labels) => labels,
+            // The watch has not shown it yet.
+            None => {
+                let api: Api<Namespace> = Api::all(self.client.clone());
+                api.get_metadata_opt(&namespace).await?.and_then(|found| found.metadata.labels).unwrap_or_default()
+            }
+        };
+        let annotations = metadata.annotations.iter().flatten();
+        let annotations = annotations
+            .filter(|(key, value)| {
+                !OF_TOOLS.iter().any(|prefix| key.starts_with(prefix)) && key.len() + value.len() <= ANNOTATION_MAX
+            })
+            .take(ANNOTATIONS)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let spec = &request.spec;
+        Ok(Origin {
+            namespace: Some(namespace),
+            name: metadata.name.clone().unwrap_or_default(),
+            issuer: Some(IssuerRef { kind: spec.issuer_ref.kind.clone(), name: spec.issuer_ref.name.clone() }),
+            username: (!spec.username.is_empty()).then(|| spec.username.clone()),
+            groups: spec.groups.iter().take(GROUPS).cloned().collect(),
+            secret: certificate.as_ref().map(|certificate| certificate.spec.secret_name.clone()),
+            certificate: certificate.and_then(|certificate| certificate.metadata.name),
+            pod: None,
+            namespace_labels,
+            annotations,
+        })
+    }
+
+    /// What has become of the Certificate of a request that was deleted; nothing where it had none, or still needs the
+    /// certificate.
+    ///
+    /// # Errors
+    ///
+    /// The API server's.
+    pub(crate) async fn fate(&self, request: &CertificateRequest) -> Result<Option<Fate>, kube::Error> {
+        if owner_reference(request).is_none() {
+            // Whoever asks without a Certificate deletes the request as soon as it has the certificate.
+            return Ok(None);
+        }
+        let Some(certificate) = self.look_up(request).await? else { return Ok(Some(Fate::Deleted)) };
+        let revision = request.metadata.annotations.as_ref().and_then(|all| all.get(REVISION)?.parse::<i64>().ok());
+        let now_at = certificate.status.and_then(|status| status.revision);
+        Ok(now_at.zip(revision).filter(|(now_at, revision)| now_at > revision).map(|_| Fate::Superseded))
+    }
+
+    async fn owner(&self, request: &CertificateRequest) -> Result<Option<Certificate>, kube::Error> {
+        let uid = request.metadata.uid.as_deref().unwrap_or_default();
+        let early = self.early.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        match early.filter(|(at, _)| at.elapsed() < EARLY_FOR) {
+            Some((_, owner)) => Ok(owner),
+            None => self.look_up(request).await,
+        }
+    }
+
+    async fn look_up(&self, request: &CertificateRequest) -> Result<Option<Certificate>, kube::Error> {
+        let Some(reference) = owner_reference(request) else { return Ok(None) };
+        let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
+        let api: Api<Certificate> = Api::namespaced(self.client.clone(), namespace);
+        let found = api.get_opt(&reference.name).await?;
+        Ok(found.filter(|found| {
+            found.metadata.uid.as_deref() == Some(&reference.uid) && found.metadata.deletion_timestamp.is_none()
+        }))
+    }
+}
+
+/// Who owns a request, if that says to be a Certificate.
+pub(crate) fn owner_reference(request: &CertificateRequest) -> Option<&OwnerReference> {
+    request.metadata.owner_references.iter().flatten().find(|owner| {
+        owner.controller == Some(true)
+            && owner.kind == "Certificate"
+            && owner.api_version.starts_with("cert-manager.io/")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn request(more: &serde_json::Value) -> CertificateRequest {
+        let params = rcgen::CertificateParams::new(["web.shop.example".to_owned()]).expect("a name");
+        let csr = params.serialize_request(&rcgen::KeyPair::generate().expect("a key")).expect("a CSR");
+        let mut request = json!({
+            "metadata": { "name": "web-1", "namespace": "shop", "uid": "u-1" },
+            "spec": {
+                "request": k8s_openapi::ByteString(csr.pem().expect("PEM").into_bytes()),
+                "issuerRef": { "name": "corp", "kind": "ChanceryClusterIssuer", "group": "chancery.dev" },
+            },
+        });
+        json_patch::merge(&mut request, more);
+        serde_json::from_value(request).expect("a request")
+    }
+
+    fn issuer(more: &serde_json::Value) -> IssuerSpec {
+        let mut spec = json!({ "urls": ["https://ca.example"], "credentials": {} });
+        json_patch::merge(&mut spec, more);
+        serde_json::from_value(spec).expect("a spec")
+    }
+
+    fn body(request: &CertificateRequest, issuer: &IssuerSpec) -> Result<SigningRequest, String> {
+        asked_for(request, issuer).map(|(_, body)| body.with(Origin::default(), Some(7)))
+    }
+
+    #[test]
+    fn the_life_is_the_requests_else_the_issuers_else_ninety_days() {
+        let named = json!({ "defaultDuration": "48h" });
+        for (duration, issuer_says, seconds) in [
+            (json!("1h30m"), &named, Some(5400)),
+            (json!("2160h0m0s"), &json!({}), Some(90 * 24 * 3600)),
+            (json!(null), &named, Some(48 * 3600)),
+            (json!(null), &json!({}), Some(90 * 24 * 3600)),
+            (json!("0s"), &json!({}), None),
+            (json!("-1h"), &json!({}), None),
+            (json!("soon"), &json!({}), None),
+        ] {
+            let request = request(&json!({ "spec": { "duration": duration } }));
+            let body = body(&request, &issuer(issuer_says));
+            assert_eq!(body.ok().and_then(|body| body.lifetime_s), seconds, "{duration}");
+        }
+    }
+
+    #[test]
+    fn the_object_decides_what_is_asked_for_and_the_issuer_the_profile() {
+        let request = request(&json!({
+            "metadata": { "annotations": { "chancery.dev/profile": "intermediate" } },
+            "spec": { "usages": ["server auth"] },
+        }));
+        let body = body(&request, &issuer(&json!({ "profile": "server" }))).expect("it can be asked");
+        assert_eq!((body.uid.as_str(), body.profile.as_deref(), body.is_ca), ("u-1", Some("server"), false));
+        assert_eq!((body.usages, body.term), (vec!["server auth".to_owned()], Some(7)));
+    }
+
+    #[test]
+    fn a_usage_that_does_not_exist_fails_before_anybody_is_asked() {
+        let request = request(&json!({ "spec": { "usages": ["flying"] } }));
+        assert!(body(&request, &issuer(&json!({}))).expect_err("no such usage").contains("flying"));
+    }
+
+    #[test]
+    fn only_a_controlling_certificate_is_an_owner() {
+        let owned = |owner: serde_json::Value| request(&json!({ "metadata": { "ownerReferences": [owner] } }));
+        let certificate = json!({
+            "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "name": "web", "uid": "c-1", "controller": true,
+        });
+        assert!(owner_reference(&owned(certificate.clone())).is_some());
+        for (member, value) in [
+            ("controller", json!(false)),
+            ("kind", json!("Pod")),
+            ("apiVersion", json!("v1")),
+            ("apiVersion", json!("cert-manager.io.evil.example/v1")),
+        ] {
+            let mut other = certificate.clone();
+            other[member] = value;
+            assert!(owner_reference(&owned(other)).is_none(), "{member}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! A queue in which namespaces take turns: who has ten thousand requests delays nobody who has one.
+
+use std::collections::{HashMap, VecDeque};
+
+/// Waiting things, one row for each namespace.
+#[derive(Debug)]
+pub(crate) struct FairQueue<T> {
+    rows: HashMap<Box<str>, VecDeque<T>>,
+    /// The namespaces that have a row, in the order of their turns.
+    turns: VecDeque<Box<str>>,
+    len: usize,
+}
+
+impl<T> Default for FairQueue<T> {
+    fn default() -> Self {
+        Self { rows: HashMap::new(), turns: VecDeque::new(), len: 0 }
+    }
+}
+
+impl<T> FairQueue<T> {
+    /// Puts one at the end of its namespace's row.
+    pub(crate) fn push(&mut self, namespace: &str, item: T) {
+        if let Some(row) = self.rows.get_mut(namespace) {
+            row.push_back(item);
+        } else {
+            self.rows.insert(namespace.into(), VecDeque::from([item]));
+            self.turns.push_back(namespace.into());
+        }
+        self.len += 1;
+    }
+
+    /// The first of the namespace whose turn it is.
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        let namespace = self.turns.pop_front()?;
+        let row = self.rows.get_mut(&namespace)?;
+        let item = row.pop_front();
+        if row.is_empty() {
+            self.rows.remove(&namespace);
+        } else {
+            self.turns.push_back(namespace);
+        }
+        if item.is_some() {
+            self.len -= 1;
+        }
+        item
+    }
+
+    /// Puts back what was taken last: it is first again.
+    pub(crate) fn put_back(&mut self, namespace: &str, item: T) {
+        if let Some(row) = self.rows.get_mut(namespace) {
+            row.push_front(item);
+            self.turns.retain(|turn| **turn != *namespace);
+        } else {
+            self.rows.insert(namespace.into(), VecDeque::from([item]));
+        }
+        self.turns.push_front(namespace.into());
+        self.len += 1;
+    }
+
+    /// How many wait.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Takes all of them out.
+    pub(crate) fn drain(&mut self) -> Vec<T> {
+        let mut all = Vec::with_capacity(self.len);
+        while let Some(item) = self.pop() {
+            all.push(item);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_with_one_request_waits_for_one_of_each_other() {
+        let mut queue = FairQueue::default();
+        for number in 0..10_000 {
+            queue.push("flood", ("flood", number));
+        }
+        queue.push("quiet", ("quiet", 0));
+        queue.push("calm", ("calm", 0));
+        let first: Vec<_> = std::iter::from_fn(|| queue.pop()).take(5).collect();
+        assert_eq!(first, [("flood", 0), ("quiet", 0), ("calm", 0), ("flood", 1), ("flood", 2)]);
+    }
+
+    #[test]
+    fn what_is_taken_is_counted_and_an_empty_row_is_forgotten() {
+        let mut queue = FairQueue::default();
+        queue.push("a", 1);
+        queue.push("a", 2);
+        assert_eq!((queue.len(), queue.drain()), (2, vec![1, 2]));
+        assert_eq!((queue.len(), queue.pop(), queue.rows.len(), queue.turns.len()), (0, None, 0, 0));
+    }
+}

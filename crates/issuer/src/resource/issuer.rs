@@ -1,0 +1,228 @@
+//! `ChanceryIssuer` and `ChanceryClusterIssuer`: which server signs, and how it is asked.
+
+#![expect(unreachable_pub, reason = "the derive of schemas makes a second, hidden type of each")]
+#![expect(clippy::duplicated_attributes, reason = "columns of one table have one type")]
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How often an issuer is looked at where nothing else is said.
+const CHECK_INTERVAL: &str = "1m";
+
+/// An issuer that serves the requests of its own namespace. Its URLs must stand on the operator's list.
+#[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "chancery.dev",
+    version = "v1",
+    kind = "ChanceryIssuer",
+    namespaced,
+    status = "IssuerStatus",
+    category = "cert-manager",
+    derive = "PartialEq",
+    doc = "A Chancery server that signs the CertificateRequests of this namespace.",
+    printcolumn(json_path = ".status.conditions[?(@.type==\"Ready\")].status", name = "Ready", type_ = "string"),
+    printcolumn(json_path = ".status.conditions[?(@.type==\"Ready\")].reason", name = "Reason", type_ = "string"),
+    printcolumn(json_path = ".status.conditions[?(@.type==\"Ready\")].message", name = "Message", type_ = "string"),
+    printcolumn(
+        json_path = ".status.conditions[?(@.type==\"Ready\")].observedGeneration",
+        name = "ObservedGeneration",
+        type_ = "integer",
+        priority = 1
+    ),
+    printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date")
+)]
+#[serde(transparent)]
+pub struct ChanceryIssuerSpec {
+    /// Both kinds have one shape.
+    pub issuer: IssuerSpec,
+}
+
+/// An issuer that serves every namespace. Its Secrets lie in the cluster resource namespace.
+#[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "chancery.dev",
+    version = "v1",
+    kind = "ChanceryClusterIssuer",
+    status = "IssuerStatus",
+    category = "cert-manager",
+    derive = "PartialEq",
+    doc = "A Chancery server that signs the CertificateRequests of every namespace.",
+    printcolumn(json_path = ".status.conditions[?(@.type==\"Ready\")].status", name = "Ready", type_ = "string"),
+    printcolumn(json_path = ".status.conditions[?(@.type==\"Ready\")].reason", name = "Reason", type_ = "string"),
+    printcolumn(json_path = ".status.conditions[?(@.type==\"Ready\")].message", name = "Message", type_ = "string"),
+    printcolumn(
+        json_path = ".status.conditions[?(@.type==\"Ready\")].observedGeneration",
+        name = "ObservedGeneration",
+        type_ = "integer",
+        priority = 1
+    ),
+    printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date")
+)]
+#[serde(transparent)]
+pub struct ChanceryClusterIssuerSpec {
+    /// Both kinds have one shape.
+    pub issuer: IssuerSpec,
+}
+
+/// Which server signs, and how it is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerSpec {
+    /// The server's URLs, tried in this order; https only. Servers of one list share their records.
+    #[schemars(length(min = 1, max = 8), inner(length(min = 9, max = 512)))]
+    #[x_kube(validation = Rule::new("self.all(url, isURL(url) && url.startsWith('https://'))").message("each URL must be one of https"))]
+    pub urls: Vec<String>,
+    /// Whom to trust when the server is asked; left out, whom the controller's container trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<CaBundle>,
+    /// The profile to ask for; left out, the first one of the credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub profile: Option<String>,
+    /// What proves to the server who asks.
+    pub credentials: Credentials,
+    /// What becomes of a certificate whose request or Certificate is deleted.
+    #[serde(default)]
+    pub on_delete: Disposal,
+    /// What becomes of a certificate that a newer one has replaced.
+    #[serde(default)]
+    pub on_superseded: Disposal,
+    /// How often the server is asked whether it would sign, from 10s to 24h.
+    #[serde(default = "check_interval")]
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"))]
+    #[x_kube(validation = Rule::new("self != '' && duration(self) >= duration('10s') && duration(self) <= duration('24h')").message("checkInterval must be from 10s to 24h"))]
+    pub check_interval: String,
+    /// The life of a certificate whose request names none; left out, 2160h, as cert-manager has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"))]
+    pub default_duration: Option<String>,
+    /// How fast the server is asked; left out, the controller's limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// Certificates of CAs in PEM. Exactly one place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.inline), has(self.configMapRef), has(self.secretRef)].filter(given, given).size() == 1").message("caBundle needs exactly one of inline, configMapRef and secretRef"))]
+pub struct CaBundle {
+    /// The PEM itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 330000))]
+    pub inline: Option<String>,
+    /// A key of a ConfigMap; left out, `ca.crt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_ref: Option<KeyReference>,
+    /// A key of a Secret; left out, `ca.crt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<KeyReference>,
+}
+
+/// What proves who asks. Exactly one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.tokenSecretRef), has(self.clientCertificateSecretRef), has(self.serviceAccount)].filter(given, given).size() == 1").message("credentials need exactly one of tokenSecretRef, clientCertificateSecretRef and serviceAccount"))]
+pub struct Credentials {
+    /// A token of the server's, in a key of a Secret; left out, `token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret_ref: Option<KeyReference>,
+    /// A client certificate, in a Secret of the type kubernetes.io/tls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_secret_ref: Option<SecretReference>,
+    /// A token that the API server mints for a service account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccountReference>,
+}
+
+/// A key of a Secret or ConfigMap in the issuer's namespace, or in the cluster resource namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: Option<String>,
+}
+
+/// A Secret in the issuer's namespace, or in the cluster resource namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// A service account in the issuer's namespace, or in the cluster resource namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccountReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Whom the token is for: what the server expects. Left out, the controller's usual audience.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub audience: Option<String>,
+}
+
+/// What becomes of a certificate that is not needed any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Disposal {
+    /// It stays valid until it ends.
+    #[default]
+    Keep,
+    /// It is revoked.
+    Revoke,
+}
+
+/// How fast a server is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimit {
+    /// Requests each second, in the long run.
+    #[schemars(range(min = 1, max = 10000))]
+    pub requests_per_second: u32,
+    /// Requests at once after a pause; left out, as many as in one second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub burst: Option<u32>,
+}
+
+/// How an issuer is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerStatus {
+    /// `Ready` alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
+}
+
+impl IssuerSpec {
+    /// How often the server is asked whether it would sign.
+    #[must_use]
+    pub fn check_interval(&self) -> Duration {
+        go_duration(&self.check_interval)
+            .unwrap_or(Duration::from_secs(60))
+            .clamp(Duration::from_secs(10), Duration::from_secs(86_400))
+    }
+}
+
+/// A duration in Go's notation; nothing for what is none, or is below zero.
+#[must_use]
+pub(crate) fn go_duration(text: &str) -> Option<Duration> {
+    let duration: kube::core::Duration = text.parse().ok()?;
+    (!duration.is_negative()).then(|| duration.into())
+}
+
+fn check_interval() -> String {
+    CHECK_INTERVAL.to_owned()
+}

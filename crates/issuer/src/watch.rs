@@ -1,0 +1,148 @@
+//! What the cluster shows: requests, and the labels of namespaces.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client,
+    api::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::{sync::Semaphore, time::Duration};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    board::{Board, IssuerKey},
+    dispatch::Desk,
+    origin::{NamespaceLabels, owner_reference},
+    resource::{CLUSTER_ISSUER, CertificateRequest, GROUP, ISSUER},
+    worker::Worker,
+};
+
+/// Deleted requests that are looked into at a time; the certificates of further ones stay valid until they end.
+const FORGOTTEN: usize = 64;
+/// Requests that are prepared at a time.
+const PREPARING: usize = 16;
+/// How often it is looked whether there is room again for requests that were left out.
+const ROOM: Duration = Duration::from_secs(5);
+
+/// What nobody here reads is not kept.
+pub(crate) fn slim(mut request: CertificateRequest) -> CertificateRequest {
+    request.metadata.managed_fields = None;
+    request
+}
+
+/// Watches requests until `stop`. Where the API server can select by issuer group, it shows only ours.
+pub(crate) async fn requests(
+    client: Client,
+    selectable: bool,
+    desk: Arc<Desk>,
+    worker: Arc<Worker>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let (forgotten, preparing) = (Arc::new(Semaphore::new(FORGOTTEN)), Arc::new(Semaphore::new(PREPARING)));
+    loop {
+        let config = watcher::Config::default();
+        let config = if selectable { config.fields(&format!("spec.issuerRef.group={GROUP}")) } else { config };
+        let api: Api<CertificateRequest> = Api::all(client.clone());
+        let mut events = watcher(api, config).default_backoff().boxed();
+        loop {
+            let event = tokio::select! {
+                () = stop.cancelled() => return,
+                // Only while requests were left out does this wake anything up.
+                () = tokio::time::sleep(ROOM), if desk.counts().left_out > 0 => {
+                    if desk.with(|board| board.wants_listing()) {
+                        break;
+                    }
+                    continue;
+                }
+                event = events.next() => event,
+            };
+            match event {
+                None => break,
+                Some(Ok(Event::Init)) => desk.with(Board::listing_begins),
+                Some(Ok(Event::InitApply(request))) => desk.observe(slim(request)),
+                Some(Ok(Event::Apply(request))) => {
+                    let request = slim(request);
+                    prepare(&worker, &tasks, &preparing, &request);
+                    desk.observe(request);
+                }
+                Some(Ok(Event::InitDone)) => desk.with(Board::listing_ends),
+                Some(Ok(Event::Delete(request))) => {
+                    if let Some(uid) = &request.metadata.uid {
+                        desk.with(|board| board.forget(uid));
+                    }
+                    look_into(&desk, &worker, &tasks, &forgotten, request);
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(error = %error, "CertificateRequests cannot be watched; trying again");
+                }
+            }
+        }
+    }
+}
+
+/// A request that is new will be approved in a moment.
+fn prepare(worker: &Arc<Worker>, tasks: &TaskTracker, room: &Arc<Semaphore>, request: &CertificateRequest) {
+    let new = request.status.is_none() && request.spec.issuer_ref.group == GROUP && owner_reference(request).is_some();
+    let Some(room) = new.then(|| Arc::clone(room).try_acquire_owned().ok()).flatten() else { return };
+    let (worker, request) = (Arc::clone(worker), request.clone());
+    tasks.spawn(async move {
+        worker.origins.prepare(&request).await;
+        drop(room);
+    });
+}
+
+/// A request that had its certificate was deleted: its issuer may want that revoked.
+fn look_into(
+    desk: &Arc<Desk>,
+    worker: &Arc<Worker>,
+    tasks: &TaskTracker,
+    room: &Arc<Semaphore>,
+    request: CertificateRequest,
+) {
+    let reference = &request.spec.issuer_ref;
+    let ours = reference.group == GROUP && [ISSUER, CLUSTER_ISSUER].contains(&reference.kind.as_str());
+    if !ours || !request.is("Ready") {
+        return;
+    }
+    let Some(signer) = desk.with(|board| board.signer(&IssuerKey::of(&request))) else { return };
+    let Ok(room) = Arc::clone(room).try_acquire_owned() else {
+        tracing::warn!("too many requests are deleted at once; the certificates of some stay valid until they end");
+        return;
+    };
+    let worker = Arc::clone(worker);
+    tasks.spawn(async move {
+        worker.forgotten(&request, &signer).await;
+        drop(room);
+    });
+}
+
+/// Watches the labels of namespaces until `stop`.
+pub(crate) async fn namespaces(client: Client, labels: NamespaceLabels, stop: CancellationToken) {
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
+    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => return,
+            event = events.next() => event,
+        };
+        match event {
+            None => return,
+            Some(Ok(Event::InitApply(namespace) | Event::Apply(namespace))) => {
+                let metadata = namespace.metadata;
+                labels.set(metadata.name.as_deref().unwrap_or_default(), metadata.labels.unwrap_or_default());
+            }
+            Some(Ok(Event::Delete(namespace))) => labels.remove(namespace.metadata.name.as_deref().unwrap_or_default()),
+            Some(Ok(Event::Init | Event::InitDone)) => {}
+            Some(Err(error)) => {
+                tracing::warn!(error = %error, "namespaces cannot be watched; their labels are looked up one by one");
+            }
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Does what was decided about a CertificateRequest: asks the server, writes the status, tells people.
+
+use std::{sync::Arc, time::Duration};
+
+use chancery_api::{RefusalReason, RemoteError, RequestKind, RevokeRequest, SigningState};
+use chancery_pki::answer::{Answered, Asked as Csr};
+use kube::{
+    Api, Client, Resource as _,
+    api::{Patch, PatchParams},
+};
+
+use crate::{
+    board::{Asked, Done, Job},
+    clock,
+    condition::{Outcome, PendingFor},
+    decide::{IssuerState, Step, decide, is_out_of_time},
+    events::Events,
+    leader::Leadership,
+    metrics::Metrics,
+    origin::Origins,
+    resource::{CertificateRequest, Disposal},
+    signer::Signer,
+};
+
+/// Fewest tries before a request is given up, whatever time has passed.
+const LEAST_TRIES: u32 = 5;
+
+/// Who we are in `managedFields`.
+pub(crate) const FIELD_MANAGER: &str = "chancery-issuer";
+/// How far the clocks of this machine and the server's may differ.
+const SKEW: Duration = Duration::from_secs(300);
+/// How often a result is written again after a conflict before the request is decided anew.
+const CONFLICTS: usize = 5;
+/// CRLReason cessationOfOperation (RFC 5280 §5.3.1).
+const CESSATION: u64 = 5;
+/// CRLReason superseded.
+const SUPERSEDED: u64 = 4;
+
+/// Does jobs.
+pub(crate) struct Worker {
+    pub(crate) client: Client,
+    pub(crate) events: Events,
+    pub(crate) leadership: Leadership,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) origins: Origins,
+    /// From the approval to the last retry.
+    pub(crate) retry_budget: Duration,
+}
+
+/// What became of a write.
+enum Written {
+    /// It is there; the object looks like this now.
+    Yes(Box<CertificateRequest>),
+    /// Somebody else has changed the object; it looks like this now.
+    Conflict(Box<CertificateRequest>),
+    /// The object is not there any more, or another one has its name.
+    Gone,
+    /// The API server did not take it.
+    No(kube::Error),
+}
+
+impl Worker {
+    /// Does a job. Whatever happens ends in something to do next.
+    pub(crate) async fn work(&self, job: &Job) -> (Done, Asked) {
+        if !self.leadership.holds() {
+            return (Done::Later(Some(Duration::from_secs(1)), None), Asked::Not);
+        }
+        match &job.step {
+            // Boards make no job of these; nothing is forgotten if one did.
+            Step::Leave(_) | Step::AwaitIssuer(None) => (Done::Again(Arc::clone(&job.request)), Asked::Not),
+            Step::Write(outcome) | Step::AwaitIssuer(Some(outcome)) => {
+                (self.tell(job, outcome.clone(), None).await, Asked::Not)
+            }
+            Step::Repair => (self.repair(job).await, Asked::Not),
+            Step::Sign => self.sign(job).await,
+        }
+    }
+
+    async fn sign(&self, job: &Job) -> (Done, Asked) {
+        let request = &*job.request;
+        let Some(signer) = &job.signer else {
+            return (Done::Later(None, None), Asked::Not);
+        };
+        let asked_for = crate::origin::asked_for(request, &signer.spec);
+        let (csr, body) = match asked_for {
+            Ok(read) => read,
+            Err(message) => return (self.tell(job, Outcome::Failed { message }, None).await, Asked::Not),
+        };
+        let origin = match self.origins.of(request).await {
+            Ok(origin) => origin,
+            Err(error) => {
+                tracing::warn!(request.uid = %job.uid, error = %error, "whom a request is for cannot be looked up");
+                return (Done::Later(None, None), Asked::Not);
+            }
+        };
+        // Looking up took time.
+        if !self.leadership.holds() {
+            return (Done::Later(Some(Duration::from_secs(1)), None), Asked::Not);
+        }
+        let body = body.with(origin, self.leadership.term());
+        let timer = self.metrics.signing();
+        let answer = signer.client.sign(&body).await;
+        timer.end(&answer);
+        match answer {
+            Ok(SigningState::Issued(signed)) => {
+                let checked = csr.check(&signed.chain, &signed.root, clock::as_x509(clock::now()), SKEW);
+                let outcome = match checked {
+                    Ok(Answered { chain, root, not_after: _ }) => {
+                        Outcome::Issued { chain, root, warnings: signed.warnings }
+                    }
+                    Err(fault) => {
+                        self.metrics.untrusted_answer();
+                        tracing::error!(
+                            request.uid = %job.uid, issuer = %job.issuer, certificate.serial = %signed.serial,
+                            fault = %fault, "the server's answer is not what was asked for; it is not handed on"
+                        );
+                        Outcome::Failed { message: format!("The server's answer is not what was asked for: {fault}") }
+                    }
+                };
+                (self.tell(job, outcome, Some(signer)).await, Asked::Answered)
+            }
+            Ok(SigningState::Pending { retry_after_s, message }) => {
+                let after = Duration::from_secs(retry_after_s.clamp(1, 3600));
+                let outcome =
+                    Outcome::Pending { why: PendingFor::Server, message: crate::condition::cut(&message, 1024) };
+                (self.wait(job, outcome, Some(after)).await, Asked::Answered)
+            }
+            Ok(SigningState::Refused { reason, message, rule }) => {
+                let message = refusal(reason, &message, rule.as_deref());
+                (self.tell(job, Outcome::Failed { message }, None).await, Asked::Answered)
+            }
+            Err(error) => self.failed(job, signer, &error).await,
+        }
+    }
+
+    /// The server did not answer, or not as hoped.
+    async fn failed(&self, job: &Job, signer: &Signer, error: &RemoteError) -> (Done, Asked) {
+        use RemoteError as E;
+        tracing::warn!(request.uid = %job.uid, issuer = %job.issuer, error = %error, "the server was asked in vain");
+        let retry = |message| Outcome::Pending { why: PendingFor::Retry, message };
+        let (outcome, after, asked) = match error {
+            // The issuer's trouble: no request is to blame, and none runs out of time by it.
+            E::Unauthorized { .. } | E::Forbidden { .. } | E::Tls { .. } | E::Redirected { .. } => {
+                signer.report_trouble();
+                let message = format!("The issuer's server cannot be used: {error}");
+                let outcome = Outcome::Pending { why: PendingFor::IssuerToBeReady, message };
+                return (self.wait(job, outcome, None).await, Asked::Failed);
+            }
+            E::Unreachable { .. } => {
+                signer.report_trouble();
+                (retry("The issuer's server cannot be reached; trying again".to_owned()), None, Asked::Failed)
+            }
+            E::Busy { retry_after, .. } => {
+                (retry("The issuer's server is busy; trying again".to_owned()), Some(*retry_after), Asked::Failed)
+            }
+            E::Unreadable { .. } | E::NotFound { .. } => {
+                let message = format!("The issuer's server gives no usable answer; trying again: {error}");
+                (retry(message), None, Asked::Failed)
+            }
+            // Another leader has taken over, or a server of another version reads requests otherwise.
+            E::Refused { status, .. } if !matches!(status, 413 | 422) => (
+                retry(format!("The issuer's server does not take the request; trying again: {error}")),
+                None,
+                Asked::Answered,
+            ),
+            E::Refused { .. } => {
+                let message = format!("The issuer's server refuses the request: {error}");
+                return (self.tell(job, Outcome::Failed { message }, None).await, Asked::Answered);
+            }
+        };
+        // Who waited long for the issuer, and not for an answer, has not been tried yet.
+        let was_tried = job.attempts >= LEAST_TRIES;
+        if was_tried && is_out_of_time(&job.request, self.retry_budget, clock::now()) {
+            let message = format!("No certificate within {} s of the approval: {error}", self.retry_budget.as_secs());
+            return (self.tell(job, Outcome::Failed { message }, None).await, asked);
+        }
+        (self.wait(job, outcome, after).await, asked)
+    }
+
+    /// Says what a request waits for, where that is new, and tries again later.
+    async fn wait(&self, job: &Job, outcome: Outcome, after: Option<Duration>) -> Done {
+        let request = &*job.request;
+        let waits_already = request.condition("Ready").is_some_and(|ready| ready.reason.as_deref() == Some("Pending"));
+        // Words that change with each try would be a write each time: at first, and then now and then.
+        let worth_it = !waits_already || job.attempts.is_multiple_of(8);
+        if !worth_it || !outcome.changes(request) {
+            return Done::Later(after, None);
+        }
+        match self.write(request, &outcome).await {
+            Written::Yes(fresh) => {
+                self.announce(request, &outcome);
+                Done::Later(after, Some(Arc::from(fresh)))
+            }
+            Written::Conflict(fresh) => Done::Again(Arc::from(fresh)),
+            Written::Gone => Done::Gone,
+            Written::No(error) => {
+                self.refused(job, &error);
+                Done::Later(after, None)
+            }
+        }
+    }
+
+    /// Writes an outcome; what was signed is written again after a conflict rather than signed again.
+    async fn tell(&self, job: &Job, outcome: Outcome, signer: Option<&Arc<Signer>>) -> Done {
+        let mut request = Arc::clone(&job.request);
+        for _ in 0..CONFLICTS {
+            if !self.leadership.holds() {
+                return Done::Later(Some(Duration::from_secs(1)), None);
+            }
+            match self.write(&request, &outcome).await {
+                Written::Yes(fresh) => {
+                    self.announce(&request, &outcome);
+                    if !outcome.is_final() {
+                        return Done::Again(Arc::from(fresh));
+                    }
+                    self.metrics.outcome(&outcome, &request);
+                    return Done::Finished;
+                }
+                Written::Conflict(fresh) => {
+                    let same = decide(&fresh, &IssuerState::Ready) == Step::Sign && job.step == Step::Sign;
+                    request = Arc::from(fresh);
+                    if !same {
+                        return Done::Again(request);
+                    }
+                }
+                Written::Gone => {
+                    if let (Outcome::Issued { .. }, Some(signer)) = (&outcome, signer) {
+                        tracing::info!(request.uid = %job.uid, "a request was deleted while it was signed");
+                        self.dispose(signer, &job.uid, signer.spec.on_delete, CESSATION).await;
+                    }
+                    return Done::Gone;
+                }
+                Written::No(error) => {
+                    self.refused(job, &error);
+                    return Done::Later(None, None);
+                }
+            }
+        }
+        Done::Again(request)
+    }
+
+    /// There is a certificate, and no word about it.
+    async fn repair(&self, job: &Job) -> Done {
+        let status = job.request.status.clone().unwrap_or_default();
+        let text = |octets: Option<k8s_openapi::ByteString>| {
+            octets.and_then(|octets| String::from_utf8(octets.0).ok()).unwrap_or_default()
+        };
+        let (chain, root) = (text(status.certificate), text(status.ca));
+        let read = Csr::from_pem(&job.request.spec.request.0, &job.request.spec.usages, job.request.spec.is_ca, None);
+        let checked = read.map_err(|fault| fault.to_string()).and_then(|csr| {
+            csr.check(&chain, &root, clock::as_x509(clock::now()), SKEW).map_err(|fault| fault.to_string())
+        });
+        let outcome = match checked {
+            Ok(_) => Outcome::Repaired,
+            Err(fault) => {
+                self.metrics.untrusted_answer();
+                Outcome::Failed {
+                    message: format!("The certificate in the status does not answer the request: {fault}"),
+                }
+            }
+        };
+        self.tell(job, outcome, None).await
+    }
+
+    /// A request that has its certificate was deleted: its Certificate has a newer one, or is gone.
+    pub(crate) async fn forgotten(&self, request: &CertificateRequest, signer: &Signer) {
+        let (on_delete, on_superseded) = (signer.spec.on_delete, signer.spec.on_superseded);
+        if on_delete == Disposal::Keep && on_superseded == Disposal::Keep {
+            return;
+        }
+        let Some(uid) = request.metadata.uid.as_deref() else { return };
+        let (disposal, reason) = match self.origins.fate(request).await {
+            Ok(Some(crate::origin::Fate::Superseded)) => (on_superseded, SUPERSEDED),
+            Ok(Some(crate::origin::Fate::Deleted)) => (on_delete, CESSATION),
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(request.uid = %uid, error = %error, "what a deleted request was for cannot be looked up");
+                return;
+            }
+        };
+        self.dispose(signer, uid, disposal, reason).await;
+    }
+
+    async fn dispose(&self, signer: &Signer, uid: &str, disposal: Disposal, reason: u64) {
+        if disposal == Disposal::Keep || !self.leadership.holds() {
+            return;
+        }
+        let request = RevokeRequest { reason: Some(reason) };
+        for attempt in 1..=5 {
+            match signer.client.revoke(RequestKind::CertificateRequest, uid, &request).await {
+                Ok(()) => {
+                    self.metrics.revoked();
+                    tracing::info!(request.uid = %uid, "its certificate is revoked, as the issuer wants it");
+                    return;
+                }
+                Err(RemoteError::NotFound { .. }) => return,
+                Err(error) => {
+                    tracing::warn!(request.uid = %uid, error = %error, "its certificate could not be revoked");
+                }
+            }
+            tokio::time::sleep(crate::backoff::wait(attempt, uid)).await;
+        }
+    }
+
+    fn announce(&self, request: &CertificateRequest, outcome: &Outcome) {
+        if let Some(notice) = outcome.notice(request) {
+            self.events.publish(request.object_ref(&()), notice);
+        }
+    }
+
+    fn refused(&self, job: &Job, error: &kube::Error) {
+        self.metrics.write_failed();
+        tracing::warn!(
+            request.uid = %job.uid, request.namespace = job.request.metadata.namespace, error = %error,
+            "the API server did not take a status; may this service account patch certificaterequests/status?"
+        );
+    }
+
+    async fn write(&self, request: &CertificateRequest, outcome: &Outcome) -> Written {
+        let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
+        let name = request.metadata.name.as_deref().unwrap_or_default();
+        let api: Api<CertificateRequest> = Api::namespaced(self.client.clone(), namespace);
+        let Some(patch) = outcome.patch(request, clock::now()) else { return Written::Gone };
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match api.patch_status(name, &parameters, &Patch::<()>::Json(patch)).await {
+            Ok(fresh) => Written::Yes(Box::new(crate::watch::slim(fresh))),
+            Err(kube::Error::Api(status)) if status.code == 404 => Written::Gone,
+            // A test of the patch failed, or two writes met.
+            Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => {
+                match api.get_opt(name).await {
+                    Ok(Some(fresh)) if fresh.metadata.uid == request.metadata.uid => {
+                        let same = fresh.status.as_ref().map(|status| &status.conditions)
+                            == request.status.as_ref().map(|status| &status.conditions);
+                        if same {
+                            // Nobody has changed what was tested: the API server will not have this status.
+                            return Written::No(kube::Error::Api(status));
+                        }
+                        Written::Conflict(Box::new(crate::watch::slim(fresh)))
+                    }
+                    Ok(_) => Written::Gone,
+                    Err(error) => Written::No(error),
+                }
+            }
+            Err(error) => Written::No(error),
+        }
+    }
+}
+
+/// A refusal in words: the rule, and what would be allowed.
+fn refusal(reason: RefusalReason, message: &str, rule: Option<&str>) -> String {
+    let what = match reason {
+        RefusalReason::Csr => "The CSR is refused",
+        RefusalReason::Key => "The key is refused",
+        RefusalReason::Profile => "The profile is refused",
+        RefusalReason::Policy => "Policy refuses the request",
+        RefusalReason::Lifetime => "The duration is refused",
+        RefusalReason::OtherRequest => "The request differs from what was asked under its UID before",
+        RefusalReason::Denied => "An approver at the server has denied the request",
+    };
+    match rule {
+        Some(rule) if !message.contains(rule) => format!("{what} (rule \"{rule}\"): {message}"),
+        _ => format!("{what}: {message}"),
+    }
+}

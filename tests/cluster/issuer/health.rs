@@ -1,0 +1,137 @@
+//! How an issuer is, and what that does to requests.
+
+use std::time::{Duration, Instant};
+
+use chancery_cluster_tests::{Result, SigningServer, signing_server::Behaviour, until};
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::{SECRETS, Test, message};
+
+/// T8, the server's trouble.
+#[tokio::test]
+async fn a_server_that_is_busy_or_talks_nonsense_fails_no_request() -> Result<()> {
+    let Some(test) = Test::ready("busy").await? else { return Ok(()) };
+    for (name, behaviour) in [
+        ("busy", Behaviour::Status(503)),
+        ("broken", Behaviour::Status(500)),
+        ("garbage", Behaviour::Garbage),
+        ("later", Behaviour::Pending),
+    ] {
+        test.server.behave(behaviour);
+        let uid = test.ask(name).await?;
+        test.approve(name).await?;
+        test.until_ready(name, "False", "Pending").await?;
+        test.server.behave(Behaviour::Sign);
+        let issued = test.until_ready(name, "True", "Issued").await?;
+        assert!(issued.data["status"].get("failureTime").is_none(), "{name}");
+        assert_eq!(test.server.issued().keys().filter(|issued| **issued == uid).count(), 1, "{name}");
+    }
+    Ok(())
+}
+
+/// T8, the issuer's trouble; T18.
+#[tokio::test]
+async fn a_token_that_is_refused_makes_the_issuer_not_ready_and_a_new_one_mends_it_at_once() -> Result<()> {
+    let Some(test) = Test::ready("token").await? else { return Ok(()) };
+    test.server.only_token("new");
+    let uid = test.ask("web").await?;
+    test.approve("web").await?;
+    test.until_ready("web", "False", "Pending").await?;
+    let issuers = test.issuers().await?;
+    let refused = until(&issuers, &test.namespace, until::condition("Ready", "False")).await?;
+    assert!(message(&refused).contains("does not accept the credential"), "{}", message(&refused));
+    let began = Instant::now();
+    test.issuing.token(SECRETS, &test.namespace, "new\n").await?;
+    test.until_ready("web", "True", "Issued").await?;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(test.server.issued().keys().collect::<Vec<_>>(), [&uid]);
+    Ok(())
+}
+
+/// T19.
+#[tokio::test]
+async fn a_token_that_is_revoked_is_noticed_by_the_timer_and_told_once() -> Result<()> {
+    let Some(test) = Test::ready("revoked").await? else { return Ok(()) };
+    test.server.only_token("another");
+    let issuers = test.issuers().await?;
+    let refused = until(&issuers, &test.namespace, until::condition("Ready", "False")).await?;
+    let version = refused.metadata.resource_version.clone();
+    // It is looked at again and again, and written to no more.
+    test.barrier().await?;
+    assert_eq!(issuers.get(&test.namespace).await?.metadata.resource_version, version);
+    test.server.only_token("token");
+    until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_of_another_ca_is_not_trusted_until_the_bundle_is_right() -> Result<()> {
+    let Some(test) = Test::without_issuer("bundle").await? else { return Ok(()) };
+    test.issuing.token(SECRETS, &test.namespace, "token").await?;
+    let map = |pem: String| {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": test.namespace }, "data": { "ca.crt": pem },
+        })
+    };
+    let plane = test.issuing.plane;
+    plane.apply_documents(SECRETS, vec![map(SigningServer::start("x")?.root())]).await?;
+    let mut issuer =
+        chancery_cluster_tests::controller::issuer("ChanceryClusterIssuer", &test.namespace, &test.server.url(), "");
+    issuer["spec"]["caBundle"] = json!({ "configMapRef": { "name": test.namespace } });
+    plane.apply_documents(SECRETS, vec![issuer]).await?;
+    let issuers = test.issuers().await?;
+    let refused = until(&issuers, &test.namespace, until::condition("Ready", "False")).await?;
+    assert!(message(&refused).contains("TLS"), "{}", message(&refused));
+    assert_eq!(test.server.checks(), 0);
+    plane.apply_documents(SECRETS, vec![map("garbage".to_owned())]).await?;
+    let no_bundle = |object: Option<&kube::api::DynamicObject>| {
+        object.is_some_and(|object| message(object).contains("no certificate in PEM"))
+    };
+    until(&issuers, &test.namespace, no_bundle).await?;
+    plane.apply_documents(SECRETS, vec![map(test.server.root())]).await?;
+    until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_superseded_or_deleted_is_revoked_only_where_the_issuer_wants_it() -> Result<()> {
+    let Some(test) = Test::ready("disposal").await? else { return Ok(()) };
+    test.issuing.approved_by_cert_manager(&test.namespace).await?;
+    let issuers = test.issuers().await?;
+    let revoke = json!({ "spec": { "onSuperseded": "Revoke", "onDelete": "Revoke" } });
+    issuers.patch(&test.namespace, &PatchParams::default(), &Patch::Merge(&revoke)).await?;
+    until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
+    let certificate = |names: &[&str]| {
+        json!({
+            "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": { "name": "web" },
+            "spec": {
+                "secretName": "web-tls", "dnsNames": names, "issuerRef": test.issuer_ref(), "revisionHistoryLimit": 1,
+                "privateKey": { "algorithm": "ECDSA", "size": 256 },
+            },
+        })
+    };
+    let plane = test.issuing.plane;
+    plane.apply_documents(&test.namespace, vec![certificate(&["a.example.test"])]).await?;
+    let certificates = plane.objects("cert-manager.io/v1", "Certificate", &test.namespace).await?;
+    until(&certificates, "web", until::condition("Ready", "True")).await?;
+    let first = test.server.asked().last().ok_or("nobody was asked")?.uid.clone();
+    plane.apply_documents(&test.namespace, vec![certificate(&["a.example.test", "b.example.test"])]).await?;
+    let revoked = async |count: usize| -> Result<()> {
+        let deadline = Instant::now() + until::LIMIT;
+        while test.server.revoked().len() < count {
+            if Instant::now() > deadline {
+                return Err(format!("{:?} are revoked", test.server.revoked()).into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    };
+    revoked(1).await?;
+    assert_eq!(test.server.revoked(), [(first.clone(), Some(4))]);
+    let second = test.server.asked().last().ok_or("nobody was asked")?.uid.clone();
+    certificates.delete("web", &kube::api::DeleteParams::default()).await?;
+    revoked(2).await?;
+    assert_eq!(test.server.revoked(), [(first, Some(4)), (second, Some(5))]);
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! One certificate for each UID, whatever dies or is slow in between.
+
+use std::time::{Duration, Instant};
+
+use chancery_cluster_tests::{Result, signing_server::Behaviour, until};
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::{Test, chain, message, pem_with, public_key, ready};
+
+async fn until_asked(test: &Test, uid: &str) -> Result<()> {
+    let deadline = Instant::now() + until::LIMIT;
+    while test.server.asked_for(uid) == 0 {
+        if Instant::now() > deadline {
+            return Err("the server was not asked".into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// T9.
+#[tokio::test]
+async fn a_controller_that_dies_between_signing_and_writing_leads_to_no_second_certificate() -> Result<()> {
+    let Some(test) = Test::ready("dies").await? else { return Ok(()) };
+    test.server.behave(Behaviour::Hold);
+    let uid = test.ask("web").await?;
+    test.approve("web").await?;
+    until_asked(&test, &uid).await?;
+    {
+        let mut controller = test.issuing.controller.lock().await;
+        controller.kill();
+        test.server.behave(Behaviour::Sign);
+        test.server.release();
+        *controller = test.issuing.another_controller("after-a-death").await?;
+    }
+    let issued = test.until_ready("web", "True", "Issued").await?;
+    assert!(test.server.asked_for(&uid) >= 2);
+    let signed = test.server.issued();
+    assert_eq!(signed.len(), 1, "one issuance");
+    let kept = signed.get(&uid).ok_or("another UID")?;
+    assert_eq!(public_key(&chain(&issued)?)?, public_key(&kept.chain)?);
+    let serial = |chain: &str| -> Result<Vec<u8>> {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(chain.as_bytes())?;
+        Ok(pem.parse_x509()?.raw_serial().to_vec())
+    };
+    assert_eq!(serial(&chain(&issued)?)?, serial(&kept.chain)?);
+    Ok(())
+}
+
+/// T10 and T11.
+#[tokio::test]
+async fn what_was_signed_for_a_deleted_request_never_lands_on_its_successor() -> Result<()> {
+    let Some(test) = Test::ready("successor").await? else { return Ok(()) };
+    let revoke = json!({ "spec": { "onDelete": "Revoke" } });
+    let issuers = test.issuers().await?;
+    issuers.patch(&test.namespace, &PatchParams::default(), &Patch::Merge(&revoke)).await?;
+    until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
+    test.server.behave(Behaviour::Hold);
+    let first = test.ask("web").await?;
+    test.approve("web").await?;
+    until_asked(&test, &first).await?;
+    test.delete("web", &first).await?;
+    let key = rcgen::KeyPair::generate()?;
+    let second = test.ask_with("web", &pem_with(&key, "web.example.test")?, &json!({})).await?;
+    test.server.behave(Behaviour::Sign);
+    test.server.release();
+    let deadline = Instant::now() + until::LIMIT;
+    while test.server.revoked().is_empty() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(test.server.revoked(), [(first.clone(), Some(5))], "as the issuer wants it");
+    let untouched = test.requests.get("web").await?;
+    assert!(ready(&untouched).is_none() && untouched.data.get("status").is_none(), "{untouched:?}");
+    assert_eq!(test.server.asked_for(&second), 0, "nobody has approved it");
+    test.approve("web").await?;
+    let issued = test.until_ready("web", "True", "Issued").await?;
+    assert_eq!(public_key(&chain(&issued)?)?, rcgen::PublicKeyData::subject_public_key_info(&key));
+    Ok(())
+}
+
+/// T15.
+#[tokio::test]
+async fn a_leader_that_was_paused_leads_to_no_second_certificate() -> Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+    let Some(test) = Test::ready("paused").await? else { return Ok(()) };
+    let mut controller = test.issuing.controller.lock().await;
+    let second = test.issuing.another_controller("second").await?;
+    test.server.behave(Behaviour::Hold);
+    let uid = test.ask("web").await?;
+    test.approve("web").await?;
+    until_asked(&test, &uid).await?;
+    let first = i32::try_from(controller.id()).ok().and_then(Pid::from_raw).ok_or("no process")?;
+    kill_process(first, Signal::STOP)?;
+    test.server.behave(Behaviour::Sign);
+    second.until_it_prints(|line| line.contains("leading")).await?;
+    let issued = test.until_ready("web", "True", "Issued").await?;
+    kill_process(first, Signal::CONT)?;
+    test.server.release();
+    // The first finds that it leads no more.
+    controller.until_it_prints(|line| line.contains("not leading any more")).await?;
+    assert_eq!(test.server.issued().len(), 1);
+    let terms: Vec<_> = test.server.asked().iter().map(|asked| asked.term).collect();
+    assert!(terms.is_sorted() && terms.first() < terms.last(), "{terms:?}");
+    let later = test.requests.get("web").await?;
+    assert_eq!(chain(&later)?, chain(&issued)?);
+    assert_eq!(message(&later), message(&issued));
+    controller.kill();
+    *controller = second;
+    Ok(())
+}
+
+/// T16, small: the whole is in the load test.
+#[tokio::test]
+async fn a_namespace_that_floods_does_not_starve_another() -> Result<()> {
+    let Some(test) = Test::ready("flood").await? else { return Ok(()) };
+    let quiet = test.issuing.plane.namespace("quiet").await?;
+    let slow = json!({ "spec": { "rateLimit": { "requestsPerSecond": 10, "burst": 1 } } });
+    let issuers = test.issuers().await?;
+    issuers.patch(&test.namespace, &PatchParams::default(), &Patch::Merge(&slow)).await?;
+    until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
+    for number in 0..80 {
+        test.ask(&format!("flood-{number}")).await?;
+    }
+    for number in 0..80 {
+        test.approve(&format!("flood-{number}")).await?;
+    }
+    let other = Test {
+        issuing: test.issuing,
+        requests: test.issuing.plane.objects("cert-manager.io/v1", "CertificateRequest", &quiet).await?,
+        namespace: test.namespace.clone(),
+        server: chancery_cluster_tests::SigningServer::start("unused")?,
+    };
+    let began = test.server.asked().len();
+    other.ask("quiet").await?;
+    other.approve("quiet").await?;
+    other.until_ready("quiet", "True", "Issued").await?;
+    let asked = test.server.asked().len() - began;
+    assert!(asked < 40, "{asked} others came first");
+    test.until_ready("flood-79", "True", "Issued").await?;
+    let all = test.server.asked();
+    let mut uids: Vec<_> = all.iter().map(|asked| &asked.uid).collect();
+    uids.sort();
+    uids.dedup();
+    assert_eq!(uids.len(), all.len(), "one call each");
+    Ok(())
+}

@@ -1,0 +1,368 @@
+//! A server that speaks the wire of `/api/v1` and does what a test says: slow, busy, lying.
+//!
+//! It keeps what it signed by UID, as the real one does, so that a test sees whether anybody asked for a second
+//! certificate. It runs on a thread of its own and outlives the async runtime of any one test.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use chancery_api::{
+    ErrorBody, RefusalReason, RevokeRequest, SignedCertificate, SignerInfo, SignerProfile, SigningRequest, SigningState,
+};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DistinguishedName, DnType,
+    IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+use rustls_pki_types::PrivateKeyDer;
+use tokio::{net::TcpListener, sync::Notify};
+use tokio_rustls::TlsAcceptor;
+
+use crate::Result;
+
+/// What the server does with the next requests for a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Signs.
+    Sign,
+    /// Signs, and answers only when told to.
+    Hold,
+    /// Answers with a status and no more.
+    Status(u16),
+    /// Says that it will take a while.
+    Pending,
+    /// Refuses, with this message.
+    Refuse(String),
+    /// Signs somebody else's key.
+    WrongKey,
+    /// Signs for a time that is over.
+    Expired,
+    /// Sends a chain that does not lead to its root.
+    ForeignChain,
+    /// Sends a chain longer than cert-manager reads.
+    TooLong,
+    /// Adds a name.
+    OtherNames,
+    /// Sends what is no answer.
+    Garbage,
+}
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+struct State {
+    behaviour: Behaviour,
+    tokens: BTreeSet<String>,
+    profiles: Vec<String>,
+    asked: Vec<SigningRequest>,
+    issued: BTreeMap<String, SignedCertificate>,
+    revoked: Vec<(String, Option<u64>)>,
+    checks: usize,
+    redirect: Option<String>,
+}
+
+/// See the module.
+pub struct SigningServer {
+    address: SocketAddr,
+    authority: Arc<Authorities>,
+    state: Arc<Mutex<State>>,
+    released: Arc<Notify>,
+}
+
+struct Authorities {
+    root: Authority,
+    middle: Authority,
+    foreign: Authority,
+}
+
+impl SigningServer {
+    /// Starts a server that knows this token.
+    pub fn start(token: &str) -> Result<Self> {
+        let root = CertifiedIssuer::self_signed(ca("Test Root"), KeyPair::generate()?)?;
+        let middle = CertifiedIssuer::signed_by(ca("Test Issuing"), KeyPair::generate()?, &root)?;
+        let foreign = CertifiedIssuer::self_signed(ca("Test Foreign"), KeyPair::generate()?)?;
+        let authority = Arc::new(Authorities { root, middle, foreign });
+        let state = Arc::new(Mutex::new(State {
+            behaviour: Behaviour::Sign,
+            tokens: BTreeSet::from([token.to_owned()]),
+            profiles: vec!["server".to_owned()],
+            asked: Vec::new(),
+            issued: BTreeMap::new(),
+            revoked: Vec::new(),
+            checks: 0,
+            redirect: None,
+        }));
+        let released = Arc::new(Notify::new());
+        let key = KeyPair::generate()?;
+        let certificate =
+            CertificateParams::new(["127.0.0.1".to_owned()])?.signed_by(&key, &authority.root)?.der().clone();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der())?)?;
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let serving =
+            Serving { authority: Arc::clone(&authority), state: Arc::clone(&state), released: Arc::clone(&released) };
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            if let Ok(runtime) = runtime {
+                runtime.block_on(serving.accept(listener, acceptor));
+            }
+        });
+        Ok(Self { address, authority, state, released })
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// The certificate that clients of it trust, and the root of what it signs, in PEM.
+    #[must_use]
+    pub fn root(&self) -> String {
+        self.authority.root.pem()
+    }
+
+    /// What it does from now on.
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.state().behaviour = behaviour;
+    }
+
+    /// Lets what is held go on.
+    pub fn release(&self) {
+        self.released.notify_waiters();
+    }
+
+    /// From now on only this token is good.
+    pub fn only_token(&self, token: &str) {
+        self.state().tokens = BTreeSet::from([token.to_owned()]);
+    }
+
+    /// Sends whoever asks elsewhere.
+    pub fn redirect(&self, location: Option<String>) {
+        self.state().redirect = location;
+    }
+
+    /// The requests for certificates that it has seen.
+    #[must_use]
+    pub fn asked(&self) -> Vec<SigningRequest> {
+        self.state().asked.clone()
+    }
+
+    /// The requests for one UID.
+    #[must_use]
+    pub fn asked_for(&self, uid: &str) -> usize {
+        self.state().asked.iter().filter(|request| request.uid == uid).count()
+    }
+
+    /// What it has signed, by UID.
+    #[must_use]
+    pub fn issued(&self) -> BTreeMap<String, SignedCertificate> {
+        self.state().issued.clone()
+    }
+
+    /// What it was told to revoke.
+    #[must_use]
+    pub fn revoked(&self) -> Vec<(String, Option<u64>)> {
+        self.state().revoked.clone()
+    }
+
+    /// How often it was asked how it is.
+    #[must_use]
+    pub fn checks(&self) -> usize {
+        self.state().checks
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Clone)]
+struct Serving {
+    authority: Arc<Authorities>,
+    state: Arc<Mutex<State>>,
+    released: Arc<Notify>,
+}
+
+impl Serving {
+    async fn accept(self, listener: std::net::TcpListener, acceptor: TlsAcceptor) {
+        let Ok(listener) = TcpListener::from_std(listener) else { return };
+        while let Ok((stream, _)) = listener.accept().await {
+            let (serving, acceptor) = (self.clone(), acceptor.clone());
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let service = service_fn(move |request| {
+                    let serving = serving.clone();
+                    async move { Ok::<_, Infallible>(serving.answer(request).await) }
+                });
+                let _ended = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if let Some(location) = self.state().redirect.clone() {
+            let answer = Response::builder().status(StatusCode::TEMPORARY_REDIRECT).header("location", location);
+            return answer.body(Full::default()).unwrap_or_default();
+        }
+        let token =
+            request.headers().get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        if !token.is_some_and(|token| self.state().tokens.contains(token)) {
+            return refused(StatusCode::UNAUTHORIZED, "the token is not known");
+        }
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let path: Vec<&str> = head.uri.path().trim_start_matches("/api/v1/").split('/').collect();
+        match (&head.method, path.as_slice()) {
+            (&Method::GET, ["signer"]) => {
+                let mut state = self.state();
+                state.checks += 1;
+                json(&info(&state.profiles, &self.authority.root.pem()))
+            }
+            (&Method::POST, ["signing-requests"]) => match serde_json::from_slice(&body) {
+                Ok(asked) => self.sign(asked).await,
+                Err(error) => refused(StatusCode::BAD_REQUEST, &error.to_string()),
+            },
+            (&Method::POST, ["signing-requests", _kind, uid, "revoke"]) => {
+                let reason = serde_json::from_slice::<RevokeRequest>(&body).ok().and_then(|request| request.reason);
+                self.state().revoked.push(((*uid).to_owned(), reason));
+                Response::builder().status(StatusCode::NO_CONTENT).body(Full::default()).unwrap_or_default()
+            }
+            _ => refused(StatusCode::NOT_FOUND, "there is nothing here"),
+        }
+    }
+
+    async fn sign(&self, asked: SigningRequest) -> Response<Full<Bytes>> {
+        let behaviour = {
+            let mut state = self.state();
+            state.asked.push(asked.clone());
+            state.behaviour.clone()
+        };
+        match &behaviour {
+            Behaviour::Status(status) => {
+                return refused(StatusCode::from_u16(*status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE), "as told");
+            }
+            Behaviour::Pending => {
+                let message = "an approver has to look at it".to_owned();
+                return json(&SigningState::Pending { retry_after_s: 1, message });
+            }
+            Behaviour::Refuse(message) => {
+                let (reason, message) = (RefusalReason::Policy, message.clone());
+                return json(&SigningState::Refused { reason, message, rule: Some("no-such-names".to_owned()) });
+            }
+            Behaviour::Garbage => return json(&"garbage"),
+            _ => {}
+        }
+        let known = self.state().issued.get(&asked.uid).cloned();
+        let signed = match known {
+            Some(signed) => signed,
+            None => match self.certificate(&asked, &behaviour) {
+                Ok(signed) => {
+                    self.state().issued.insert(asked.uid.clone(), signed.clone());
+                    signed
+                }
+                Err(error) => return refused(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+            },
+        };
+        if behaviour == Behaviour::Hold {
+            self.released.notified().await;
+        }
+        json(&SigningState::Issued(signed))
+    }
+
+    fn certificate(&self, asked: &SigningRequest, behaviour: &Behaviour) -> Result<SignedCertificate> {
+        let mut csr = CertificateSigningRequestParams::from_pem(&asked.csr)?;
+        let now = SystemTime::now();
+        let life = Duration::from_secs(asked.lifetime_s.unwrap_or(3600));
+        let minute = Duration::from_secs(60);
+        csr.params.not_before = (now - minute).into();
+        csr.params.not_after = (now + life).into();
+        csr.params.use_authority_key_identifier_extension = true;
+        if *behaviour == Behaviour::Expired {
+            csr.params.not_before = (now - life - minute).into();
+            csr.params.not_after = (now - minute).into();
+        }
+        if *behaviour == Behaviour::OtherNames {
+            csr.params.subject_alt_names.push(rcgen::SanType::DnsName("evil.example".try_into()?));
+        }
+        let middle = &self.authority.middle;
+        let leaf = match behaviour {
+            Behaviour::WrongKey => csr.params.signed_by(&KeyPair::generate()?, middle)?,
+            Behaviour::ForeignChain => csr.params.signed_by(&csr.public_key, &self.authority.foreign)?,
+            _ => csr.params.signed_by(&csr.public_key, middle)?,
+        };
+        let above = if *behaviour == Behaviour::TooLong { middle.pem().repeat(200) } else { middle.pem() };
+        Ok(SignedCertificate {
+            id: asked.uid.clone(),
+            serial: "00".to_owned(),
+            chain: format!("{}{above}", leaf.pem()),
+            root: self.authority.root.pem(),
+            not_before: String::new(),
+            not_after: String::new(),
+            warnings: Vec::new(),
+        })
+    }
+}
+
+fn info(profiles: &[String], roots: &str) -> SignerInfo {
+    let profile = |name: &String| SignerProfile {
+        name: name.clone(),
+        keys: vec!["p256".to_owned()],
+        lifetime_s: 90 * 24 * 3600,
+        lifetime_min_s: 60,
+        lifetime_max_s: 365 * 24 * 3600,
+    };
+    SignerInfo {
+        cluster: "tests".to_owned(),
+        namespaces: None,
+        profiles: profiles.iter().map(profile).collect(),
+        roots: roots.to_owned(),
+        not_issuing: Vec::new(),
+        now: String::new(),
+    }
+}
+
+fn json(body: &impl serde::Serialize) -> Response<Full<Bytes>> {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    Response::builder().header("content-type", "application/json").body(Full::from(body)).unwrap_or_default()
+}
+
+fn refused(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
+    let body = ErrorBody { code: "as-told".to_owned(), message: message.to_owned() };
+    let mut answer = json(&body);
+    *answer.status_mut() = status;
+    answer
+}
+
+fn ca(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2049, 1, 1);
+    params
+}
