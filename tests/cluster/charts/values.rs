@@ -114,10 +114,15 @@ fn moved(from: &Path, to: &Path, configuration: &str) -> Result<String> {
             fs::set_permissions(&moved, fs::Permissions::from_mode(mode))?;
         }
     }
+    // What Kubernetes mounts for a service account.
+    fs::create_dir(to.join("account"))?;
+    fs::copy(from.join("chains/issuing.pem"), to.join("account/ca.crt"))?;
+    fs::write(to.join("account/token"), "token")?;
     fs::create_dir(to.join("passphrase"))?;
     fs::copy(from.join("passphrase"), to.join("passphrase/passphrase"))?;
     let here = to.to_str().ok_or("a folder with an odd name")?;
     Ok(configuration
+        .replace("/var/run/secrets/kubernetes.io/serviceaccount/", &format!("{here}/account/"))
         .replace("/run/chancery/", &format!("{here}/"))
         .replace("/etc/chancery/", &format!("{here}/"))
         .replace("/var/lib/chancery/", &format!("{here}/")))
@@ -126,11 +131,11 @@ fn moved(from: &Path, to: &Path, configuration: &str) -> Result<String> {
 #[test]
 fn the_server_takes_the_configuration_that_the_chart_writes() -> Result<()> {
     let Some(chart) = Chart::named("chancery")? else { return Ok(()) };
-    for values in ["minimal", "everything"] {
+    for values in ["minimal", "everything", "cluster"] {
         let values = format!("--values={}", chart.folder().join(format!("ci/{values}-values.yaml")).display());
         let objects = chart.objects("chancery", &[&values])?;
         let map =
-            of_kind(&objects, "ConfigMap").find(|map| text(map, "/data/chancery.toml") != "").ok_or("no ConfigMap")?;
+            of_kind(&objects, "ConfigMap").find(|map| !text(map, "/data/chancery.toml").is_empty()).ok_or("no map")?;
         let folder = tempfile::tempdir()?;
         let (authority, cluster) = (folder.path().join("authority"), folder.path().join("cluster"));
         let init = Command::new(binary()?)

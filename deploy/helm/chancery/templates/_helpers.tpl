@@ -141,6 +141,11 @@ development = true
 
 [signer]
 passphrase = { file = "/run/chancery/passphrase/passphrase" }
+{{- if .Values.keys.eab }}
+eab_key = {{ printf "/run/chancery/keys/%s" .Values.keys.eab | toJson }}
+{{- else }}
+eab_key = "/var/lib/chancery/data/eab.key"
+{{- end }}
 
 [policy]
 file = "/etc/chancery/policy.yaml"
