@@ -64,12 +64,11 @@ fn csr(params: &CertificateParams, key: &KeyPair) -> String {
 /// What of a certificate a CSR can ask for.
 fn as_request(params: &CertificateParams) -> CertificateParams {
     let usual = CertificateParams::default();
-    CertificateParams {
-        not_before: usual.not_before,
-        not_after: usual.not_after,
-        use_authority_key_identifier_extension: false,
-        ..params.clone()
-    }
+    let mut params = params.clone();
+    params.not_before = usual.not_before;
+    params.not_after = usual.not_after;
+    params.use_authority_key_identifier_extension = false;
+    params
 }
 
 impl Case {
