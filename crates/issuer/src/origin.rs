@@ -88,6 +88,8 @@ pub(crate) enum Fate {
     Superseded,
     /// Its Certificate is gone.
     Deleted,
+    /// Its Certificate is there, and has no newer one yet.
+    InUse,
 }
 
 /// The labels of each namespace, as a watch has them.
@@ -181,8 +183,7 @@ impl Origins {
         })
     }
 
-    /// What has become of the Certificate of a request that was deleted; nothing where it had none, or still needs the
-    /// certificate.
+    /// What has become of the Certificate of a request that was deleted; nothing where it had none.
     ///
     /// # Errors
     ///
@@ -195,7 +196,8 @@ impl Origins {
         let Some(certificate) = self.look_up(request).await? else { return Ok(Some(Fate::Deleted)) };
         let revision = request.metadata.annotations.as_ref().and_then(|all| all.get(REVISION)?.parse::<i64>().ok());
         let now_at = certificate.status.and_then(|status| status.revision);
-        Ok(now_at.zip(revision).filter(|(now_at, revision)| now_at > revision).map(|_| Fate::Superseded))
+        let superseded = now_at.zip(revision).is_some_and(|(now_at, revision)| now_at > revision);
+        Ok(Some(if superseded { Fate::Superseded } else { Fate::InUse }))
     }
 
     async fn owner(&self, request: &CertificateRequest) -> Result<Option<Certificate>, kube::Error> {

@@ -77,7 +77,7 @@ pub(crate) async fn requests(
                     if let Some(uid) = &request.metadata.uid {
                         desk.with(|board| board.forget(uid));
                     }
-                    look_into(&desk, &worker, &tasks, &forgotten, request);
+                    look_into(&desk, &worker, &forgotten, &stop, request);
                 }
                 Some(Err(error)) => {
                     tracing::warn!(error = %error, "CertificateRequests cannot be watched; trying again");
@@ -102,8 +102,8 @@ fn prepare(worker: &Arc<Worker>, tasks: &TaskTracker, room: &Arc<Semaphore>, req
 fn look_into(
     desk: &Arc<Desk>,
     worker: &Arc<Worker>,
-    tasks: &TaskTracker,
     room: &Arc<Semaphore>,
+    stop: &CancellationToken,
     request: CertificateRequest,
 ) {
     let reference = &request.spec.issuer_ref;
@@ -116,9 +116,13 @@ fn look_into(
         tracing::warn!("too many requests are deleted at once; the certificates of some stay valid until they end");
         return;
     };
-    let worker = Arc::clone(worker);
-    tasks.spawn(async move {
-        worker.forgotten(&request, &signer).await;
+    let (worker, stop) = (Arc::clone(worker), stop.clone());
+    // Nobody waits for it when this process stops.
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = worker.forgotten(&request, &signer) => {}
+        }
         drop(room);
     });
 }

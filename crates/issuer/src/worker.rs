@@ -17,7 +17,7 @@ use crate::{
     events::Events,
     leader::Leadership,
     metrics::Metrics,
-    origin::Origins,
+    origin::{Fate, Origins},
     resource::{CertificateRequest, Disposal},
     signer::Signer,
 };
@@ -33,6 +33,15 @@ const SKEW: Duration = Duration::from_secs(300);
 const CONFLICTS: usize = 5;
 /// CRLReason cessationOfOperation (RFC 5280 §5.3.1).
 const CESSATION: u64 = 5;
+/// When it is looked what has become of a Certificate whose request was deleted.
+const FATE: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+    Duration::from_secs(60),
+    Duration::from_secs(300),
+];
 /// CRLReason superseded.
 const SUPERSEDED: u64 = 4;
 
@@ -269,16 +278,19 @@ impl Worker {
             return;
         }
         let Some(uid) = request.metadata.uid.as_deref() else { return };
-        let (disposal, reason) = match self.origins.fate(request).await {
-            Ok(Some(crate::origin::Fate::Superseded)) => (on_superseded, SUPERSEDED),
-            Ok(Some(crate::origin::Fate::Deleted)) => (on_delete, CESSATION),
-            Ok(None) => return,
-            Err(error) => {
-                tracing::warn!(request.uid = %uid, error = %error, "what a deleted request was for cannot be looked up");
-                return;
+        for pause in FATE {
+            tokio::time::sleep(pause).await;
+            match self.origins.fate(request).await {
+                Ok(Some(Fate::Superseded)) => return self.dispose(signer, uid, on_superseded, SUPERSEDED).await,
+                Ok(Some(Fate::Deleted)) => return self.dispose(signer, uid, on_delete, CESSATION).await,
+                // cert-manager may delete a request before its successor is issued.
+                Ok(Some(Fate::InUse)) => {}
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(request.uid = %uid, error = %error, "what a deleted request was for cannot be looked up");
+                }
             }
-        };
-        self.dispose(signer, uid, disposal, reason).await;
+        }
     }
 
     async fn dispose(&self, signer: &Signer, uid: &str, disposal: Disposal, reason: u64) {

@@ -130,7 +130,19 @@ async fn a_certificate_that_is_superseded_or_deleted_is_revoked_only_where_the_i
     revoked(1).await?;
     assert_eq!(test.server.revoked(), [(first.clone(), Some(4))]);
     let second = test.server.asked().last().ok_or("nobody was asked")?.uid.clone();
+    let request = test.requests.list(&kube::api::ListParams::default()).await?;
+    let request = request.items.iter().find(|request| request.metadata.uid.as_ref() == Some(&second));
+    let request = request.and_then(|request| request.metadata.name.clone()).ok_or("no second request")?;
+    test.until_ready(&request, "True", "Issued").await?;
+    let deleted = certificates.get("web").await?.metadata.uid.ok_or("no UID")?;
     certificates.delete("web", &kube::api::DeleteParams::default()).await?;
+    until::gone(&certificates, "web", &deleted).await?;
+    // The garbage collector does the same, in its own time.
+    match test.requests.delete(&request, &kube::api::DeleteParams::default()).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(error) => return Err(error.into()),
+    }
     revoked(2).await?;
     assert_eq!(test.server.revoked(), [(first, Some(4)), (second, Some(5))]);
     Ok(())
