@@ -433,7 +433,7 @@ pub(crate) enum EabCommand {
     #[command(after_help = "Examples:
   chancery eab create payments --directory teams --owner \"Payments, on call 4711\"
   chancery eab create payments-k8s --directory teams --owner Payments --accounts 3 --expires-in 7d \\
-    --name pay.example.com --name '**.pay.example.com' --wildcard '*.pay.example.com' --profile server")]
+    --name '**.pay.example.com' --wildcard '*.pay.example.com' --profile server")]
     Create(EabCreateArgs),
     /// List the keys, those that ended too
     #[command(after_help = "Example:

@@ -1,10 +1,12 @@
 //! EAB keys: what they grant, how often, until when, and what becomes of their accounts.
 
+use std::sync::Arc;
+
 use chancery_acme::{
     account::AccountStatus, authorization::AuthorizationState, order::OrderState, problem::ProblemType,
 };
 use chancery_authority::{
-    Limits, Refusal,
+    Directory, Limits, Refusal,
     changes::{Changes, Counter},
     eab_keys::{ChangeEabLimits, EabKeyRejection, MadeEabKey, MakeEabKey},
     finalize_order::FinalizeOrderRejection,
@@ -21,7 +23,7 @@ use chancery_testkit::{
     office::{POLICY, TestOffice, bound_registration, csr, fresh_key, names_of, registration},
 };
 
-use crate::{DAY, leaves, ledger_is_clean, order_now};
+use crate::{DAY, leaves, ledger_is_clean, order_now, with};
 
 fn company() -> TestOffice {
     TestOffice::default().with_teams()
@@ -443,4 +445,23 @@ async fn an_account_whose_key_is_not_known_any_more_is_refused_and_not_left_with
     ca.store.commit(Changes::new().with(remove)).await.unwrap();
     let refused = ca.office.place_order(&account, asking(&["a.test"], None)).await.unwrap_err();
     assert!(matches!(refused, Refusal::Rejected(PlaceOrderRejection::KeyGone(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_order_that_was_pre_authorised_is_not_finalized_once_its_directory_pre_authorises_nothing() {
+    let ca = company();
+    let made = ca.eab_key("team", "teams").await;
+    let account = ca.bound_account(&made).await;
+    let order = ca.order(&account, &["a.test"]).await;
+    let mut settings = with(&ca, ca.office.settings().authorities[0].chains.clone(), POLICY);
+    for directory in settings.directories.values_mut() {
+        *directory = Arc::new(Directory { preauthorized: false, ..Directory::clone(directory) });
+    }
+    ca.office.replace_settings(settings, "a test").await.unwrap();
+    let refused = ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(FinalizeOrderRejection::NoLongerPreauthorized)), "{refused:?}");
+    // A new one shows control.
+    let order = ca.ready_order(&account, &["a.test"]).await;
+    ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap();
+    assert_eq!(ca.validator.seen().len(), 1);
 }

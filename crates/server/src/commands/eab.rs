@@ -82,7 +82,7 @@ fn told(made: &EabKeyMade) -> Result<(), Failed> {
     line(format!("  certbot register --server {directory_url} --eab-kid {} --eab-hmac-key={hmac_key}", key.id))?;
     line("lego")?;
     line(format!("  lego --server {directory_url} --eab --kid {} --hmac {hmac_key} …", key.id))?;
-    line("cert-manager (kubectl apply)")?;
+    line("cert-manager (kubectl apply; with spec.acme.caBundle, the root in base64, where it is not trusted already)")?;
     text(&manifests(made)?)
 }
 
@@ -115,8 +115,10 @@ fn manifests(made: &EabKeyMade) -> Result<String, Failed> {
     });
     let mut shown = String::new();
     for object in [secret, issuer] {
+        // A long key stays on its line.
+        let plain = serde_saphyr::ser_options! { prefer_block_scalars: false };
         shown.push_str("---\n");
-        shown.push_str(serde_saphyr::to_string(&object).map_err(Failed::failed)?.trim_end());
+        shown.push_str(serde_saphyr::to_string_with_options(&object, plain).map_err(Failed::failed)?.trim_end());
         shown.push('\n');
     }
     Ok(shown)
@@ -265,12 +267,14 @@ mod tests {
             revoked: None,
         };
         // Texts that YAML reads as something else where they are not quoted.
-        for hmac_key in ["-_x", "0123456789", "1e5", "null"] {
+        let long = "-a".repeat(43);
+        for hmac_key in ["-_x", "0123456789", "1e5", "null", &long] {
             let directory_url = "https://ca.example.com/acme/teams/directory".to_owned();
             let made = EabKeyMade { key: key.clone(), hmac_key: hmac_key.to_owned(), directory_url };
             let shown = manifests(&made).expect("shown");
             let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&shown).expect("YAML");
             assert_eq!(objects[0]["stringData"]["hmac-key"], hmac_key, "{shown}");
+            assert!(shown.lines().any(|line| line.contains("hmac-key: ") && line.contains(hmac_key)), "{shown}");
             let binding = &objects[1]["spec"]["acme"]["externalAccountBinding"];
             assert_eq!(binding["keyID"], "Team_1");
             assert_eq!(binding["keySecretRef"]["name"], objects[0]["metadata"]["name"]);
