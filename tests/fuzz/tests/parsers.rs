@@ -48,6 +48,8 @@ targets! {
     an_envelope_that_is_taken_is_one_thing_to_every_reader = "jws",
     a_protected_header_that_is_taken_is_one_thing_to_every_reader = "protected-header",
     a_jwk_that_is_taken_is_the_canonical_spelling_of_its_key = "jwk",
+    a_binding_that_is_taken_is_one_thing_to_every_reader = "eab",
+    the_header_of_a_binding_that_is_taken_is_one_thing_to_every_reader = "eab-header",
     a_leaf_has_one_spelling = "leaf",
     a_bundle_has_one_spelling = "bundle",
     a_checkpoint_has_one_spelling = "checkpoint",
