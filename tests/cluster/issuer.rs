@@ -95,9 +95,7 @@ impl Test {
         loop {
             let now = self.requests.get(name).await?;
             let mut conditions: Vec<Value> = until::conditions_of(&now).cloned().collect();
-            #[expect(clippy::disallowed_methods, reason = "an approver has the machine's clock")]
-            let now = k8s_openapi::jiff::Timestamp::now();
-            let time = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            let time = time_of_day();
             conditions.push(json!({
                 "type": kind, "status": status, "reason": reason, "message": "as the test wants",
                 "lastTransitionTime": time,
@@ -140,6 +138,11 @@ impl Test {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "an approver writes the time of day")]
+fn time_of_day() -> String {
+    k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// The Ready condition.
 fn ready(object: &DynamicObject) -> Option<&Value> {
     until::conditions_of(object).find(|condition| condition["type"] == "Ready")
@@ -167,7 +170,7 @@ fn pem_with(key: &rcgen::KeyPair, name: &str) -> Result<String> {
 
 /// The chain in a request's status.
 fn chain(object: &DynamicObject) -> Result<String> {
-    let encoded = object.data["status"]["certificate"].as_str().ok_or("no certificate")?;
+    let encoded = object.data.pointer("/status/certificate").and_then(Value::as_str).ok_or("no certificate")?;
     Ok(String::from_utf8(STANDARD.decode(encoded)?)?)
 }
 

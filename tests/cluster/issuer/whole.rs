@@ -25,12 +25,14 @@ async fn with_a_real_server(beginning: &str) -> Result<Option<(Test, Server)>> {
     let setup = Setup { policy: format!("{POLICY}{rule}"), configuration: CLUSTER.to_owned(), ..Setup::default() };
     let server = Server::start(&setup).await?;
     let made = server.json(&["cluster", "token", "create", "plane"]).await?;
-    test.issuing.token(SECRETS, &test.namespace, made["secret"].as_str().ok_or("no secret")?).await?;
+    test.issuing
+        .token(SECRETS, &test.namespace, made.pointer("/secret").and_then(Value::as_str).ok_or("no secret")?)
+        .await?;
     let directory = server.directory();
     let url = directory.split("/acme/").next().ok_or("no URL")?.to_owned();
     let root = fs::read_to_string(server.root_pem()?)?;
     let mut issuer = controller::issuer("ChanceryClusterIssuer", &test.namespace, &url, &root);
-    issuer["spec"]["profile"] = json!("server");
+    json_patch::merge(&mut issuer, &json!({ "spec": { "profile": "server" } }));
     test.issuing.plane.apply_documents(SECRETS, vec![issuer]).await?;
     until(&test.issuers().await?, &test.namespace, until::condition("Ready", "True")).await?;
     Ok(Some((test, server)))
