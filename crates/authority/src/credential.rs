@@ -59,6 +59,10 @@ pub struct Credential {
     namespaces: Option<BTreeSet<String>>,
     profiles: Vec<ProfileName>,
     names: Vec<NameLimits>,
+    /// The service account that it is, where that is a namespace's own.
+    own_account: Option<String>,
+    /// What it reports is a controller's word and not a tenant's own.
+    reports: bool,
 }
 
 impl Credential {
@@ -86,6 +90,19 @@ impl Credential {
         &self.profiles
     }
 
+    /// Whether what it reports is a controller's word: a credential that was made for the whole cluster. Others may be in
+    /// the hands of a tenant, who would write his own labels, user name and issuer.
+    #[must_use]
+    pub const fn is_trusted_to_report(&self) -> bool {
+        self.reports
+    }
+
+    /// The service account that it is, where that is a namespace's own.
+    #[must_use]
+    pub fn own_account(&self) -> Option<&str> {
+        self.own_account.as_deref()
+    }
+
     /// Whether it may speak for a namespace, or for what has none.
     #[must_use]
     pub fn speaks_for(&self, namespace: Option<&str>) -> bool {
@@ -107,6 +124,7 @@ impl Credential {
     }
 
     fn of(cluster: &Arc<Cluster>, name: String, namespaces: Option<BTreeSet<String>>) -> Self {
+        let reports = namespaces.is_none();
         let namespaces = match (&cluster.namespaces, namespaces) {
             (None, own) => own,
             (Some(all), None) => Some(all.clone()),
@@ -118,6 +136,8 @@ impl Credential {
             namespaces,
             profiles: cluster.profiles.clone(),
             names: cluster.names.iter().cloned().collect(),
+            own_account: None,
+            reports,
         }
     }
 }
@@ -178,7 +198,8 @@ fn by_service_account(settings: &Settings, account: &ServiceAccount) -> Result<C
         return Ok(Credential::of(cluster, called, None));
     }
     if cluster.own_namespace_account.as_ref() == Some(name) {
-        return Ok(Credential::of(cluster, called, Some(BTreeSet::from([namespace.clone()]))));
+        let own = Credential::of(cluster, called, Some(BTreeSet::from([namespace.clone()])));
+        return Ok(Credential { own_account: Some(name.clone()), ..own });
     }
     Err(unknown(format!("the {called} of cluster {} may not ask for anything here", cluster.name)))
 }

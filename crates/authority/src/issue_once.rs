@@ -214,7 +214,9 @@ impl Office {
                 Ok(permitted) => permitted,
                 Err(PermitError::Rejected(rejection)) => {
                     if let Some(decision) = rejection.policy() {
-                        let (who, tenant) = (requester.to_string(), request.tenant.as_ref());
+                        // Without what is reported, which a tenant can vary: refusals that are the same leave one record.
+                        let who = Requester { reported: None, ..requester.clone() }.to_string();
+                        let tenant = request.tenant.as_ref();
                         self.record_refusal(&who, tenant, requester, decision, now).await;
                     }
                     return Err(Refusal::Rejected(R::Issue(rejection)));
