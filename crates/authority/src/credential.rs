@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use chancery_acme::order::ProfileName;
 use chancery_pki::{Name, NameSet};
-use chancery_policy::{NameLimits, Reported};
+use chancery_policy::NameLimits;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
@@ -59,8 +59,10 @@ pub struct Credential {
     namespaces: Option<BTreeSet<String>>,
     profiles: Vec<ProfileName>,
     names: Vec<NameLimits>,
-    /// It was given to speak for the whole cluster: to the platform's controller and not to a tenant.
-    is_platforms: bool,
+    /// The service account that it is, where that is a namespace's own.
+    own_account: Option<String>,
+    /// What it reports is a controller's word and not a tenant's own.
+    reports: bool,
 }
 
 impl Credential {
@@ -88,15 +90,17 @@ impl Credential {
         &self.profiles
     }
 
-    /// What of a report is taken from it. The platform's controller is believed; whoever holds a namespace's own
-    /// credential could write there whom the platform's rules grant something, and is told apart from nobody.
-    pub(crate) fn believed(&self, reported: Reported) -> Reported {
-        if self.is_platforms {
-            return reported;
-        }
-        // What whoever holds it decides anyway: which of the namespace's objects it is about.
-        let Reported { namespace, name, certificate, secret, annotations, .. } = reported;
-        Reported { namespace, name, certificate, secret, annotations, ..Reported::default() }
+    /// Whether what it reports is a controller's word: a credential that was made for the whole cluster. Others may be in
+    /// the hands of a tenant, who would write his own labels, user name and issuer.
+    #[must_use]
+    pub const fn is_trusted_to_report(&self) -> bool {
+        self.reports
+    }
+
+    /// The service account that it is, where that is a namespace's own.
+    #[must_use]
+    pub fn own_account(&self) -> Option<&str> {
+        self.own_account.as_deref()
     }
 
     /// Whether it may speak for a namespace, or for what has none.
@@ -120,7 +124,7 @@ impl Credential {
     }
 
     fn of(cluster: &Arc<Cluster>, name: String, namespaces: Option<BTreeSet<String>>) -> Self {
-        let is_platforms = namespaces.is_none();
+        let reports = namespaces.is_none();
         let namespaces = match (&cluster.namespaces, namespaces) {
             (None, own) => own,
             (Some(all), None) => Some(all.clone()),
@@ -132,7 +136,8 @@ impl Credential {
             namespaces,
             profiles: cluster.profiles.clone(),
             names: cluster.names.iter().cloned().collect(),
-            is_platforms,
+            own_account: None,
+            reports,
         }
     }
 }
@@ -193,7 +198,8 @@ fn by_service_account(settings: &Settings, account: &ServiceAccount) -> Result<C
         return Ok(Credential::of(cluster, called, None));
     }
     if cluster.own_namespace_account.as_ref() == Some(name) {
-        return Ok(Credential::of(cluster, called, Some(BTreeSet::from([namespace.clone()]))));
+        let own = Credential::of(cluster, called, Some(BTreeSet::from([namespace.clone()])));
+        return Ok(Credential { own_account: Some(name.clone()), ..own });
     }
     Err(unknown(format!("the {called} of cluster {} may not ask for anything here", cluster.name)))
 }

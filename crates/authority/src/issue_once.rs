@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chancery_acme::{account::TenantName, id::CertificateId, order::ProfileName};
 use chancery_pki::{Content, Lifetime, NameSet, PublicKey, SerialNumber, Timestamp};
-use chancery_policy::{Reported, Requester};
+use chancery_policy::Requester;
 
 use crate::{
     changes::{Changes, Put},
@@ -125,14 +125,6 @@ enum Known {
     Untried(Attempt),
 }
 
-/// Who is refused, as the ledger tells refusals apart: the door, what is proven, and the namespace. What else is
-/// reported is as much as whoever asks cares to make up.
-fn refused_as(requester: &Requester) -> String {
-    let namespace = requester.reported.as_ref().and_then(|reported| reported.namespace.clone());
-    let reported = namespace.map(|namespace| Arc::new(Reported { namespace: Some(namespace), ..Reported::default() }));
-    Requester { reported, ..requester.clone() }.to_string()
-}
-
 impl IssueOnce {
     /// SHA-256 of all that is asked for, each part with its length.
     fn digest(&self) -> [u8; 32] {
@@ -225,7 +217,9 @@ impl Office {
                 Ok(permitted) => permitted,
                 Err(PermitError::Rejected(rejection)) => {
                     if let Some(decision) = rejection.policy() {
-                        let (who, tenant) = (refused_as(requester), request.tenant.as_ref());
+                        // Without what is reported, which a tenant can vary: refusals that are the same leave one record.
+                        let who = Requester { reported: None, ..requester.clone() }.to_string();
+                        let tenant = request.tenant.as_ref();
                         self.record_refusal(&who, tenant, requester, decision, now).await;
                     }
                     return Err(Refusal::Rejected(R::Issue(rejection)));

@@ -84,6 +84,11 @@ pub enum Signed {
     UnderWay,
     /// It waits for an approval; ask again.
     Held,
+    /// There was a certificate, and it is of no use any more.
+    Ended {
+        /// In words, with what to do.
+        why: String,
+    },
     /// Whoever may approve it said no.
     Denied {
         /// By which rule, or who.
@@ -209,9 +214,6 @@ impl Office {
         use SignRejection as R;
         let reject = |rejection| Err(Refusal::Rejected(rejection));
         let SignForRequest { kind, uid, csr, profile, lifetime, usages, is_ca, reported, term } = asked;
-        if let Some(rejection) = self.fence(credential, term) {
-            return reject(rejection);
-        }
         if let Err(rejection) = reported.check() {
             return reject(rejection.into());
         }
@@ -245,13 +247,17 @@ impl Office {
         if !outside.is_empty() {
             return reject(R::Limits(outside));
         }
+        // Last, so that nothing that is refused anyway moves the term.
+        if let Some(rejection) = self.fence(credential, term) {
+            return reject(rejection);
+        }
         let cluster = credential.cluster();
         let request = IssueOnce {
             credential: asker(credential, reported.namespace.as_deref()),
             uid,
             authority: cluster.authority.clone(),
             profile,
-            requester: requester(credential, kind, credential.believed(reported)),
+            requester: requester(credential, kind, reported),
             tenant: cluster.tenant.clone(),
             names,
             public_key: csr.public_key().clone(),
@@ -411,6 +417,15 @@ impl Office {
     async fn signed_for(&self, certificate: CertificateId, chain: IssuedChain) -> Result<Signed, Failure> {
         let gone = || Failure::Internal(format!("the record of certificate {certificate} is gone"));
         let record = self.store().certificate(certificate).await?.ok_or_else(gone)?.value;
+        let again = "make a new request for another one";
+        if let Some(revocation) = record.revocation {
+            let why = format!("the certificate of this request was revoked at {}; {again}", revocation.at);
+            return Ok(Signed::Ended { why });
+        }
+        if self.now().whole_seconds() > record.validity.not_after() {
+            let why = format!("the certificate of this request ended at {}; {again}", record.validity.not_after());
+            return Ok(Signed::Ended { why });
+        }
         let (_, intent) = self.intent_of(&record).await?;
         let warnings = intent.decision.warnings.iter().map(|warning| {
             if warning.because.is_empty() {
@@ -481,7 +496,15 @@ fn requester(credential: &Credential, kind: ObjectKind, reported: Reported) -> R
     let proven = Claims {
         cluster: Some(credential.cluster().name.clone()),
         namespace: reported.namespace.clone().filter(|_| proves_it),
+        service_account: credential.own_account().map(str::to_owned),
         ..Claims::default()
+    };
+    let reported = if credential.is_trusted_to_report() {
+        reported
+    } else {
+        // What a tenant may write into his object anyway.
+        let Reported { namespace, name, certificate, secret, annotations, .. } = reported;
+        Reported { namespace, name, certificate, secret, annotations, ..Reported::default() }
     };
     Requester { proven, reported: Some(Arc::new(reported)), ..Requester::at(kind.door()) }
 }

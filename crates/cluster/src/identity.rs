@@ -11,6 +11,7 @@ use chancery_authority::ports::{CertificateHolder, IdentityError, ServiceAccount
 use chancery_pki::Timestamp;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Semaphore;
 
 use crate::{
     api_server::ApiServer,
@@ -19,6 +20,9 @@ use crate::{
     keys::{Keys, Published},
     known::{Known, digest_of},
 };
+
+/// Most tokens of one cluster that are being looked at: a slow API server keeps no more waiting.
+const LOOKS_AT_ONCE: usize = 32;
 
 /// A cluster, as far as credentials of it can be told.
 #[derive(Debug, Clone)]
@@ -67,6 +71,8 @@ struct Tokens {
     audience: String,
     check: Check,
     known: Known<(String, String)>,
+    /// Looks under way that wait for somebody else.
+    looking: Semaphore,
 }
 
 enum Check {
@@ -99,7 +105,7 @@ impl Identity {
                     TokenCheck::Review(server) => Check::Review(server),
                     TokenCheck::Keys(published) => Check::Keys(Keys::new(published)),
                 };
-                Tokens { issuer, audience, check, known: Known::new() }
+                Tokens { issuer, audience, check, known: Known::new(), looking: Semaphore::new(LOOKS_AT_ONCE) }
             });
             Cluster { name: cluster, tokens, clients }
         });
@@ -116,14 +122,11 @@ impl Identity {
         self.clusters().iter().any(|cluster| cluster.clients.is_some())
     }
 
-    /// The cluster below whose CA certificates a certificate stands; none where it stands below those of several, since
-    /// nothing tells then for which of them it was issued.
-    pub(crate) fn cluster_of(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<String> {
+    /// The clusters below whose CA certificates a certificate stands.
+    fn clusters_of(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Vec<String> {
         let clusters = self.clusters();
         let takes = |cluster: &&Cluster| cluster.clients.as_ref().is_some_and(|clients| clients.takes(chain, now));
-        let mut takers = clusters.iter().filter(takes);
-        let cluster = takers.next()?;
-        takers.next().is_none().then(|| cluster.name.clone())
+        clusters.iter().filter(takes).map(|cluster| cluster.name.clone()).collect()
     }
 }
 
@@ -160,13 +163,14 @@ impl WorkloadIdentity for Identity {
     fn certificate_holder(&self, chain: &[Vec<u8>], now: Timestamp) -> Result<CertificateHolder, IdentityError> {
         let certificates: Vec<CertificateDer<'_>> =
             chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
-        let cluster = self.cluster_of(&certificates, unix_time(now));
-        let cluster = cluster.ok_or_else(|| {
-            IdentityError::Unknown(
-                "the client certificate stands below no cluster's CA, or below those of several, or does not hold"
-                    .to_owned(),
-            )
-        })?;
+        let refused = |why: &str| IdentityError::Unknown(why.to_owned());
+        let cluster = match <[String; 1]>::try_from(self.clusters_of(&certificates, unix_time(now))) {
+            Ok([cluster]) => cluster,
+            Err(none) if none.is_empty() => {
+                return Err(refused("the client certificate stands below no cluster's CA, or does not hold"));
+            }
+            Err(_) => return Err(refused("the client certificate stands below the CAs of several clusters")),
+        };
         let names = chain.first().map(|leaf| names_of(leaf)).unwrap_or_default();
         Ok(CertificateHolder { cluster, names })
     }
@@ -180,6 +184,8 @@ impl Tokens {
         unverified: &Unverified<'_>,
     ) -> Result<(String, String), IdentityError> {
         let refused = |why: &str| IdentityError::Unknown(why.to_owned());
+        let busy = |_| IdentityError::Unavailable("too many tokens of that cluster are being looked at".to_owned());
+        let _place = self.looking.try_acquire().map_err(busy)?;
         match &self.check {
             Check::Review(server) => {
                 let reviewed = server.review(token, &self.audience).await;

@@ -20,7 +20,8 @@ use axum::{
 };
 use bytes::Bytes;
 use chancery_authority::{
-    Office,
+    Failure, Office,
+    api_token::TOKEN_PREFIX,
     at_work::AtWork,
     credential::{Credential, NotIdentified, Presented},
     ports::{CertificateHolder, IdentityError, ServiceAccount, WorkloadIdentity},
@@ -147,27 +148,43 @@ impl Clusters {
         address: Option<ClientAddress>,
         id: &RequestId,
     ) -> Result<(Arc<Credential>, OwnedSemaphorePermit), ApiError> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ApiError::busy())?;
         let presented = presented.ok_or_else(ApiError::unauthorized)?;
         let digest = digest_of(&presented);
-        if !self.was_seen(&digest)
-            && let Some(ClientAddress(address)) = address
-        {
-            let too_often = |wait| ApiError::slow_down("too many credentials from this address", wait);
-            self.unseen.take(bucket_of(address)).map_err(too_often)?;
+        let charge = || match address {
+            Some(ClientAddress(address)) => {
+                let too_often = |wait| ApiError::slow_down("too many credentials from this address", wait);
+                self.unseen.take(bucket_of(address)).map_err(too_often)
+            }
+            None => Ok(()),
+        };
+        // Our own tokens cost nothing to look at: only those that fail count against an address.
+        let is_ours = matches!(&presented, Presented::Token(token) if token.expose_secret().starts_with(TOKEN_PREFIX));
+        if !is_ours && !self.was_seen(&digest) {
+            charge()?;
         }
         let credential = match office.identify(&presented, &*self.identity).await {
             Ok(credential) => credential,
             Err(NotIdentified::Unknown(why)) => {
                 self.forget(&digest);
                 tracing::info!(request.id = %id, why = ?why, "a cluster's credential was not taken");
+                if is_ours {
+                    charge()?;
+                }
                 return Err(ApiError::unauthorized());
+            }
+            // Strangers are not told what our own configuration lacks.
+            Err(NotIdentified::Failed(Failure::Unavailable(why))) => {
+                tracing::warn!(request.id = %id, why, "a cluster's credential could not be looked at");
+                let told = format!("credentials cannot be looked at now; the server's log tells of request {id}");
+                return Err(Failure::Unavailable(told).into());
             }
             Err(NotIdentified::Failed(failure)) => return Err(ApiError::of_failure(failure, id)),
         };
         self.remember(digest);
         let who = format!("{}\n{}", credential.cluster().name, credential.name());
         self.requests.take(who).map_err(|wait| ApiError::slow_down("this credential asks too often", wait))?;
+        // A place is for work: whoever waits for a slow API server takes none.
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ApiError::busy())?;
         Ok((Arc::new(credential), place))
     }
 

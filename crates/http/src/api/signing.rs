@@ -252,6 +252,7 @@ fn state_of(signed: Signed) -> SigningState {
         Signed::Issued(signed) => SigningState::Issued(certificate(&signed)),
         Signed::UnderWay => pending(SOON_S, "the certificate is being issued"),
         Signed::Held => pending(APPROVAL_S, "it waits for an approval"),
+        Signed::Ended { why } => refusal(RefusalReason::Denied, why, None),
         Signed::Denied { rule } => {
             let message = format!("whoever may approve it said no (rule {rule})");
             refusal(RefusalReason::Denied, message, Some(rule))

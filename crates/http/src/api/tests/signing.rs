@@ -265,7 +265,7 @@ async fn one_credential_that_asks_too_often_waits_and_no_other_does() {
 
 #[tokio::test]
 async fn an_address_has_so_many_looks_at_credentials_that_nobody_knows_and_a_known_one_needs_none() {
-    let rate = Rate { burst: NonZeroU32::new(2).unwrap(), one_each: Duration::from_secs(3_600) };
+    let rate = Rate { burst: NonZeroU32::new(1).unwrap(), one_each: Duration::from_secs(3_600) };
     let settings = ClusterSettings { unseen_per_address: Some(rate), ..ClusterSettings::default() };
     let door = Door { address: Some("192.0.2.1".parse().unwrap()), ..Door::new(settings).await };
     assert_eq!(door.call(Method::GET, SIGNER, "").await.status, StatusCode::OK);
