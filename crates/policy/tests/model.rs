@@ -494,7 +494,7 @@ proptest! {
         let escaped: String = source.chars().flat_map(|c| if c == '"' || c == '\\' { vec!['\\', c] } else { vec![c] }).collect();
         let text = format!("version: v1\nrules:\n  - name: a\n    deny: {{}}\n    when: \"{escaped}\"\n");
         if let Ok(policy) = Policy::parse(&text, Format::Yaml, "condition") {
-            let asked = Asked { names: vec!["a.test"], profile: "server", key: None, lifetime: None, door: Door::Acme, eab: None, claimed: None, seconds: 0 };
+            let asked = Asked { names: vec!["a.test"], profile: "server", key: None, lifetime: None, door: Door::Acme, eab: None, claimed: None, seconds: 0, is_ca: false };
             let _ = evaluate(&policy, &asked);
         }
     }
