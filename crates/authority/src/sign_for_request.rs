@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 
 use chancery_acme::{id::CertificateId, order::ProfileName};
 use chancery_pki::{
-    Content, Csr, Lifetime, Timestamp, Usages,
+    Content, Csr, Lifetime, Usages,
     content::EchoDiffers,
     csr::{CsrRejection, CsrRules},
     usage::UsageRejection as UnknownUsage,
@@ -160,14 +160,6 @@ pub enum SignRejection {
     /// OCSP must-staple.
     #[error("the certificate signing request asks for OCSP must-staple, which is not issued for Kubernetes")]
     MustStaple,
-    /// What it led to is over: it was asked for again too late.
-    #[error("the certificate of this request {what} at {at}; make a new request")]
-    Over {
-        /// What happened to it.
-        what: &'static str,
-        /// When.
-        at: Timestamp,
-    },
     /// Names outside of the credential's limits.
     #[error("refused by the limits of the credential: {}", few_told(.0.iter().map(|refused| (&refused.name, refused.because.clone()))))]
     Limits(Vec<NameRefusal>),
@@ -267,16 +259,7 @@ impl Office {
             content,
         };
         match self.issue_once(request).await {
-            Ok(Once::Issued { certificate, chain }) => {
-                let signed = self.signed_for(certificate, chain).await?;
-                match &signed {
-                    Signed::Issued(found) => match over(&found.record, self.now()) {
-                        Some(rejection) => reject(rejection),
-                        None => Ok(signed),
-                    },
-                    Signed::UnderWay | Signed::Held | Signed::Denied { .. } => Ok(signed),
-                }
-            }
+            Ok(Once::Issued { certificate, chain }) => self.signed_for(certificate, chain).await.map_err(Into::into),
             Ok(Once::UnderWay { certificate: _ }) => Ok(Signed::UnderWay),
             Err(Refusal::Rejected(rejection)) => reject(rejection.into()),
             Err(Refusal::Failed(failure)) => Err(failure.into()),
@@ -463,15 +446,6 @@ impl Office {
         let seen = self.newest_term(whose, term);
         (term < seen).then_some(SignRejection::StaleTerm { term, seen })
     }
-}
-
-/// Why a certificate is not handed out again: nobody should begin to serve it.
-fn over(record: &CertificateRecord, now: Timestamp) -> Option<SignRejection> {
-    if let Some(revocation) = &record.revocation {
-        return Some(SignRejection::Over { what: "was revoked", at: revocation.at });
-    }
-    let at = record.validity.not_after();
-    (at < now.whole_seconds()).then_some(SignRejection::Over { what: "ended", at })
 }
 
 /// The CSR, and what it and its object ask for beside names and key.

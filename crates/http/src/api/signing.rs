@@ -299,7 +299,6 @@ fn refused(rejection: &SignRejection) -> Result<SigningState, ApiError> {
         R::Once(IssueOnceRejection::Issue(rejection)) => return Ok(not_issued(rejection)),
         R::Reported(_) | R::Namespace { .. } | R::Limits(_) => (Why::Policy, None),
         R::Profile { .. } => (Why::Profile, None),
-        R::Over { .. } => (Why::Lifetime, None),
         R::Csr(CsrRejection::Key(_)) => (Why::Key, None),
         R::Csr(_)
         | R::NoNames
