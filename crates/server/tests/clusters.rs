@@ -1,6 +1,5 @@
 //! A cluster asks a real server over HTTPS: a certificate that OpenSSL takes, the same one again whatever happens
 //! between, and what is refused.
-#![expect(clippy::indexing_slicing, reason = "a helper that fails fails its test")]
 
 use std::{fs, path::Path, process::Command};
 

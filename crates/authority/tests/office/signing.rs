@@ -246,7 +246,7 @@ rules:
     when: '"note" in requester.reported.annotations'
     because: somebody left a note
 "#,
-        chancery_authority::Limits::default(),
+        Limits::default(),
     );
     let everywhere = whole(&ca).await;
     let limited = MakeApiToken { namespaces: Some(["shop".to_owned()].into()), ..token_for("prod-eu") };
