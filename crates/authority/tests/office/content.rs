@@ -87,7 +87,7 @@ async fn office_with(policy: &str, profile: ProfileSpec) -> TestOffice {
     let mut profiles = old.profiles.clone();
     profiles.insert(profile.name.clone(), Arc::new(Profile::new(profile).unwrap()));
     let settings = Settings {
-        clusters: BTreeMap::new(),
+        clusters: old.clusters.clone(),
         authorities: vec![Arc::new(authority)],
         directories: old.directories.clone(),
         profiles,
