@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
 };
 
@@ -78,6 +78,10 @@ impl FromStr for Uri {
         if scheme.len() < 2 || !scheme.starts_with(|c: char| c.is_ascii_lowercase()) || !scheme.bytes().all(scheme_char)
         {
             return no("its scheme has two or more lower-case letters, digits, + and -");
+        }
+        // fe80::10 has a scheme and something behind it.
+        if text.parse::<IpAddr>().is_ok() {
+            return no("it is an IP address");
         }
         if OTHER_KINDS.contains(&scheme) {
             return no("spiffe:, other: and cn: are names of other kinds");
