@@ -2,8 +2,8 @@
 //!
 //! It watches CertificateRequests that refer to a `ChanceryIssuer` or `ChanceryClusterIssuer`, asks the issuer's
 //! server over HTTPS, holds the answer against the request, and writes it into the status. What is to be done is
-//! decided by pure code ([`decide`](mod@decide)); whose turn it is, by the [`board`]; only [`worker`], [`issuers`] and
-//! [`watch`] speak to anybody. Signing is idempotent by the object's UID at the server, so a controller that dies at
+//! decided by pure code (`decide`); whose turn it is, by the `board`; only `worker`, `issuers` and
+//! `watch` speak to anybody. Signing is idempotent by the object's UID at the server, so a controller that dies at
 //! any step leads to no second certificate.
 //!
 //! It never signs before an approval or after a denial, never approves, never changes a spec, sets no finalizer, and

@@ -2,7 +2,7 @@
 //!
 //! The object that a requester made says it (cert-manager's CertificateRequest, Kubernetes' CertificateSigningRequest);
 //! the CSR in it only echoes, and an echo that differs is refused. Whether it is granted is the profile's to say
-//! ([`Profile::grant`](crate::profile::Profile::grant)) and policy's.
+//! ([`Profile::check_content`](crate::profile::Profile::check_content)) and policy's.
 
 use crate::{
     chain::NameConstraints,
