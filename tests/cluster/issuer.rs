@@ -1,6 +1,7 @@
 //! The controller on a real control plane: the observable states of an external issuer, one test or more for each.
 
 mod contract;
+mod ending;
 mod health;
 mod older;
 mod once;

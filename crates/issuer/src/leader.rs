@@ -88,7 +88,7 @@ impl Elector {
 
     /// Waits until the Lease is ours; false if `stop` came first.
     pub(crate) async fn acquire(&mut self, stop: &CancellationToken) -> bool {
-        loop {
+        while !stop.is_cancelled() {
             match self.attempt().await {
                 Ok(true) => {
                     tracing::info!(lease.name = %self.name, lease.term = self.held.term.load(Ordering::Acquire), "leading");
@@ -98,10 +98,11 @@ impl Elector {
                 Err(error) => tracing::warn!(lease.name = %self.name, error = %error, "the lease cannot be taken"),
             }
             tokio::select! {
-                () = stop.cancelled() => return false,
+                () = stop.cancelled() => {}
                 () = sleep(PERIOD) => {}
             }
         }
+        false
     }
 
     /// Ours, as long as it is renewed.

@@ -92,6 +92,20 @@ impl Process {
         self.child.id()
     }
 
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub async fn stop(mut self) -> Result<()> {
+        let id = i32::try_from(self.id()).ok().and_then(rustix::process::Pid::from_raw).ok_or("no process")?;
+        rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
+        let deadline = Instant::now() + until::LIMIT;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err(self.fault("did not end when it was asked to").into());
+            }
+            sleep(ASK).await;
+        }
+        Ok(())
+    }
+
     /// Kills it (SIGKILL), if it still runs.
     pub fn kill(&mut self) {
         // It may have ended by itself: that is what was wanted.
