@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Where it is installed, as its chart has it.
-const NAMESPACE: &str = "cert-manager";
+const NAMESPACE: &str = CertManager::NAMESPACE;
 /// How long the API server may take to ask a webhook that has been registered.
 const REGISTERED: Duration = Duration::from_secs(30);
 /// The chart's objects that are not pods and what surrounds them.
@@ -80,6 +80,9 @@ pub struct CertManager {
 static SHARED: OnceCell<std::result::Result<Option<CertManager>, String>> = OnceCell::const_new();
 
 impl CertManager {
+    /// Where it is installed, as its chart has it; issuers of the whole cluster have their Secrets there.
+    pub const NAMESPACE: &str = "cert-manager";
+
     /// The one that runs on the plane that all tests of this process share, with [`Options::default`]. `None` where this
     /// machine has none; that has been said then.
     pub async fn shared(plane: &'static Plane) -> Result<Option<&'static Self>> {

@@ -23,6 +23,7 @@ use chancery_harness::{
     dns::Dns,
     responder::Responder,
 };
+use chancery_load::{memory_mib, percentile_ms, round, usage};
 use clap::Parser;
 use serde_json::{Value, json};
 use tokio::{
@@ -77,38 +78,6 @@ struct Arguments {
     /// One line of JSON instead of a table row.
     #[arg(long)]
     json: bool,
-}
-
-/// What a server process has used so far.
-#[derive(Clone, Copy)]
-struct Usage {
-    cpu_ms: f64,
-    /// `None` where only root may know.
-    written: Option<u64>,
-}
-
-fn usage(pid: u32) -> Result<Usage> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let after_name = stat.rsplit_once(')').ok_or("unreadable stat")?.1;
-    let fields: Vec<&str> = after_name.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
-    // utime and stime are fields 14 and 15 of proc_pid_stat(5); two stand before the closing parenthesis.
-    let per_second = rustix::param::clock_ticks_per_second();
-    // The server hides its memory from other processes of its user, and with it what it has written.
-    let io = fs::read_to_string(format!("/proc/{pid}/io")).ok();
-    let line = io.as_deref().and_then(|io| io.lines().find_map(|line| line.strip_prefix("write_bytes: ")));
-    let written = line.and_then(|text| text.trim().parse().ok());
-    #[expect(clippy::cast_precision_loss, reason = "a hundred ticks a second")]
-    let cpu_ms = (ticks(11) + ticks(12)) * 1000.0 / per_second as f64;
-    Ok(Usage { cpu_ms, written })
-}
-
-/// A line of proc_pid_status(5): `VmRSS` is what is resident now, `VmHWM` the most that ever was.
-fn memory_mib(pid: u32, line: &str) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
-    let kib = value.and_then(|text| text.split_whitespace().next()).and_then(|text| text.parse::<f64>().ok());
-    Ok(kib.ok_or_else(|| format!("the status of process {pid} has no {line}"))? / 1024.0)
 }
 
 /// What the server has counted so far, by name; nothing where it was not said where to ask.
@@ -236,13 +205,6 @@ async fn run(target: &Target, shared: &Arc<Shared>, concurrency: usize, certs: u
     Ok(all)
 }
 
-fn percentile_ms(sorted_us: &[u64], percent: usize) -> f64 {
-    let at = (sorted_us.len() * percent / 100).min(sorted_us.len().saturating_sub(1));
-    #[expect(clippy::cast_precision_loss, reason = "latencies in microseconds")]
-    let us = sorted_us.get(at).copied().unwrap_or_default() as f64;
-    us / 1000.0
-}
-
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
@@ -324,8 +286,4 @@ async fn main() -> Result<()> {
             Err(format!("{} of {} flows failed, the first: {first}", seen.failures.len(), arguments.certs).into())
         }
     }
-}
-
-fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }
