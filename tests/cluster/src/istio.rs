@@ -116,6 +116,10 @@ impl Istio {
 
         let folder = tempfile::Builder::new().prefix("chancery-gateway.").tempdir()?;
         self.mount(folder.path(), namespace, name).await?;
+        // What Envoy begins with, but for the addresses of its own status and metrics.
+        let bootstrap = folder.path().join("envoy_bootstrap.json");
+        let template = fs::read_to_string(beside(&self.program, "envoy_bootstrap.json")?)?;
+        fs::write(&bootstrap, template.replace("{{ .wildcard }}", "{{ .localhost }}"))?;
         let configuration = json!({
             "discoveryAddress": format!("127.0.0.1:{}", self.port),
             "binaryPath": self.envoy, "configPath": folder.path().join("etc"), "concurrency": 2,
@@ -130,7 +134,7 @@ impl Istio {
             .env("SERVICE_ACCOUNT", name)
             .env("PROXY_CONFIG", configuration.to_string())
             .env("CA_ADDR", format!("127.0.0.1:{}", self.port))
-            .env("ISTIO_BOOTSTRAP", beside(&self.program, "envoy_bootstrap.json")?)
+            .env("ISTIO_BOOTSTRAP", bootstrap)
             .env("ISTIO_METAJSON_LABELS", labels.to_string())
             .env("ENVOY_STATUS_PORT", free_port().await?.to_string())
             .env("ENVOY_PROMETHEUS_PORT", free_port().await?.to_string())
