@@ -23,16 +23,6 @@ fn certificate_in(secret: &Secret) -> Result<Vec<u8>> {
     first_of(company::chain(secret)?)
 }
 
-/// That this certificate is what rustls and OpenSSL are served, both trusting the root alone.
-async fn serves(visitor: &Visitor, door: &Door, certificate: &[u8]) -> Result<()> {
-    visitor.until_served(door, certificate).await?;
-    assert!(
-        visitor.certificate_by_openssl(door).await? == certificate,
-        "OpenSSL is served another certificate by {door}"
-    );
-    Ok(())
-}
-
 /// Visits that have begun in all of these ways.
 async fn begun(visitor: &Visitor, door: &Door, ways: &[Way]) -> Result<Visits> {
     let mut visits = visitor.visit(door, ways);

@@ -9,7 +9,7 @@ use chancery_cluster_tests::{
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{begun, certificate_in, serves, visitor, went_on};
+use super::{begun, certificate_in, visitor, went_on};
 
 /// Envoy takes a renewed Secret without touching a connection.
 const WAYS: [Way; 3] = [Way::Repeated, Way::Kept, Way::Kept];
@@ -72,11 +72,11 @@ async fn envoy_serves_an_istio_gateways_secret_and_a_renewal_drops_no_connection
     let door = gateway.as_ref().ok_or("no gateway")?.door("shop.apps.example.com");
     let old = certificate_in(&company.issued("istio-ingress", "shop").await?)?;
     let visitor = visitor(company)?;
-    serves(&visitor, &door, &old).await?;
+    visitor.until_served(&door, &old).await?;
 
     let visits = begun(&visitor, &door, &WAYS).await?;
     let renewed = certificate_in(&company.renew("istio-ingress", "shop").await?)?;
-    serves(&visitor, &door, &renewed).await?;
+    visitor.until_served(&door, &renewed).await?;
     went_on(visits, &WAYS, &old, &renewed).await
 }
 
@@ -97,12 +97,12 @@ async fn envoy_serves_a_gateway_of_the_gateway_api_by_its_annotations_and_a_rene
     let mut gateway = istio.ingress_gateway("news", "gateway", &json!({ "serves": "news" })).await?;
     gateway.until_it_listens().await?;
     let (visitor, door) = (visitor(company)?, gateway.door("news.apps.example.com"));
-    serves(&visitor, &door, &old).await?;
+    visitor.until_served(&door, &old).await?;
 
     let ways = [Way::Repeated, Way::Kept, Way::Endless];
     let visits = begun(&visitor, &door, &ways).await?;
     let renewed = certificate_in(&company.renew("news", "news-tls").await?)?;
-    serves(&visitor, &door, &renewed).await?;
+    visitor.until_served(&door, &renewed).await?;
     went_on(visits, &ways, &old, &renewed).await
 }
 

@@ -6,7 +6,7 @@ use chancery_cluster_tests::{
     visitor::{Way, first_of},
 };
 
-use super::{begun, certificate_in, serves, visitor, went_on};
+use super::{begun, certificate_in, visitor, went_on};
 
 /// nginx closes idle connections when it reads its files again; an answer under way goes on to its end.
 const WAYS: [Way; 3] = [Way::Repeated, Way::Repeated, Way::Endless];
@@ -21,12 +21,12 @@ async fn nginx_serves_an_ingress_by_its_annotations_and_a_renewal_drops_no_conne
         return Ok(());
     };
     let (visitor, door) = (visitor(company)?, controller.door("wiki.apps.example.com"));
-    serves(&visitor, &door, &old).await?;
+    visitor.until_served(&door, &old).await?;
 
     let visits = begun(&visitor, &door, &WAYS).await?;
     let renewed = certificate_in(&company.renew("wiki", "wiki-tls").await?)?;
     controller.follow().await?;
-    serves(&visitor, &door, &renewed).await?;
+    visitor.until_served(&door, &renewed).await?;
     went_on(visits, &WAYS, &old, &renewed).await
 }
 
@@ -38,11 +38,11 @@ async fn nginx_serves_what_certbot_keeps_and_a_renewal_drops_no_connection() -> 
     let backend = Backend::start().await?;
     let Some(nginx) = Nginx::start(company.plane(), &[host.site()], &backend).await? else { return Ok(()) };
     let (visitor, door) = (visitor(company)?, nginx.door("www.hosts.example.com"));
-    serves(&visitor, &door, &old).await?;
+    visitor.until_served(&door, &old).await?;
 
     let visits = begun(&visitor, &door, &WAYS).await?;
     host.renew(&format!("kill -HUP {}", nginx.process().id())).await?;
     let renewed = first_of(&host.chain()?)?;
-    serves(&visitor, &door, &renewed).await?;
+    visitor.until_served(&door, &renewed).await?;
     went_on(visits, &WAYS, &old, &renewed).await
 }
