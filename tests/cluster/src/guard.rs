@@ -1,5 +1,6 @@
 //! What ends a plane when the process that started it ends, however it does: killed, or by returning from `main`, which
-//! drops nothing that tests share.
+//! drops nothing that tests share. Each program leads a process group, which ends with it: nginx and Istio's agent start
+//! processes of their own.
 
 use std::{
     io::Write as _,
@@ -16,8 +17,8 @@ trap '' INT TERM HUP
 running=
 while read -r what process; do
   case $what in
-    started) running="$running $process" ;;
-    ended) rest=; for other in $running; do [ "$other" = "$process" ] || rest="$rest $other"; done; running=$rest ;;
+    started) running="$running -$process" ;;
+    ended) rest=; for other in $running; do [ "$other" = "-$process" ] || rest="$rest $other"; done; running=$rest ;;
   esac
 done
 [ -z "$running" ] || kill -9 $running
@@ -44,7 +45,7 @@ impl Guard {
         Ok(Self { input: Mutex::new(input) })
     }
 
-    /// This process is to end with us.
+    /// The group of this process is to end with us.
     pub(crate) fn started(&self, process: u32) -> Result<()> {
         self.say("started", process)
     }

@@ -39,18 +39,24 @@
 
 mod authority;
 mod cert_manager;
+pub mod certbot;
 pub mod chart;
+pub mod company;
 pub mod controller;
 mod guard;
 mod identity;
+pub mod istio;
 mod manifest;
+pub mod nginx;
 mod plane;
 mod process;
 mod programs;
 pub mod signing_server;
 pub mod until;
+pub mod visitor;
 
 pub use cert_manager::{CertManager, Options};
+pub use company::Company;
 pub use controller::Issuing;
 pub use manifest::documents;
 pub use plane::Plane;
@@ -58,6 +64,7 @@ pub use process::Process;
 pub use programs::{Programs, helm, skipped};
 pub use signing_server::SigningServer;
 pub use until::until;
+pub use visitor::{Door, Visitor};
 
 /// What goes wrong in a test's own machinery; a test ends with it.
 pub type Error = chancery_harness::Error;

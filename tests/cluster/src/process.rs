@@ -2,12 +2,14 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::time::{Instant, sleep};
 
 use crate::{Result, guard::Guard, until};
@@ -30,7 +32,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program; what it prints is added to a file.
+    /// Starts a program in a process group of its own; what it prints is added to a file.
     pub(crate) fn start(guard: &Arc<Guard>, name: &str, mut command: Command, log: PathBuf) -> Result<Self> {
         let file = fs::OpenOptions::new().create(true).append(true).open(&log)?;
         let begin = usize::try_from(file.metadata()?.len())?;
@@ -38,6 +40,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::from(file.try_clone()?))
             .stderr(Stdio::from(file))
+            .process_group(0)
             .spawn()
             .map_err(|error| format!("{} cannot be started: {error}", command.get_program().display()))?;
         guard.started(child.id())?;
@@ -92,10 +95,14 @@ impl Process {
         self.child.id()
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(self.pid().ok_or("a process without a number")?, signal)?)
+    }
+
     /// Asks it to end (SIGTERM) and waits until it has.
     pub async fn stop(mut self) -> Result<()> {
-        let id = i32::try_from(self.id()).ok().and_then(rustix::process::Pid::from_raw).ok_or("no process")?;
-        rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         let deadline = Instant::now() + until::LIMIT;
         while self.child.try_wait()?.is_none() {
             if Instant::now() > deadline {
@@ -106,12 +113,16 @@ impl Process {
         Ok(())
     }
 
-    /// Kills it (SIGKILL), if it still runs.
+    /// Kills it (SIGKILL) and whatever it has started, if they still run.
     pub fn kill(&mut self) {
-        // It may have ended by itself: that is what was wanted.
-        let _ = self.child.kill();
+        // They may have ended by themselves: that is what was wanted.
+        let _ = self.pid().map(|leader| kill_process_group(leader, Signal::KILL));
         let _ = self.child.wait();
         self.guard.ended(self.child.id());
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
     }
 
     fn fault(&self, what: &str) -> String {

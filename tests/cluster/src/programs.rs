@@ -72,6 +72,46 @@ pub fn helm() -> Option<PathBuf> {
     provided("CHANCERY_HELM", "helm", "helm")
 }
 
+/// Istio (istiod and its agent), with its kinds and Envoy's bootstrap in the same folder; and Envoy. `None` where this
+/// machine lacks one of them; that has been said then.
+pub(crate) fn istio() -> Option<(PathBuf, PathBuf)> {
+    let istio = provided("CHANCERY_ISTIO", "istio", "istio");
+    let envoy = named("CHANCERY_ENVOY").or_else(|| newest(&cache()?, "envoy-", "envoy"));
+    if istio.is_none() || envoy.is_none() {
+        skipped(
+            "there is no Istio, or no Envoy, on this machine (tests/run provides both where there is Go; CHANCERY_ISTIO \
+             and CHANCERY_ENVOY name others)",
+        );
+    }
+    istio.zip(envoy)
+}
+
+/// nginx: `CHANCERY_NGINX`, or the system's. `None` where there is none; that has been said then.
+pub(crate) fn nginx() -> Option<PathBuf> {
+    // Where Debian has it, and where a user's PATH does not look.
+    let found = named("CHANCERY_NGINX").or_else(|| in_path("nginx")).or_else(|| {
+        let debian = PathBuf::from("/usr/sbin/nginx");
+        debian.is_file().then_some(debian)
+    });
+    if found.is_none() {
+        skipped("there is no nginx on this machine (tests/run installs it; CHANCERY_NGINX names another)");
+    }
+    found
+}
+
+/// certbot: `CHANCERY_CERTBOT`, or the system's. `None` where there is none; that has been said then.
+pub(crate) fn certbot() -> Option<PathBuf> {
+    let found = named("CHANCERY_CERTBOT").or_else(|| in_path("certbot"));
+    if found.is_none() {
+        skipped("there is no certbot on this machine (tests/run provides it; CHANCERY_CERTBOT names another)");
+    }
+    found
+}
+
+fn in_path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
 /// Says loudly that the calling test is skipped, and why.
 pub fn skipped(why: &str) {
     // Straight to the stream: what a passing test prints through the macro is kept from everybody.
