@@ -44,18 +44,22 @@ pub mod controller;
 mod guard;
 mod identity;
 mod manifest;
+mod name_server;
 mod plane;
 mod process;
 mod programs;
+mod real_server;
 pub mod signing_server;
 pub mod until;
 
 pub use cert_manager::{CertManager, Options};
 pub use controller::Issuing;
 pub use manifest::documents;
+pub use name_server::{NameServer, UPDATE_KEY};
 pub use plane::Plane;
 pub use process::Process;
 pub use programs::{Programs, helm, skipped};
+pub use real_server::RealServer;
 pub use signing_server::SigningServer;
 pub use until::until;
 
