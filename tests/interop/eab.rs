@@ -52,17 +52,11 @@ async fn certbot_registers_with_a_key_and_obtains_and_renews_without_any_challen
         })
     };
     let first = certbot(folder)?;
+    // As one argument: a key that begins with a hyphen would be taken for an option.
+    let mac_key = format!("--eab-hmac-key={key}");
     let arguments = |directory| {
         let mut arguments = vec!["certonly", "--server", directory, "--agree-tos", "-m", "a@example.test"];
-        arguments.extend([
-            "--no-eff-email",
-            "--eab-kid",
-            &kid,
-            "--eab-hmac-key",
-            &key,
-            "--manual",
-            "--manual-auth-hook",
-        ]);
+        arguments.extend(["--no-eff-email", "--eab-kid", &kid, &mac_key, "--manual", "--manual-auth-hook"]);
         arguments.extend([hook.as_str(), "--preferred-challenges", "dns", "--preferred-profile", "minutes"]);
         arguments.extend(["-d", "pay.test", "-d", "*.wild.test"]);
         arguments
@@ -107,7 +101,7 @@ async fn lego_registers_with_a_key_and_obtains_and_renews_without_any_challenge_
             "a@example.test",
             "--path",
         ]);
-        command.arg(folder).args(["--eab", "--kid", &kid, "--hmac", &key]);
+        command.arg(folder).args(["--eab", "--kid", &kid, &format!("--hmac={key}")]);
         command.args(["--http", "--http.port", &format!("127.0.0.1:{port}")]);
         command.args(names.iter().flat_map(|name| ["-d", name])).args(rest);
         command.env("LEGO_CA_CERTIFICATES", server.root_pem()?);

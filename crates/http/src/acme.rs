@@ -41,7 +41,7 @@ use axum::{
 };
 use chancery_acme::{id::AccountId, problem::ProblemType};
 use chancery_authority::{Office, at_work::AtWork};
-use http::{Method, StatusCode, request::Parts};
+use http::{HeaderMap, Method, StatusCode, header::USER_AGENT, request::Parts};
 use tracing::Instrument as _;
 
 pub use self::rates::{Rate, RateLimits};
@@ -189,6 +189,9 @@ async fn serve(State(AcmeState(acme)): State<AcmeState>, request: Request) -> Re
     };
     let mut answer = match outcome {
         Ok(answer) => answer,
+        Err(Refused { account, fault }) if takes_429_as_final(&parts.headers) => {
+            Refused { account, fault: fault.without_429() }.into_answer(&id, route)
+        }
         Err(refused) => refused.into_answer(&id, route),
     };
     let is_directory = found == Some(Resource::Directory);
@@ -201,6 +204,13 @@ async fn serve(State(AcmeState(acme)): State<AcmeState>, request: Request) -> Re
     let nonce = (carries_nonce && parts.method != Method::OPTIONS).then(|| acme.front.nonces.issue(acme.office.now()));
     acme.metrics.answered(route, answer.outcome(), answer.status().as_u16(), began.elapsed());
     answer.into_response(id.header_value(), nonce.as_deref(), parts.method == Method::HEAD)
+}
+
+/// Whether this is cert-manager: for it any 4xx but 400 fails an order, 429 too, and nothing is tried again for an hour or
+/// more. Whoever merely says to be it gets another number for the same refusal.
+fn takes_429_as_final(headers: &HeaderMap) -> bool {
+    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    agent.split_ascii_whitespace().any(|product| product.starts_with("cert-manager"))
 }
 
 /// A request that is refused, and whose it was if that is proven.

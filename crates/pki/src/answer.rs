@@ -330,8 +330,11 @@ impl Asked {
             return Ok(());
         }
         let flags_fit = key_usage.is_none_or(|flags| self.permits_key_usage(flags));
-        let asked = self.usages.extended_key_usages().iter().map(|usage| usage.oid().to_string());
-        let extended_fit = extended == asked.collect();
+        let asked: BTreeSet<String> =
+            self.usages.extended_key_usages().iter().map(|usage| usage.oid().to_string()).collect();
+        // Where key usages alone were asked for (as cert-manager does for Ingresses and Gateways), the profile's purposes
+        // narrow what a certificate without any could be used for.
+        let extended_fit = asked.is_empty() || extended == asked;
         if flags_fit && extended_fit { Ok(()) } else { Err(AnswerFault::Usages) }
     }
 }

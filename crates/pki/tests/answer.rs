@@ -254,6 +254,16 @@ fn usages_that_were_not_asked_for_are_found_and_missing_ones_too() {
     }
     let case = Case::new(&[], false, None);
     assert_eq!(case.check(&case.sign(&with(&[DigitalSignature], &[ServerAuth]))), Ok(()), "the profile's usual ones");
+    // So they are where key usages alone were asked for.
+    let case = Case::new(&["digital signature", "key encipherment"], false, None);
+    for (params, fits) in [
+        (with(&[DigitalSignature, KeyEncipherment], &[ServerAuth]), true),
+        (with(&[DigitalSignature, KeyEncipherment], &[]), true),
+        (with(&[DigitalSignature, KeyCertSign], &[ServerAuth]), false),
+    ] {
+        let outcome = case.check(&case.sign(&params));
+        assert_eq!(outcome, if fits { Ok(()) } else { Err(AnswerFault::Usages) });
+    }
 }
 
 #[test]

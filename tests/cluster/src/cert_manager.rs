@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    Plane, Result,
+    NameServer, Plane, Result,
     manifest::documents,
     process::Process,
     programs::{self, skipped},
@@ -46,7 +46,7 @@ pub struct Options {
     pub minimum_backoff: Duration,
     /// How long it waits at most after a request that failed. cert-manager's own value is 32 hours.
     pub maximum_backoff: Duration,
-    /// Whether the Gateway API's kinds are installed and gateway-shim runs.
+    /// Whether the Gateway API's kinds are installed and gateway-shim runs, for Gateways and for ListenerSets.
     pub gateway_api: bool,
     /// Signers that cert-manager may approve requests for, beside its own: `KINDS.GROUP/*` (its chart's
     /// `approveSignerNames`).
@@ -66,7 +66,7 @@ impl Default for Options {
             gateway_api: true,
             approves: Vec::new(),
             name_servers: Vec::new(),
-            feature_gates: String::new(),
+            feature_gates: "ListenerSets=true".to_owned(),
         }
     }
 }
@@ -83,14 +83,14 @@ impl CertManager {
     /// Where it is installed, as its chart has it; issuers of the whole cluster have their Secrets there.
     pub const NAMESPACE: &str = "cert-manager";
 
-    /// The one that runs on the plane that all tests of this process share, with [`Options::default`]. `None` where this
-    /// machine has none; that has been said then.
+    /// The one that runs on the plane that all tests of this process share, with [`Options::default`] and, where there is
+    /// one, the real name server. `None` where this machine has no cert-manager; that has been said then.
     pub async fn shared(plane: &'static Plane) -> Result<Option<&'static Self>> {
         let shared = SHARED.get_or_init(|| async {
             if programs::cert_manager().is_none() || programs::helm().is_none() {
                 return Ok(None);
             }
-            Self::install(plane, &Options::default()).await.map(Some).map_err(|error| error.to_string())
+            Self::install_shared(plane).await.map(Some).map_err(|error| error.to_string())
         });
         match shared.await {
             Ok(Some(cert_manager)) => Ok(Some(cert_manager)),
@@ -103,6 +103,14 @@ impl CertManager {
             }
             Err(error) => Err(error.clone().into()),
         }
+    }
+
+    async fn install_shared(plane: &'static Plane) -> Result<Self> {
+        let mut options = Options::default();
+        if let Some(server) = NameServer::shared(plane).await? {
+            options.name_servers.push(server.address().to_string());
+        }
+        Self::install(plane, &options).await
     }
 
     /// Installs cert-manager and starts it; returns once its webhook is asked and its caches are filled.
@@ -210,6 +218,7 @@ async fn start_controllers(plane: &Plane, program: &Path, options: &Options) -> 
         .arg(format!("--certificate-request-minimum-backoff-duration={}ms", options.minimum_backoff.as_millis()))
         .arg(format!("--certificate-request-maximum-backoff-duration={}ms", options.maximum_backoff.as_millis()))
         .arg(format!("--enable-gateway-api={}", options.gateway_api))
+        .arg(format!("--enable-gateway-api-listenerset={}", options.gateway_api))
         .arg(format!("--feature-gates={}", options.feature_gates));
     if !options.name_servers.is_empty() {
         command

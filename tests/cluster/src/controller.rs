@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::{CertManager, Plane, Process, Result, SigningServer, until};
+use crate::{CertManager, Plane, Process, RealServer, Result, SigningServer, until};
 
 /// Where the controller lives.
 pub const NAMESPACE: &str = "chancery-system";
@@ -21,8 +21,10 @@ pub struct Issuing {
     pub plane: &'static Plane,
     /// The controller that serves all tests; whoever kills it starts it again.
     pub controller: Mutex<Process>,
-    /// The server that issuers of a namespace may name. It knows the token `allowed`.
+    /// The server that does as it is told and that issuers of a namespace may name. It knows the token `allowed`.
     pub allowed: SigningServer,
+    /// The real server; issuers of a namespace may name it, too.
+    pub real: &'static RealServer,
 }
 
 static SHARED: OnceCell<std::result::Result<Option<Issuing>, String>> = OnceCell::const_new();
@@ -44,7 +46,9 @@ impl Issuing {
         let allowed = SigningServer::start("allowed")?;
         give_rights(plane).await?;
         plane.apply_files(NAMESPACE, &definitions()).await?;
-        let issuing = Self { plane, controller: Mutex::new(controller(plane, &allowed, "first").await?), allowed };
+        let real = RealServer::shared(plane).await?;
+        let first = controller(plane, &[&allowed.url(), &real.url()], "first").await?;
+        let issuing = Self { plane, controller: Mutex::new(first), allowed, real };
         issuing.may_read_credentials(NAMESPACE).await?;
         issuing.controller.lock().await.until_it_prints(|line| line.contains("serving CertificateRequests")).await?;
         Ok(issuing)
@@ -57,7 +61,7 @@ impl Issuing {
 
     /// One more controller, of the same lease.
     pub async fn another_controller(&self, identity: &str) -> Result<Process> {
-        controller(self.plane, &self.allowed, identity).await
+        controller(self.plane, &[&self.allowed.url(), &self.real.url()], identity).await
     }
 
     /// A Secret with a token, and a cluster issuer of this name that asks a server with it.
@@ -81,19 +85,26 @@ impl Issuing {
 
     /// Lets cert-manager approve what refers to this cluster issuer; nobody approves for the others but the tests.
     pub async fn approved_by_cert_manager(&self, name: &str) -> Result<()> {
-        let role = format!("approve:{name}");
+        let signer = format!("chanceryclusterissuers.chancery.dev/{name}");
+        self.may_approve(&signer, "cert-manager", "cert-manager").await
+    }
+
+    /// Lets a service account approve and deny what refers to these signers, written as cert-manager's webhook looks them
+    /// up: `KINDS.GROUP/NAME`, `KINDS.GROUP/NAMESPACE.NAME` or `KINDS.GROUP/*`.
+    pub async fn may_approve(&self, signer: &str, namespace: &str, account: &str) -> Result<()> {
+        let role = format!("approve:{namespace}.{account}:{}", signer.replace(['/', '*'], ":"));
         let documents = [
             json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": role },
                 "rules": [{
                     "apiGroups": ["cert-manager.io"], "resources": ["signers"], "verbs": ["approve"],
-                    "resourceNames": [format!("chanceryclusterissuers.chancery.dev/{name}")],
+                    "resourceNames": [signer],
                 }],
             }),
             json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": role },
                 "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
-                "subjects": [{ "kind": "ServiceAccount", "namespace": "cert-manager", "name": "cert-manager" }],
+                "subjects": [{ "kind": "ServiceAccount", "namespace": namespace, "name": account }],
             }),
         ];
         self.plane.apply_documents(NAMESPACE, documents.to_vec()).await?;
@@ -166,8 +177,8 @@ fn binding(kind: &str, role: &str, namespace: &str) -> serde_json::Value {
     })
 }
 
-async fn controller(plane: &Plane, allowed: &SigningServer, identity: &str) -> Result<Process> {
-    start(plane, identity, &["--listen", "127.0.0.1:0", "--allowed-server", &allowed.url()]).await
+async fn controller(plane: &Plane, allowed: &[&str], identity: &str) -> Result<Process> {
+    start(plane, identity, &["--listen", "127.0.0.1:0", "--allowed-server", &allowed.join(",")]).await
 }
 
 /// Starts a controller with these arguments beside the usual ones.

@@ -1,6 +1,6 @@
 //! etcd, kube-apiserver and kube-controller-manager as processes of this machine.
 
-use std::{fs, process::Command, sync::Arc};
+use std::{fs, path::PathBuf, process::Command, sync::Arc};
 
 use chancery_harness::server::free_port;
 use http::Request;
@@ -176,6 +176,13 @@ impl Plane {
         // What it leaves behind goes with the plane.
         command.env("TMPDIR", self.folder.path());
         Process::start(&self.guard, name, command, self.folder.path().join(format!("{name}.log")))
+    }
+
+    /// A folder of this name for what one of its programs keeps; it goes with the plane.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.folder.path().join(name);
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
     }
 
     async fn until_ready(&mut self) -> Result<()> {

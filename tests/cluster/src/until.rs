@@ -3,7 +3,7 @@
 use std::{fmt::Debug, time::Duration};
 
 use kube::{
-    Api, Resource,
+    Api, Resource, ResourceExt as _,
     api::DynamicObject,
     runtime::{conditions, wait::Condition, wait::await_condition},
 };
@@ -67,10 +67,13 @@ pub fn conditions_of(object: &DynamicObject) -> impl Iterator<Item = &Value> {
 
 async fn late<K>(api: &Api<K>, name: &str) -> String
 where
-    K: Clone + Debug + DeserializeOwned + Serialize,
+    K: Clone + Debug + DeserializeOwned + Serialize + Resource,
 {
     let seen = match api.get_opt(name).await {
-        Ok(Some(object)) => serde_json::to_string_pretty(&object).unwrap_or_else(|error| error.to_string()),
+        Ok(Some(mut object)) => {
+            object.managed_fields_mut().clear();
+            serde_json::to_string_pretty(&object).unwrap_or_else(|error| error.to_string())
+        }
         Ok(None) => "nothing".to_owned(),
         Err(error) => error.to_string(),
     };

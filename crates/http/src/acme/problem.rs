@@ -103,6 +103,15 @@ impl Fault {
         fault
     }
 
+    /// The same for a client that takes 429 as final and would come back for 503.
+    pub(crate) fn without_429(mut self) -> Self {
+        let problem = &mut self.0.problem;
+        if problem.status.unwrap_or_else(|| problem.kind.status()) == StatusCode::TOO_MANY_REQUESTS.as_u16() {
+            problem.status = Some(StatusCode::SERVICE_UNAVAILABLE.as_u16());
+        }
+        self
+    }
+
     fn retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after = Some(seconds);
         self

@@ -81,7 +81,7 @@ fn told(made: &EabKeyMade) -> Result<(), Failed> {
     line("\ncertbot")?;
     line(format!("  certbot register --server {directory_url} --eab-kid {} --eab-hmac-key={hmac_key}", key.id))?;
     line("lego")?;
-    line(format!("  lego --server {directory_url} --eab --kid {} --hmac {hmac_key} …", key.id))?;
+    line(format!("  lego --server {directory_url} --eab --kid {} --hmac={hmac_key} …", key.id))?;
     line("cert-manager (kubectl apply; with spec.acme.caBundle, the root in base64, where it is not trusted already)")?;
     text(&manifests(made)?)
 }

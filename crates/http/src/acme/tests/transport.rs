@@ -251,7 +251,19 @@ async fn section_6_6_an_account_that_orders_too_fast_is_rate_limited_with_a_time
     let wait: u64 = reply.header("retry-after").expect("a time").parse().expect("seconds");
     assert!((3500..=3601).contains(&wait), "{wait}");
     assert_eq!(reply.links("help"), ["https://ca.example/limits"]);
-    door.client().await.post(&door.urls.new_order(), order).await.is(201);
+    door.client().await.post(&door.urls.new_order(), order.clone()).await.is(201);
+
+    // cert-manager takes 429 as final and comes back for 503.
+    let url = door.urls.new_order();
+    let body = client.key.jws(&url, &client.nonce().await, client.kid.as_deref(), order.to_string().as_bytes());
+    let request = Request::post(url.strip_prefix(EXTERNAL).expect("a URL of ours"))
+        .header(header::CONTENT_TYPE, "application/jose+json")
+        .header(header::USER_AGENT, "cert-manager-orders/v1.21.2 (linux/amd64) cert-manager/0123456789")
+        .body(Body::from(body))
+        .expect("a request");
+    let reply = door.send(request).await;
+    reply.problem(503, "rateLimited");
+    assert!(reply.header("retry-after").is_some());
 }
 
 #[tokio::test]
