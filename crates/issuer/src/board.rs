@@ -26,6 +26,8 @@ use crate::{
 
 /// Most writes at a time that need no signature.
 const CONTROL_MAX: usize = 16;
+/// Issuers that are gone and whose clients are kept for what was deleted with them.
+const RETIRED: usize = 128;
 
 /// Which issuer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,6 +168,8 @@ pub(crate) struct Board {
     writing: usize,
     waiting: HashMap<IssuerKey, HashSet<Uid>>,
     delayed: BinaryHeap<Reverse<(Instant, Uid)>>,
+    /// What issuers that are gone were asked with, the latest last.
+    retired: VecDeque<(IssuerKey, Arc<Signer>)>,
     running: usize,
     listing: u64,
     left_out: usize,
@@ -182,6 +186,7 @@ impl Board {
             writing: 0,
             waiting: HashMap::new(),
             delayed: BinaryHeap::new(),
+            retired: VecDeque::new(),
             running: 0,
             listing: 0,
             left_out: 0,
@@ -275,6 +280,14 @@ impl Board {
         if state == IssuerState::Absent {
             if let Some(mut lane) = self.lanes.remove(key) {
                 affected.extend(lane.queue.drain());
+                // A namespace that goes takes issuer and requests with it, in any order.
+                if let Some(last) = lane.last {
+                    self.retired.retain(|(retired, _)| retired != key);
+                    self.retired.push_back((key.clone(), last));
+                }
+                if self.retired.len() > RETIRED {
+                    self.retired.pop_front();
+                }
             }
             self.turns.retain(|turn| turn != key);
         } else {
@@ -297,9 +310,10 @@ impl Board {
         self.lanes.get(key).map_or(IssuerState::Absent, |lane| lane.state.clone())
     }
 
-    /// What an issuer is asked with.
-    pub(crate) fn signer(&self, key: &IssuerKey) -> Option<Arc<Signer>> {
-        self.lanes.get(key)?.signer.clone()
+    /// What an issuer was asked with last: it may not be ready now, or be gone a moment ago.
+    pub(crate) fn last_signer(&self, key: &IssuerKey) -> Option<Arc<Signer>> {
+        let retired = || self.retired.iter().find(|(retired, _)| retired == key).map(|(_, signer)| Arc::clone(signer));
+        self.lanes.get(key).and_then(|lane| lane.last.clone()).or_else(retired)
     }
 
     /// What is to be done now.

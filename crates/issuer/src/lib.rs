@@ -20,6 +20,7 @@ mod credentials;
 mod decide;
 mod discovery;
 mod dispatch;
+mod disposal;
 mod events;
 mod issuers;
 mod leader;

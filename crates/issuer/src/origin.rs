@@ -92,6 +92,29 @@ pub(crate) enum Fate {
     InUse,
 }
 
+/// The Certificate that a request was made for, as the request says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Whose {
+    pub(crate) namespace: Box<str>,
+    pub(crate) certificate: Box<str>,
+    pub(crate) uid: Box<str>,
+    pub(crate) revision: Option<i64>,
+}
+
+impl Whose {
+    /// Nothing where a request was made without one.
+    pub(crate) fn of(request: &CertificateRequest) -> Option<Self> {
+        let owner = owner_reference(request)?;
+        let annotations = request.metadata.annotations.as_ref();
+        Some(Self {
+            namespace: request.metadata.namespace.as_deref().unwrap_or_default().into(),
+            certificate: owner.name.as_str().into(),
+            uid: owner.uid.as_str().into(),
+            revision: annotations.and_then(|all| all.get(REVISION)?.parse().ok()),
+        })
+    }
+}
+
 /// The labels of each namespace, as a watch has them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct NamespaceLabels(Arc<RwLock<HashMap<Box<str>, Labels>>>);
@@ -183,21 +206,18 @@ impl Origins {
         })
     }
 
-    /// What has become of the Certificate of a request that was deleted; nothing where it had none.
+    /// What has become of the Certificate of a request that was deleted.
     ///
     /// # Errors
     ///
     /// The API server's.
-    pub(crate) async fn fate(&self, request: &CertificateRequest) -> Result<Option<Fate>, kube::Error> {
-        if owner_reference(request).is_none() {
-            // Whoever asks without a Certificate deletes the request as soon as it has the certificate.
-            return Ok(None);
-        }
-        let Some(certificate) = self.look_up(request).await? else { return Ok(Some(Fate::Deleted)) };
-        let revision = request.metadata.annotations.as_ref().and_then(|all| all.get(REVISION)?.parse::<i64>().ok());
+    pub(crate) async fn fate(&self, whose: &Whose) -> Result<Fate, kube::Error> {
+        let Some(certificate) = self.certificate(&whose.namespace, &whose.certificate, &whose.uid).await? else {
+            return Ok(Fate::Deleted);
+        };
         let now_at = certificate.status.and_then(|status| status.revision);
-        let superseded = now_at.zip(revision).is_some_and(|(now_at, revision)| now_at > revision);
-        Ok(Some(if superseded { Fate::Superseded } else { Fate::InUse }))
+        let superseded = now_at.zip(whose.revision).is_some_and(|(now_at, revision)| now_at > revision);
+        Ok(if superseded { Fate::Superseded } else { Fate::InUse })
     }
 
     async fn owner(&self, request: &CertificateRequest) -> Result<Option<Certificate>, kube::Error> {
@@ -212,11 +232,15 @@ impl Origins {
     async fn look_up(&self, request: &CertificateRequest) -> Result<Option<Certificate>, kube::Error> {
         let Some(reference) = owner_reference(request) else { return Ok(None) };
         let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
+        self.certificate(namespace, &reference.name, &reference.uid).await
+    }
+
+    /// A Certificate that is there and is not being deleted.
+    async fn certificate(&self, namespace: &str, name: &str, uid: &str) -> Result<Option<Certificate>, kube::Error> {
         let api: Api<Certificate> = Api::namespaced(self.client.clone(), namespace);
-        let found = api.get_opt(&reference.name).await?;
-        Ok(found.filter(|found| {
-            found.metadata.uid.as_deref() == Some(&reference.uid) && found.metadata.deletion_timestamp.is_none()
-        }))
+        let found = api.get_opt(name).await?;
+        Ok(found
+            .filter(|found| found.metadata.uid.as_deref() == Some(uid) && found.metadata.deletion_timestamp.is_none()))
     }
 }
 

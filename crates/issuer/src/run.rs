@@ -26,6 +26,7 @@ use crate::{
     credentials::{AllowedServers, Reader},
     discovery::{self, Found},
     dispatch::{Desk, dispatch},
+    disposal::Disposals,
     events::Events,
     issuers::{Tending, tend_all},
     leader::{Elector, Leadership},
@@ -221,12 +222,22 @@ impl Shared {
         }
         if found.requests {
             let labels = NamespaceLabels::default();
+            let origins = Origins::new(self.client.clone(), labels.clone());
+            let disposals = Arc::new(Disposals::new(Arc::clone(&self.metrics)));
+            tasks.spawn(Arc::clone(&disposals).work_off(
+                Arc::clone(&desk),
+                origins.clone(),
+                leadership.clone(),
+                stop.clone(),
+            ));
             let worker = Arc::new(Worker {
                 client: self.client.clone(),
                 events: self.events.clone(),
                 leadership,
                 metrics: Arc::clone(&self.metrics),
-                origins: Origins::new(self.client.clone(), labels.clone()),
+                origins,
+                disposals,
+                desk: Arc::clone(&desk),
                 retry_budget: settings.retry_budget,
             });
             tasks.spawn(watch::namespaces(self.client.clone(), labels, stop.clone()));

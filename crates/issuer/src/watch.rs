@@ -23,8 +23,6 @@ use crate::{
     worker::Worker,
 };
 
-/// Deleted requests that are looked into at a time; the certificates of further ones stay valid until they end.
-const FORGOTTEN: usize = 64;
 /// Requests that are prepared at a time.
 const PREPARING: usize = 16;
 /// How often it is looked whether there is room again for requests that were left out.
@@ -45,7 +43,7 @@ pub(crate) async fn requests(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
-    let (forgotten, preparing) = (Arc::new(Semaphore::new(FORGOTTEN)), Arc::new(Semaphore::new(PREPARING)));
+    let preparing = Arc::new(Semaphore::new(PREPARING));
     loop {
         let config = watcher::Config::default();
         let config = if selectable { config.fields(&format!("spec.issuerRef.group={GROUP}")) } else { config };
@@ -65,25 +63,50 @@ pub(crate) async fn requests(
             };
             match event {
                 None => break,
-                Some(Ok(Event::Init)) => desk.with(Board::listing_begins),
-                Some(Ok(Event::InitApply(request))) => desk.observe(slim(request)),
+                Some(Ok(Event::Init)) => {
+                    desk.with(Board::listing_begins);
+                    worker.disposals.listing_begins();
+                }
+                Some(Ok(Event::InitApply(request))) => {
+                    remember(&desk, &worker, &request);
+                    desk.observe(slim(request));
+                }
                 Some(Ok(Event::Apply(request))) => {
+                    remember(&desk, &worker, &request);
                     let request = slim(request);
                     prepare(&worker, &tasks, &preparing, &request);
                     desk.observe(request);
                 }
-                Some(Ok(Event::InitDone)) => desk.with(Board::listing_ends),
+                Some(Ok(Event::InitDone)) => {
+                    desk.with(Board::listing_ends);
+                    worker.disposals.listing_ends(&desk);
+                }
                 Some(Ok(Event::Delete(request))) => {
                     if let Some(uid) = &request.metadata.uid {
                         desk.with(|board| board.forget(uid));
                     }
-                    look_into(&desk, &worker, &forgotten, &stop, request);
+                    if is_ours(&request) {
+                        worker.disposals.deleted(&desk, &request);
+                    }
                 }
                 Some(Err(error)) => {
                     tracing::warn!(error = %error, "CertificateRequests cannot be watched; trying again");
                 }
             }
         }
+    }
+}
+
+fn is_ours(request: &CertificateRequest) -> bool {
+    let reference = &request.spec.issuer_ref;
+    reference.group == GROUP && [ISSUER, CLUSTER_ISSUER].contains(&reference.kind.as_str())
+}
+
+/// What has its certificate is remembered, where its issuer wants it revoked one day.
+fn remember(desk: &Desk, worker: &Worker, request: &CertificateRequest) {
+    if is_ours(request) && request.is("Ready") {
+        let signer = desk.with(|board| board.last_signer(&IssuerKey::of(request)));
+        worker.disposals.observe(request, signer.as_deref());
     }
 }
 
@@ -94,35 +117,6 @@ fn prepare(worker: &Arc<Worker>, tasks: &TaskTracker, room: &Arc<Semaphore>, req
     let (worker, request) = (Arc::clone(worker), request.clone());
     tasks.spawn(async move {
         worker.origins.prepare(&request).await;
-        drop(room);
-    });
-}
-
-/// A request that had its certificate was deleted: its issuer may want that revoked.
-fn look_into(
-    desk: &Arc<Desk>,
-    worker: &Arc<Worker>,
-    room: &Arc<Semaphore>,
-    stop: &CancellationToken,
-    request: CertificateRequest,
-) {
-    let reference = &request.spec.issuer_ref;
-    let ours = reference.group == GROUP && [ISSUER, CLUSTER_ISSUER].contains(&reference.kind.as_str());
-    if !ours || !request.is("Ready") {
-        return;
-    }
-    let Some(signer) = desk.with(|board| board.signer(&IssuerKey::of(&request))) else { return };
-    let Ok(room) = Arc::clone(room).try_acquire_owned() else {
-        tracing::warn!("too many requests are deleted at once; the certificates of some stay valid until they end");
-        return;
-    };
-    let (worker, stop) = (Arc::clone(worker), stop.clone());
-    // Nobody waits for it when this process stops.
-    tokio::spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = worker.forgotten(&request, &signer) => {}
-        }
         drop(room);
     });
 }

@@ -1,7 +1,5 @@
 //! One certificate for each UID, whatever dies or is slow in between.
 
-use std::time::{Duration, Instant};
-
 use chancery_cluster_tests::{Result, signing_server::Behaviour, until};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -9,14 +7,7 @@ use serde_json::json;
 use super::{Test, chain, message, pem_with, public_key, ready};
 
 async fn until_asked(test: &Test, uid: &str) -> Result<()> {
-    let deadline = Instant::now() + until::LIMIT;
-    while test.server.asked_for(uid) == 0 {
-        if Instant::now() > deadline {
-            return Err("the server was not asked".into());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
+    test.server.until("a request", |server| server.asked_for(uid) > 0).await
 }
 
 /// T9.
@@ -28,7 +19,7 @@ async fn a_controller_that_dies_between_signing_and_writing_leads_to_no_second_c
     test.approve("web").await?;
     until_asked(&test, &uid).await?;
     {
-        let mut controller = test.issuing.controller.lock().await;
+        let mut controller = test.issuing.controller.write().await;
         controller.kill();
         test.server.behave(Behaviour::Sign);
         test.server.release();
@@ -52,6 +43,8 @@ async fn a_controller_that_dies_between_signing_and_writing_leads_to_no_second_c
 #[tokio::test]
 async fn what_was_signed_for_a_deleted_request_never_lands_on_its_successor() -> Result<()> {
     let Some(test) = Test::ready("successor").await? else { return Ok(()) };
+    // What a controller that dies was about to do, the next one does not know.
+    let _lives = test.issuing.controller.read().await;
     let revoke = json!({ "spec": { "onDelete": "Revoke" } });
     let issuers = test.issuers().await?;
     issuers.patch(&test.namespace, &PatchParams::default(), &Patch::Merge(&revoke)).await?;
@@ -65,10 +58,7 @@ async fn what_was_signed_for_a_deleted_request_never_lands_on_its_successor() ->
     let second = test.ask_with("web", &pem_with(&key, "web.example.test")?, &json!({})).await?;
     test.server.behave(Behaviour::Sign);
     test.server.release();
-    let deadline = Instant::now() + until::LIMIT;
-    while test.server.revoked().is_empty() && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    test.server.until("a revocation", |server| !server.revoked().is_empty()).await?;
     assert_eq!(test.server.revoked(), [(first.clone(), Some(5))], "as the issuer wants it");
     let untouched = test.requests.get("web").await?;
     assert!(ready(&untouched).is_none() && untouched.data.get("status").is_none(), "{untouched:?}");
@@ -84,7 +74,7 @@ async fn what_was_signed_for_a_deleted_request_never_lands_on_its_successor() ->
 async fn a_leader_that_was_paused_leads_to_no_second_certificate() -> Result<()> {
     use rustix::process::{Pid, Signal, kill_process};
     let Some(test) = Test::ready("paused").await? else { return Ok(()) };
-    let mut controller = test.issuing.controller.lock().await;
+    let mut controller = test.issuing.controller.write().await;
     let second = test.issuing.another_controller("second").await?;
     test.server.behave(Behaviour::Hold);
     let uid = test.ask("web").await?;

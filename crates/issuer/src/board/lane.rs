@@ -16,6 +16,8 @@ use crate::{breaker::Breaker, decide::IssuerState, queue::FairQueue, resource::R
 pub(super) struct Lane {
     pub(super) state: IssuerState,
     pub(super) signer: Option<Arc<Signer>>,
+    /// The signer that there was last.
+    pub(super) last: Option<Arc<Signer>>,
     pub(super) queue: FairQueue<Uid>,
     /// What lies in `queue`.
     pub(super) queued: HashSet<Uid>,
@@ -30,6 +32,7 @@ impl Lane {
         Self {
             state: IssuerState::Unchecked,
             signer: None,
+            last: None,
             queue: FairQueue::default(),
             queued: HashSet::new(),
             in_flight: 0,
@@ -50,6 +53,9 @@ impl Lane {
             self.breaker.succeeded();
         }
         self.state = state;
+        if signer.is_some() {
+            self.last.clone_from(&signer);
+        }
         self.signer = signer;
         if stays {
             return Vec::new();
