@@ -51,6 +51,11 @@ impl Desk {
         self.with(|board| board.issuer_is(key, state, signer));
     }
 
+    /// How many requests found no room.
+    pub(crate) fn left_out(&self) -> usize {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner).left_out()
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.board.lock().unwrap_or_else(PoisonError::into_inner).counts()
     }

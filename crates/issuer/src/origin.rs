@@ -24,7 +24,7 @@ const ANNOTATIONS: usize = 64;
 /// Longest annotation that is passed on, key and value, in octets.
 const ANNOTATION_MAX: usize = 1024;
 /// Groups of the requester that are passed on, at most.
-const GROUPS: usize = 64;
+pub(crate) const GROUPS: usize = 64;
 /// Annotations that controllers and tools write; the API server lets nobody change cert-manager's.
 const OF_TOOLS: [&str; 6] = [
     "kubectl.kubernetes.io/",
@@ -35,6 +35,20 @@ const OF_TOOLS: [&str; 6] = [
     "meta.helm.sh/",
 ];
 const REVISION: &str = "cert-manager.io/certificate-revision";
+
+fn is_passed_on(key: &str, value: &str) -> bool {
+    !OF_TOOLS.iter().any(|prefix| key.starts_with(prefix)) && key.len() + value.len() <= ANNOTATION_MAX
+}
+
+/// Drops the annotations that no server is sent, but for the revision that tells what has become of a Certificate.
+pub(crate) fn keep_what_is_passed_on(annotations: &mut BTreeMap<String, String>) {
+    let mut passed_on = 0;
+    annotations.retain(|key, value| {
+        let passes = passed_on < ANNOTATIONS && is_passed_on(key, value);
+        passed_on += usize::from(passes);
+        passes || key == REVISION
+    });
+}
 
 /// A body without its origin.
 #[derive(Debug)]
@@ -185,9 +199,7 @@ impl Origins {
         };
         let annotations = metadata.annotations.iter().flatten();
         let annotations = annotations
-            .filter(|(key, value)| {
-                !OF_TOOLS.iter().any(|prefix| key.starts_with(prefix)) && key.len() + value.len() <= ANNOTATION_MAX
-            })
+            .filter(|(key, value)| is_passed_on(key, value))
             .take(ANNOTATIONS)
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();

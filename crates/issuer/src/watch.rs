@@ -12,13 +12,17 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use tokio::{sync::Semaphore, time::Duration};
+use tokio::{
+    sync::Semaphore,
+    time::{Duration, MissedTickBehavior},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     board::{Board, IssuerKey},
+    decide::CSR_MAX,
     dispatch::Desk,
-    origin::{NamespaceLabels, owner_reference},
+    origin::{self, NamespaceLabels, owner_reference},
     resource::{CLUSTER_ISSUER, CertificateRequest, GROUP, ISSUER},
     worker::Worker,
 };
@@ -28,9 +32,18 @@ const PREPARING: usize = 16;
 /// How often it is looked whether there is room again for requests that were left out.
 const ROOM: Duration = Duration::from_secs(5);
 
-/// What nobody here reads is not kept.
+/// What nobody here reads, and what no server is sent, is not kept.
 pub(crate) fn slim(mut request: CertificateRequest) -> CertificateRequest {
-    request.metadata.managed_fields = None;
+    let metadata = &mut request.metadata;
+    (metadata.managed_fields, metadata.labels, metadata.finalizers) = (None, None, None);
+    if let Some(annotations) = &mut metadata.annotations {
+        origin::keep_what_is_passed_on(annotations);
+    }
+    let spec = &mut request.spec;
+    // One octet too many tells that there were more.
+    spec.request.0.truncate(CSR_MAX + 1);
+    spec.request.0.shrink_to_fit();
+    spec.groups.truncate(origin::GROUPS);
     request
 }
 
@@ -43,6 +56,9 @@ pub(crate) async fn requests(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
+    // One clock for the whole: events do not put it off.
+    let mut room = tokio::time::interval(ROOM);
+    room.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let preparing = Arc::new(Semaphore::new(PREPARING));
     loop {
         let config = watcher::Config::default();
@@ -53,7 +69,7 @@ pub(crate) async fn requests(
             let event = tokio::select! {
                 () = stop.cancelled() => return,
                 // Only while requests were left out does this wake anything up.
-                () = tokio::time::sleep(ROOM), if desk.counts().left_out > 0 => {
+                _ = room.tick(), if desk.left_out() > 0 => {
                     if desk.with(|board| board.wants_listing()) {
                         break;
                     }
@@ -142,5 +158,32 @@ pub(crate) async fn namespaces(client: Client, labels: NamespaceLabels, stop: Ca
                 tracing::warn!(error = %error, "namespaces cannot be watched; their labels are looked up one by one");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::resource::CertificateRequestSpec;
+
+    #[test]
+    fn what_is_kept_of_a_request_is_what_a_server_is_sent() {
+        let mut annotations: BTreeMap<String, String> =
+            (0..200).map(|number| (format!("team-{number:03}"), "web".to_owned())).collect();
+        annotations.insert("kubectl.kubernetes.io/last-applied-configuration".to_owned(), "x".repeat(200_000));
+        annotations.insert("large".to_owned(), "x".repeat(20_000));
+        annotations.insert("cert-manager.io/certificate-revision".to_owned(), "7".to_owned());
+        let mut request = CertificateRequest::new("web", CertificateRequestSpec::default());
+        request.metadata.annotations = Some(annotations);
+        request.metadata.labels = Some(BTreeMap::from([("app".to_owned(), "web".to_owned())]));
+        request.spec.request.0 = vec![b'x'; 900_000];
+        let kept = slim(request);
+        let annotations = kept.metadata.annotations.expect("some");
+        assert_eq!(annotations.len(), 65, "64, and the revision");
+        assert!(annotations.contains_key("cert-manager.io/certificate-revision"));
+        assert!(kept.metadata.labels.is_none());
+        assert_eq!(kept.spec.request.0.len(), CSR_MAX + 1);
     }
 }
