@@ -14,6 +14,7 @@ mod board;
 mod breaker;
 mod check;
 pub mod cli;
+mod clients;
 mod clock;
 mod condition;
 mod credentials;

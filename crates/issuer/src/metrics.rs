@@ -43,6 +43,7 @@ pub(crate) struct Metrics {
     untrusted: Counter,
     revoked: Counter,
     disposals_dropped: Counter,
+    broken: Counter,
     writes_failed: Counter,
     since_approval: Histogram,
     issuers: Family<ByIssuer, Gauge>,
@@ -58,6 +59,7 @@ impl Metrics {
             untrusted: Counter::default(),
             revoked: Counter::default(),
             disposals_dropped: Counter::default(),
+            broken: Counter::default(),
             writes_failed: Counter::default(),
             since_approval: Histogram::new(SECONDS),
             issuers: Family::default(),
@@ -82,6 +84,7 @@ impl Metrics {
             "Certificates that were to be revoked and stay valid until they end",
             self.disposals_dropped.clone(),
         );
+        registry.register("broken_tasks", "Tasks that ended by a fault of the program", self.broken.clone());
         registry.register(
             "status_writes_failed",
             "Statuses that the API server did not take",
@@ -129,6 +132,11 @@ impl Metrics {
 
     pub(crate) fn disposal_dropped(&self) {
         self.disposals_dropped.inc();
+    }
+
+    /// A task broke. Alarm on any.
+    pub(crate) fn broken(&self) {
+        self.broken.inc();
     }
 
     pub(crate) fn write_failed(&self) {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chancery_api::{RefusalReason, RemoteError, SigningState};
+use chancery_api::{RefusalReason, RemoteError, RequestKind, SigningState};
 use chancery_pki::answer::{Answered, Asked as Csr};
 use kube::{
     Api, Client, Resource as _,
@@ -76,6 +76,16 @@ impl Worker {
         }
     }
 
+    /// A job broke its task. If it does so again and again, its request fails as with any other error.
+    pub(crate) async fn broke(&self, job: &Job) -> Done {
+        self.metrics.broken();
+        if job.attempts < LEAST_TRIES || !is_out_of_time(&job.request, self.retry_budget, clock::now()) {
+            return Done::Later(None, None);
+        }
+        let message = "The controller breaks while it works on this request; its log says where".to_owned();
+        self.tell(job, Outcome::Failed { message }).await
+    }
+
     async fn sign(&self, job: &Job) -> (Done, Asked) {
         let request = &*job.request;
         let Some(signer) = &job.signer else {
@@ -125,11 +135,48 @@ impl Worker {
                     Outcome::Pending { why: PendingFor::Server, message: crate::condition::cut(&message, 1024) };
                 (self.wait(job, outcome, Some(after)).await, Asked::Answered)
             }
+            Ok(SigningState::Refused { reason: RefusalReason::OtherRequest, message, .. }) => {
+                (self.asked_before(job, signer, message).await, Asked::Answered)
+            }
             Ok(SigningState::Refused { reason, message, rule }) => {
                 let message = refusal(reason, &message, rule.as_deref());
                 (self.tell(job, Outcome::Failed { message }).await, Asked::Answered)
             }
             Err(error) => self.failed(job, signer, &error).await,
+        }
+    }
+
+    /// The server knows the UID and was asked something else for it: the issuer's profile or default duration has been
+    /// edited since. What it has issued or holds for this request is this request's.
+    async fn asked_before(&self, job: &Job, signer: &Signer, message: String) -> Done {
+        let spec = &job.request.spec;
+        let failed = Outcome::Failed { message: refusal(RefusalReason::OtherRequest, &message, None) };
+        match signer.client.signing_state(RequestKind::CertificateRequest, &job.uid).await {
+            Ok(SigningState::Issued(signed)) => {
+                // How long it was to live then is not known here any more; the server has kept to it.
+                let read = Csr::from_pem(&spec.request.0, &spec.usages, spec.is_ca, None);
+                let checked = read.map_err(|fault| fault.to_string()).and_then(|csr| {
+                    csr.check(&signed.chain, &signed.root, clock::as_x509(clock::now()), SKEW)
+                        .map_err(|fault| fault.to_string())
+                });
+                let outcome = match checked {
+                    Ok(Answered { chain, root, not_after: _ }) => {
+                        Outcome::Issued { chain, root, warnings: signed.warnings }
+                    }
+                    Err(fault) => {
+                        tracing::warn!(request.uid = %job.uid, fault, "what was issued before does not answer the request");
+                        failed
+                    }
+                };
+                self.tell(job, outcome).await
+            }
+            Ok(SigningState::Pending { retry_after_s, message }) => {
+                let after = Duration::from_secs(retry_after_s.clamp(1, 3600));
+                let message = crate::condition::cut(&message, 1024);
+                self.wait(job, Outcome::Pending { why: PendingFor::Server, message }, Some(after)).await
+            }
+            Ok(SigningState::Refused { .. }) | Err(RemoteError::NotFound { .. }) => self.tell(job, failed).await,
+            Err(error) => self.failed(job, signer, &error).await.0,
         }
     }
 
@@ -142,7 +189,7 @@ impl Worker {
             // The issuer's trouble: no request is to blame, and none runs out of time by it.
             E::Unauthorized { .. } | E::Forbidden { .. } | E::Tls { .. } | E::Redirected { .. } => {
                 signer.report_trouble();
-                let message = format!("The issuer's server cannot be used: {error}");
+                let message = "The issuer's server does not let it ask; the issuer's condition says why".to_owned();
                 let outcome = Outcome::Pending { why: PendingFor::IssuerToBeReady, message };
                 return (self.wait(job, outcome, None).await, Asked::Failed);
             }

@@ -177,3 +177,20 @@ async fn what_is_deleted_while_its_issuer_is_not_ready_is_revoked_when_it_is() -
     assert_eq!(test.server.revoked(), [(uid, Some(5))]);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_status_that_somebody_else_wrote_is_mended_and_others_conditions_stay() -> Result<()> {
+    let Some(test) = Test::ready("mended").await? else { return Ok(()) };
+    let issuers = test.issuers().await?;
+    let condition = |kind: &str, status: &str| {
+        json!({
+            "type": kind, "status": status, "reason": "Elsewhere", "message": "a word of somebody else's",
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1,
+        })
+    };
+    let wrong = json!({ "status": { "conditions": [condition("Ready", "False"), condition("Audited", "True")] } });
+    issuers.patch_status(&test.namespace, &PatchParams::default(), &Patch::Merge(&wrong)).await?;
+    let mended = until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
+    assert!(until::conditions_of(&mended).any(|one| one["type"] == "Audited"), "{mended:?}");
+    Ok(())
+}

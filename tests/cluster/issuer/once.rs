@@ -1,7 +1,11 @@
 //! One certificate for each UID, whatever dies or is slow in between.
 
-use chancery_cluster_tests::{Result, signing_server::Behaviour, until};
-use kube::api::{Patch, PatchParams};
+use chancery_cluster_tests::{Result, SigningServer, controller, signing_server::Behaviour, until};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use serde_json::json;
 
 use super::{Test, chain, message, pem_with, public_key, ready};
@@ -119,7 +123,7 @@ async fn a_namespace_that_floods_does_not_starve_another() -> Result<()> {
         issuing: test.issuing,
         requests: test.issuing.plane.objects("cert-manager.io/v1", "CertificateRequest", &quiet).await?,
         namespace: test.namespace.clone(),
-        server: chancery_cluster_tests::SigningServer::start("unused")?,
+        server: SigningServer::start("unused")?,
     };
     let began = test.server.asked().len();
     other.ask("quiet").await?;
@@ -133,5 +137,45 @@ async fn a_namespace_that_floods_does_not_starve_another() -> Result<()> {
     uids.sort();
     uids.dedup();
     assert_eq!(uids.len(), all.len(), "one call each");
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_only_labels_the_lease_ends_no_term() -> Result<()> {
+    let Some(test) = Test::without_issuer("label").await? else { return Ok(()) };
+    let controller = test.issuing.controller.read().await;
+    let leases = Api::<Lease>::namespaced(test.issuing.plane.client().await?, controller::NAMESPACE);
+    // Several renewals, and a change between reading and writing of some.
+    let renewed = |lease: Option<Lease>| lease.and_then(|lease| lease.spec?.renew_time);
+    let (mut times, mut last) = (0, renewed(leases.get_opt("chancery-issuer").await?));
+    let mut number = 0_u64;
+    while times < 4 {
+        number += 1;
+        let label = json!({ "metadata": { "labels": { "touched": number.to_string() } } });
+        let lease = leases.patch("chancery-issuer", &PatchParams::default(), &Patch::Merge(&label)).await?;
+        let now = renewed(Some(lease));
+        times += i32::from(now != last);
+        last = now;
+    }
+    assert!(!controller.printed().contains("not leading any more"), "after {number} labels");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_edited_while_a_request_is_held_costs_it_nothing() -> Result<()> {
+    let Some(test) = Test::ready("edited").await? else { return Ok(()) };
+    test.server.behave(Behaviour::Pending);
+    let uid = test.ask("web").await?;
+    test.approve("web").await?;
+    test.until_ready("web", "False", "Pending").await?;
+    let issuers = test.issuers().await?;
+    let edit = json!({ "spec": { "profile": "server" } });
+    issuers.patch(&test.namespace, &PatchParams::default(), &Patch::Merge(&edit)).await?;
+    until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
+    let asks_otherwise = |server: &SigningServer| server.asked().iter().any(|asked| asked.profile.is_some());
+    test.server.until("the request with its new profile", asks_otherwise).await?;
+    test.server.behave(Behaviour::Sign);
+    test.until_ready("web", "True", "Issued").await?;
+    assert_eq!(test.server.issued().keys().collect::<Vec<_>>(), [&uid]);
     Ok(())
 }

@@ -66,6 +66,8 @@ struct State {
     tokens: BTreeSet<String>,
     profiles: Vec<String>,
     asked: Vec<SigningRequest>,
+    /// What was asked first for each UID.
+    first: BTreeMap<String, SigningRequest>,
     issued: BTreeMap<String, SignedCertificate>,
     revoked: Vec<(String, Option<u64>)>,
     checks: usize,
@@ -100,6 +102,7 @@ impl SigningServer {
             tokens: BTreeSet::from([token.to_owned()]),
             profiles: vec!["server".to_owned()],
             asked: Vec::new(),
+            first: BTreeMap::new(),
             issued: BTreeMap::new(),
             revoked: Vec::new(),
             checks: 0,
@@ -288,6 +291,13 @@ impl Serving {
                 Ok(asked) => self.sign(asked).await,
                 Err(error) => refused(StatusCode::BAD_REQUEST, &error.to_string()),
             },
+            (&Method::GET, ["signing-requests", _kind, uid]) => {
+                let first = self.state().first.get(*uid).cloned();
+                match first {
+                    Some(first) => self.sign(first).await,
+                    None => refused(StatusCode::NOT_FOUND, "it was never asked for"),
+                }
+            }
             (&Method::POST, ["signing-requests", _kind, uid, "revoke"]) => {
                 let reason = serde_json::from_slice::<RevokeRequest>(&body).ok().and_then(|request| request.reason);
                 self.state().revoked.push(((*uid).to_owned(), reason));
@@ -299,12 +309,18 @@ impl Serving {
     }
 
     async fn sign(&self, asked: SigningRequest) -> Response<Full<Bytes>> {
-        let behaviour = {
+        let (behaviour, first) = {
             let mut state = self.state();
             state.asked.push(asked.clone());
-            state.behaviour.clone()
+            let first = state.first.entry(asked.uid.clone()).or_insert_with(|| asked.clone()).clone();
+            (state.behaviour.clone(), first)
         };
         self.changed.notify_waiters();
+        // As the real one: a UID stands for what was asked for under it first.
+        if (&first.profile, first.lifetime_s) != (&asked.profile, asked.lifetime_s) {
+            let message = "another profile or lifetime was asked for".to_owned();
+            return json(&SigningState::Refused { reason: RefusalReason::OtherRequest, message, rule: None });
+        }
         match &behaviour {
             Behaviour::Status(status) => {
                 return refused(StatusCode::from_u16(*status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE), "as told");
