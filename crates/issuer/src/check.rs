@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::{
     board::IssuerKey,
+    clients::{Clients, Shared},
     clock,
     credentials::{AllowedServers, Material, Reader, Trouble, servers},
     resource::IssuerSpec,
@@ -18,6 +19,10 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest that a server takes to answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest that reading what an issuer refers to takes.
+const READ_TIMEOUT: Duration = Duration::from_secs(15);
+/// When a token that could not be renewed is asked for again.
+const READ_AGAIN: Duration = Duration::from_secs(30);
 /// How far clocks may differ before that is worth a word.
 const SKEW_S: i64 = 60;
 
@@ -27,20 +32,26 @@ pub(crate) struct Checker {
     pub(crate) reader: Reader,
     pub(crate) allowed: AllowedServers,
     pub(crate) dialer: Dialer,
+    pub(crate) clients: Clients,
 }
 
-/// A client, and what it was made of.
+/// What an issuer is asked with.
 #[derive(Debug)]
 pub(crate) struct Made {
-    pub(crate) client: Arc<RemoteClient>,
-    servers: Vec<Url>,
-    material: Material,
+    shared: Arc<Shared>,
+    until: Option<Timestamp>,
+    ends: Option<Timestamp>,
 }
 
 impl Made {
     /// When its credential is to be read again at the latest.
     pub(crate) const fn until(&self) -> Option<Timestamp> {
-        self.material.until
+        self.until
+    }
+
+    /// Whether it is a token that has not ended.
+    fn lives(&self) -> bool {
+        self.ends.is_some_and(|ends| clock::now() < ends)
     }
 }
 
@@ -58,34 +69,50 @@ impl Checker {
         before: &mut Option<Made>,
         reread: bool,
     ) -> Result<Arc<RemoteClient>, Trouble> {
+        if !spec.default_duration_fits() {
+            let text = spec.default_duration.as_deref().unwrap_or_default();
+            return Err(Trouble::settings(format!("spec.defaultDuration \"{text}\" is none from 1m to 87600h")));
+        }
         let servers = servers(key, spec, &self.allowed)?;
-        let unchanged = before.as_ref().is_some_and(|made| made.servers == servers);
+        let unchanged = before.as_ref().is_some_and(|made| made.shared.asks(&servers));
         let due = before.as_ref().and_then(Made::until).is_some_and(|until| clock::now() >= until);
         if reread || due || !unchanged {
-            let material = self.reader.read(key, spec).await?;
-            let same = before.as_ref().is_some_and(|made| made.servers == servers && made.material.is_same(&material));
-            if same {
-                if let Some(made) = before {
-                    made.material.until = material.until;
+            let read = tokio::time::timeout(READ_TIMEOUT, self.reader.read(key, spec)).await;
+            let read = read.unwrap_or_else(|_| Err(Trouble::moment("the API server does not answer".to_owned())));
+            match (read, &mut *before) {
+                (Ok(material), _) => {
+                    let (until, ends) = (material.until, material.ends);
+                    let fits = before.as_ref().filter(|made| made.shared.fits(&servers, &material));
+                    let shared = match fits {
+                        Some(made) => Arc::clone(&made.shared),
+                        None => self.clients.get(&servers, material, |material| self.client(&servers, material))?,
+                    };
+                    *before = Some(Made { shared, until, ends });
                 }
-            } else {
-                let settings = RemoteSettings {
-                    servers: servers.clone(),
-                    roots: material.roots.clone(),
-                    credential: material.credential.clone(),
-                    connect_timeout: CONNECT_TIMEOUT,
-                    timeout: TIMEOUT,
-                };
-                let client = RemoteClient::new(&settings, self.dialer.clone())
-                    .map_err(|error| Trouble::settings(error.to_string()))?;
-                *before = Some(Made { client: Arc::new(client), servers, material });
+                // A token that is only due is good for a while.
+                (Err(trouble), Some(made)) if trouble.transient && unchanged && made.lives() => {
+                    tracing::warn!(issuer = %key, "{}; the credential that is there is used on", trouble.message);
+                    made.until = clock::now().saturating_add(READ_AGAIN).ok();
+                }
+                (Err(trouble), _) => return Err(trouble),
             }
         }
-        let client = before.as_ref().map(|made| Arc::clone(&made.client));
+        let client = before.as_ref().map(|made| Arc::clone(&made.shared.client));
         let client = client.ok_or_else(|| Trouble::passing("there is no client".to_owned()))?;
         let info = client.signer().await.map_err(|error| trouble(&error))?;
         accept(key, spec, &info)?;
         Ok(client)
+    }
+
+    fn client(&self, servers: &[Url], material: &Material) -> Result<RemoteClient, Trouble> {
+        let settings = RemoteSettings {
+            servers: servers.to_vec(),
+            roots: material.roots.clone(),
+            credential: material.credential.clone(),
+            connect_timeout: CONNECT_TIMEOUT,
+            timeout: TIMEOUT,
+        };
+        RemoteClient::new(&settings, self.dialer.clone()).map_err(|error| Trouble::settings(error.to_string()))
     }
 }
 

@@ -105,16 +105,16 @@ pub(crate) struct Run {
         value_parser = clap::value_parser!(u32).range(1..=10_000)
     )]
     pub(crate) burst: u32,
-    /// Requests that are worked on at a time
+    /// Requests that servers are asked for at a time; one issuer has half of these places at most
     #[arg(
         long,
         env = "CHANCERY_ISSUER_CONCURRENCY",
         value_name = "NUMBER",
-        default_value = "32",
+        default_value = "64",
         value_parser = clap::value_parser!(u16).range(1..=1024)
     )]
     pub(crate) concurrency: u16,
-    /// Requests that are kept in memory; more wait in the API server
+    /// Requests that are kept in memory, of 4 KiB each; more wait in the API server
     #[arg(
         long,
         env = "CHANCERY_ISSUER_MAX_ACTIVE",

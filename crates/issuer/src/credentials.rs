@@ -48,6 +48,11 @@ impl Trouble {
     pub(crate) fn passing(message: String) -> Self {
         Self { reason: "Pending", message, transient: false }
     }
+
+    /// Something that may be over in a moment.
+    pub(crate) fn moment(message: String) -> Self {
+        Self { reason: "Pending", message, transient: true }
+    }
 }
 
 /// Which servers namespaced issuers may name.
@@ -99,6 +104,8 @@ pub(crate) struct Material {
     pub(crate) credential: Credential,
     /// When to read it again at the latest.
     pub(crate) until: Option<Timestamp>,
+    /// When it ends.
+    pub(crate) ends: Option<Timestamp>,
 }
 
 impl Material {
@@ -170,8 +177,9 @@ impl Reader {
             None => Roots::Platform,
             Some(bundle) => Roots::Bundle(self.bundle(namespace, bundle).await?),
         };
-        let (credential, until) = self.credential(key, namespace, &spec.credentials).await?;
-        Ok(Material { roots, credential, until })
+        let (credential, times) = self.credential(key, namespace, &spec.credentials).await?;
+        let (until, ends) = times.unzip();
+        Ok(Material { roots, credential, until, ends })
     }
 
     async fn bundle(&self, namespace: &str, bundle: &CaBundle) -> Result<Vec<u8>, Trouble> {
@@ -192,7 +200,7 @@ impl Reader {
         key: &IssuerKey,
         namespace: &str,
         credentials: &Credentials,
-    ) -> Result<(Credential, Option<Timestamp>), Trouble> {
+    ) -> Result<(Credential, Option<(Timestamp, Timestamp)>), Trouble> {
         let Credentials { token_secret_ref, client_certificate_secret_ref, service_account } = credentials;
         match (token_secret_ref, client_certificate_secret_ref, service_account) {
             (Some(reference), None, None) => {
@@ -232,12 +240,13 @@ impl Reader {
         octets.ok_or_else(|| Trouble::passing(format!("the Secret {namespace}/{name} has no key \"{key}\"")))
     }
 
+    /// A token, when to ask for the next one, and when it ends.
     async fn token(
         &self,
         key: &IssuerKey,
         namespace: &str,
         account: &ServiceAccountReference,
-    ) -> Result<(Credential, Option<Timestamp>), Trouble> {
+    ) -> Result<(Credential, Option<(Timestamp, Timestamp)>), Trouble> {
         let ServiceAccountReference { name, audience } = account;
         let audience = audience.as_deref().unwrap_or(&self.audience);
         if key.namespace.is_some() && audience != self.audience {
@@ -255,25 +264,27 @@ impl Reader {
             }),
             ..TokenRequest::default()
         };
-        let minted = api.create_token_request(name, &PostParams::default(), &request).await.map_err(|error| {
-            Trouble::passing(match &error {
+        let minted =
+            api.create_token_request(name, &PostParams::default(), &request).await.map_err(|error| match &error {
                 kube::Error::Api(status) if status.code == 404 => {
-                    format!("there is no service account {namespace}/{name}")
+                    Trouble::passing(format!("there is no service account {namespace}/{name}"))
                 }
-                _ => format!(
-                    "no token is minted for the service account {namespace}/{name} ({}); may the controller create \
-                     serviceaccounts/token there?",
+                kube::Error::Api(status) if status.code == 403 => Trouble::passing(format!(
+                    "no token is minted for the service account {namespace}/{name}; let the controller create \
+                     serviceaccounts/token there"
+                )),
+                _ => Trouble::moment(format!(
+                    "no token is minted for the service account {namespace}/{name} now ({})",
                     short(&error)
-                ),
-            })
-        })?;
+                )),
+            })?;
         let status = minted.status.unwrap_or_default();
         let token = status.token.ok_or_else(|| Trouble::passing("the API server minted no token".to_owned()))?;
         // Read again when two thirds of its life are over.
         let now = clock::now();
         let ends = status.expiration_timestamp.map_or(now, |ends| ends.0);
         let until = now.saturating_add(ends.duration_since(now) / 3 * 2).unwrap_or(now);
-        Ok((Credential::Token(SecretString::from(token)), Some(until)))
+        Ok((Credential::Token(SecretString::from(token)), Some((until, ends))))
     }
 }
 
@@ -290,14 +301,13 @@ fn text(octets: Vec<u8>, namespace: &str, name: &str) -> Result<SecretString, Tr
 }
 
 fn unreadable(kind: &str, namespace: &str, name: &str, error: &kube::Error) -> Trouble {
-    let message = match error {
-        kube::Error::Api(status) if status.code == 403 => format!(
+    match error {
+        kube::Error::Api(status) if status.code == 403 => Trouble::passing(format!(
             "the controller may not read the {kind} {namespace}/{name}; give its service account a Role with get, list \
              and watch of it in that namespace"
-        ),
-        _ => format!("the {kind} {namespace}/{name} cannot be read: {}", short(error)),
-    };
-    Trouble::passing(message)
+        )),
+        _ => Trouble::moment(format!("the {kind} {namespace}/{name} cannot be read: {}", short(error))),
+    }
 }
 
 /// An error of the API server's, without what may stand in its body.

@@ -13,6 +13,9 @@ use crate::{
 /// What cert-manager's own controllers say; what reads conditions may compare it.
 pub(crate) const DENIED: &str = "The CertificateRequest was denied by an approval controller";
 
+/// Longest CSR that is passed on, in octets of PEM; what is cut to one octet more is too long.
+pub(crate) const CSR_MAX: usize = 64 << 10;
+
 /// How the issuer that a request refers to is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum IssuerState {
@@ -78,6 +81,9 @@ pub(crate) fn decide(request: &CertificateRequest, issuer: &IssuerState) -> Step
     if request.status.as_ref().is_some_and(|status| status.certificate.is_some()) {
         return Step::Repair;
     }
+    if request.spec.request.0.len() > CSR_MAX {
+        return Step::Write(Outcome::Failed { message: format!("The CSR has more than {CSR_MAX} octets") });
+    }
     let message = match issuer {
         IssuerState::Ready => return Step::Sign,
         // That passes within moments: whoever waits already need not be told.
@@ -89,8 +95,9 @@ pub(crate) fn decide(request: &CertificateRequest, issuer: &IssuerState) -> Step
             let scope = if reference.kind == ISSUER { " in this namespace" } else { "" };
             format!("There is no {} named \"{}\"{scope}; waiting for it", reference.kind, reference.name)
         }
-        IssuerState::NotReady { message } => {
-            format!("The {} \"{}\" is not ready: {message}", reference.kind, reference.name)
+        // The same words whatever is wrong with it: each change of them would be a write to every request that waits.
+        IssuerState::NotReady { .. } => {
+            format!("The {} \"{}\" is not ready; its own condition says why", reference.kind, reference.name)
         }
     };
     let why = if *issuer == IssuerState::Absent { PendingFor::IssuerToExist } else { PendingFor::IssuerToBeReady };

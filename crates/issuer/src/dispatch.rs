@@ -51,6 +51,11 @@ impl Desk {
         self.with(|board| board.issuer_is(key, state, signer));
     }
 
+    /// How many requests found no room.
+    pub(crate) fn left_out(&self) -> usize {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner).left_out()
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.board.lock().unwrap_or_else(PoisonError::into_inner).counts()
     }
@@ -65,7 +70,7 @@ pub(crate) async fn dispatch(desk: Arc<Desk>, worker: Arc<Worker>, tasks: TaskTr
                 let (desk, worker) = (Arc::clone(&desk), Arc::clone(&worker));
                 tasks.spawn(async move {
                     let work = tokio::spawn({
-                        let job = job.clone();
+                        let (job, worker) = (job.clone(), Arc::clone(&worker));
                         async move { timeout(LONGEST, worker.work(&job)).await }
                     });
                     let (done, asked) = match work.await {
@@ -74,7 +79,12 @@ pub(crate) async fn dispatch(desk: Arc<Desk>, worker: Arc<Worker>, tasks: TaskTr
                         Ok(Err(_)) => (Done::Later(None, None), Asked::Not),
                         Err(error) => {
                             tracing::error!(request.uid = %job.uid, error = %error, "a task broke; its request is tried again");
-                            (Done::Later(None, None), Asked::Not)
+                            let broke = tokio::spawn({
+                                let job = job.clone();
+                                async move { timeout(LONGEST, worker.broke(&job)).await }
+                            });
+                            let done = broke.await.ok().and_then(Result::ok).unwrap_or(Done::Later(None, None));
+                            (done, Asked::Not)
                         }
                     };
                     desk.with(|board| board.finished(&job, done, asked, Instant::now()));

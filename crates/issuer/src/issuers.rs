@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     fmt::Debug,
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,11 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
+use governor::{
+    DefaultDirectRateLimiter, Quota, RateLimiter,
+    clock::{Clock as _, DefaultClock},
+};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{ConfigMap, ObjectReference, Secret},
@@ -32,7 +37,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -46,6 +51,7 @@ use crate::{
     decide::IssuerState,
     dispatch::Desk,
     events::Events,
+    leader::Leadership,
     metrics::Metrics,
     resource::{ChanceryClusterIssuer, ChanceryIssuer, IssuerSpec, IssuerStatus},
     signer::Signer,
@@ -56,6 +62,13 @@ use crate::{
 const ISSUERS_MAX: usize = 10_000;
 /// How long a change is left alone: several often come together.
 const SETTLE: Duration = Duration::from_millis(50);
+/// Most issuers of one namespace that are looked after.
+const OF_ONE_NAMESPACE: usize = 64;
+/// Looks at cluster issuers each second, and at all issuers of namespaces.
+const CHECKS_PER_SECOND: [NonZeroU32; 2] =
+    [NonZeroU32::new(50).expect("not zero"), NonZeroU32::new(100).expect("not zero")];
+/// Longest that a write of a status takes.
+const WRITE: Duration = Duration::from_secs(10);
 /// Least time between two looks at one issuer.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -92,6 +105,28 @@ impl Issuer for ChanceryClusterIssuer {
     }
 }
 
+/// How fast issuers are looked at, all together: tenants do not keep the operator's waiting.
+#[derive(Debug)]
+pub(crate) struct Checks {
+    of_cluster: DefaultDirectRateLimiter,
+    of_namespaces: DefaultDirectRateLimiter,
+}
+
+impl Checks {
+    pub(crate) fn new() -> Self {
+        let [of_cluster, of_namespaces] = CHECKS_PER_SECOND.map(|rate| RateLimiter::direct(Quota::per_second(rate)));
+        Self { of_cluster, of_namespaces }
+    }
+
+    /// Waits until one more may be looked at.
+    async fn turn(&self, key: &IssuerKey) {
+        let limiter = if key.namespace.is_none() { &self.of_cluster } else { &self.of_namespaces };
+        while let Err(until) = limiter.check() {
+            sleep(until.wait_time_from(DefaultClock::default().now()).max(Duration::from_millis(1))).await;
+        }
+    }
+}
+
 /// What the tasks share.
 #[derive(Clone)]
 pub(crate) struct Tending {
@@ -100,6 +135,8 @@ pub(crate) struct Tending {
     pub(crate) desk: Arc<Desk>,
     pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) leadership: Leadership,
+    pub(crate) checks: Arc<Checks>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -110,19 +147,24 @@ struct Seen {
     metadata: ObjectMeta,
     reference: ObjectReference,
     spec: IssuerSpec,
-    ready: Option<Condition>,
+    /// All of its status.
+    conditions: Vec<Condition>,
 }
 
 impl Seen {
     fn of<I: Issuer>(issuer: &I) -> Self {
-        let ready = issuer.status().and_then(|status| status.conditions.iter().find(|one| one.type_ == "Ready"));
+        let conditions = issuer.status().map(|status| status.conditions.clone()).unwrap_or_default();
         Self {
             metadata: issuer.meta().clone(),
             reference: issuer.object_ref(&()),
             spec: issuer.spec().clone(),
-            ready: ready.cloned(),
+            conditions,
         }
     }
+}
+
+fn ready_of(conditions: &[Condition]) -> Option<&Condition> {
+    conditions.iter().find(|one| one.type_ == "Ready")
 }
 
 struct Tended {
@@ -137,6 +179,8 @@ pub(crate) async fn tend_all<I: Issuer>(tending: Tending, listed: watch::Sender<
     let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
     let mut tended: HashMap<IssuerKey, Tended> = HashMap::new();
     let mut listing = 0;
+    // Issuers that are beyond a limit; the next listing looks at them again.
+    let mut beyond = 0_usize;
     loop {
         let event = tokio::select! {
             () = tending.stop.cancelled() => return,
@@ -144,13 +188,20 @@ pub(crate) async fn tend_all<I: Issuer>(tending: Tending, listed: watch::Sender<
         };
         match event {
             None => return,
-            Some(Ok(Event::Init)) => listing += 1,
+            Some(Ok(Event::Init)) => {
+                listing += 1;
+                beyond = 0;
+            }
             Some(Ok(Event::InitApply(issuer) | Event::Apply(issuer))) => {
-                observe(&tending, &mut tended, &issuer, listing);
+                beyond += usize::from(!observe(&tending, &mut tended, &issuer, listing));
             }
             Some(Ok(Event::Delete(issuer))) => {
                 let key = key_of(issuer.meta());
                 drop_one(&tending, &mut tended, &key);
+                if beyond > 0 {
+                    let api = I::api(tending.client.clone(), None);
+                    events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+                }
             }
             Some(Ok(Event::InitDone)) => {
                 let gone: Vec<_> =
@@ -182,25 +233,41 @@ fn drop_one(tending: &Tending, tended: &mut HashMap<IssuerKey, Tended>, key: &Is
     }
 }
 
-fn observe<I: Issuer>(tending: &Tending, tended: &mut HashMap<IssuerKey, Tended>, issuer: &I, listing: u64) {
+/// Takes in what an issuer is like; false if there is no room for it.
+fn observe<I: Issuer>(tending: &Tending, tended: &mut HashMap<IssuerKey, Tended>, issuer: &I, listing: u64) -> bool {
     let key = key_of(issuer.meta());
     let seen = Seen::of(issuer);
     if let Some(one) = tended.get_mut(&key) {
         one.listing = listing;
         let known = one.seen.borrow().clone();
         if known.metadata.uid == seen.metadata.uid {
-            // Status and labels do not matter.
+            // Labels do not matter. A status that somebody else wrote is mended.
             if known.metadata.generation != seen.metadata.generation {
                 tending.desk.issuer_is(&key, IssuerState::Unchecked, None);
                 one.seen.send_replace(seen);
+            } else if known.conditions != seen.conditions {
+                one.seen.send_replace(seen);
             }
-            return;
+            return true;
         }
         drop_one(tending, tended, &key);
     }
-    if tended.len() >= ISSUERS_MAX {
-        tracing::error!(issuer = %key, "there are more than {ISSUERS_MAX} issuers; this one is not looked after");
-        return;
+    let of_namespace = || tended.keys().filter(|other| other.namespace == key.namespace).count();
+    let too_many = if tended.len() >= ISSUERS_MAX {
+        Some(format!("there are more than {ISSUERS_MAX} issuers; this one is not looked after"))
+    } else if key.namespace.is_some() && of_namespace() >= OF_ONE_NAMESPACE {
+        Some(format!("this namespace has more than {OF_ONE_NAMESPACE} issuers; this one is not looked after"))
+    } else {
+        None
+    };
+    if let Some(message) = too_many {
+        tracing::error!(issuer = %key, "{message}");
+        let tending = tending.clone();
+        tending.tasks.clone().spawn(async move {
+            let mut conditions = seen.conditions.clone();
+            tell_people::<I>(&tending, &key, &seen, &Err(Trouble::settings(message)), &mut conditions).await;
+        });
+        return false;
     }
     tending.desk.issuer_is(&key, IssuerState::Unchecked, None);
     let (sender, receiver) = watch::channel(seen);
@@ -209,12 +276,19 @@ fn observe<I: Issuer>(tending: &Tending, tended: &mut HashMap<IssuerKey, Tended>
     let (tending, tasks) = (tending.clone(), tending.tasks.clone());
     let first = tending.desk.first_checks.clone().token();
     tasks.spawn(async move {
-        let tend = tend::<I>(tending, key, receiver, first);
+        let (term, metrics, name) = (tending.stop.clone(), Arc::clone(&tending.metrics), key.to_string());
+        let tend = std::panic::AssertUnwindSafe(tend::<I>(tending, key, receiver, first)).catch_unwind();
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tend => {}
+            ended = tend => if ended.is_err() {
+                // An issuer that nobody looks at would stay as it is for ever.
+                tracing::error!(issuer = name, "the task that looks after an issuer broke; beginning anew");
+                metrics.broken();
+                term.cancel();
+            },
         }
     });
+    true
 }
 
 /// Looks after one issuer.
@@ -232,18 +306,23 @@ async fn tend<I: Issuer>(
     let mut refers: Vec<Referred> = Vec::new();
     let mut changes = Changes::of(&tending.client, "", &[]);
     let mut reread = true;
-    let mut ready: Option<Condition> = seen.borrow().ready.clone();
+    // For which generation what is referred to was read last.
+    let mut read_for = None;
     loop {
         let now = seen.borrow_and_update().clone();
+        let mut conditions = now.conditions.clone();
+        reread |= read_for != now.metadata.generation;
         let wanted = referred(&now.spec);
         if wanted != refers {
             changes = Changes::of(&tending.client, tending.checker.reader.namespace(&key), &wanted);
             refers = wanted;
             reread = true;
         }
+        tending.checks.turn(&key).await;
         let began = Instant::now();
         let outcome = tending.checker.check(&key, &now.spec, &mut made, reread).await;
-        if seen.has_changed().unwrap_or(false) {
+        read_for = now.metadata.generation;
+        if seen.borrow().metadata.generation != now.metadata.generation {
             // It was changed meanwhile: what was found out is about what it was.
             (failures, was_ready, reread) = (0, false, true);
             continue;
@@ -255,29 +334,48 @@ async fn tend<I: Issuer>(
             was_ready = outcome.is_ok();
             tell_board(&tending, &key, &now, &outcome, &trouble);
             tending.metrics.issuer(&key, was_ready);
-            tell_people::<I>(&tending, &key, &now, &outcome, &mut ready).await;
+            tell_people::<I>(&tending, &key, &now, &outcome, &mut conditions).await;
         }
         drop(first.take());
         let interval = now.spec.check_interval();
         let usual = interval - backoff::wait(3, &key.name).min(interval / 10);
         let pause = if failures == 0 { usual } else { backoff::wait(failures, &key.name).min(usual) };
-        let pause = made.as_ref().and_then(Made::until).map_or(pause, |until| pause.min(wait_until(until)));
+        // A token that is due hastens nothing while it cannot be had.
+        let due = made.as_ref().and_then(Made::until).filter(|_| failures == 0);
+        let pause = due.map_or(pause, |until| pause.min(wait_until(until)));
         // Without leave to watch what is referred to, it is read on the timer.
         reread = failures > 0 || !changes.are_watched();
-        tokio::select! {
-            changed = seen.changed() => match changed {
-                Ok(()) => (was_ready, reread) = (false, true),
-                Err(_) => return,
-            },
-            () = sleep(pause.max(PAUSE)) => {}
-            () = trouble.notified() => {
-                reread = true;
-                sleep(PAUSE.saturating_sub(began.elapsed())).await;
+        let timer = sleep(pause.max(PAUSE));
+        tokio::pin!(timer);
+        loop {
+            tokio::select! {
+                changed = seen.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let fresh = seen.borrow().clone();
+                    if fresh.metadata.generation == now.metadata.generation {
+                        // Whoever wrote its status, ours stands in the end.
+                        seen.mark_unchanged();
+                        conditions = fresh.conditions;
+                        if !passing {
+                            tell_people::<I>(&tending, &key, &now, &outcome, &mut conditions).await;
+                        }
+                        continue;
+                    }
+                    (was_ready, reread) = (false, true);
+                }
+                () = &mut timer => {}
+                () = trouble.notified() => {
+                    reread = true;
+                    sleep(PAUSE.saturating_sub(began.elapsed())).await;
+                }
+                Some(()) = changes.stream.next() => {
+                    reread = true;
+                    sleep(SETTLE).await;
+                }
             }
-            Some(()) = changes.stream.next() => {
-                reread = true;
-                sleep(SETTLE).await;
-            }
+            break;
         }
     }
 }
@@ -305,26 +403,26 @@ async fn tell_people<I: Issuer>(
     key: &IssuerKey,
     now: &Seen,
     outcome: &Result<Arc<chancery_api::RemoteClient>, Trouble>,
-    ready: &mut Option<Condition>,
+    conditions: &mut Vec<Condition>,
 ) {
     let (status, reason, message) = match outcome {
         Ok(_) => ("True", "Checked", "Succeeded checking the issuer".to_owned()),
         Err(Trouble { reason, message, .. }) => ("False", *reason, cut(message, 2048)),
     };
-    let same = ready.as_ref().is_some_and(|ready| {
+    let ready = ready_of(conditions);
+    let same = ready.is_some_and(|ready| {
         ready.status == status
             && ready.reason == reason
             && ready.message == message
             && ready.observed_generation == now.metadata.generation
     });
-    if same {
+    // One that leads no more would overwrite what the next one has found out.
+    if same || !tending.leadership.holds() {
         return;
     }
-    let turned = ready.as_ref().is_none_or(|ready| ready.status != status);
-    let since = ready
-        .as_ref()
-        .filter(|_| !turned)
-        .map_or_else(|| Time(clock::now()), |ready| ready.last_transition_time.clone());
+    let turned = ready.is_none_or(|ready| ready.status != status);
+    let since =
+        ready.filter(|_| !turned).map_or_else(|| Time(clock::now()), |ready| ready.last_transition_time.clone());
     let condition = Condition {
         type_: "Ready".to_owned(),
         status: status.to_owned(),
@@ -333,16 +431,26 @@ async fn tell_people<I: Issuer>(
         last_transition_time: since,
         observed_generation: now.metadata.generation,
     };
+    let mut after: Vec<Condition> = conditions.iter().filter(|one| one.type_ != "Ready").cloned().collect();
+    after.push(condition);
     let operations = json!([
         { "op": "test", "path": "/metadata/uid", "value": now.metadata.uid },
-        { "op": "add", "path": "/status", "value": IssuerStatus { conditions: vec![condition.clone()] } },
+        { "op": "add", "path": "/status", "value": IssuerStatus { conditions: after.clone() } },
     ]);
     let Ok(patch) = serde_json::from_value(operations) else { return };
     let api = I::api(tending.client.clone(), key.namespace.as_deref());
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch_status(&key.name, &parameters, &Patch::<()>::Json(patch)).await {
-        Ok(_) => *ready = Some(condition),
-        Err(error) => tracing::warn!(issuer = %key, error = %error, "the issuer's status is not written"),
+    match timeout(WRITE, api.patch_status(&key.name, &parameters, &Patch::<()>::Json(patch))).await {
+        Ok(Ok(_)) => *conditions = after,
+        // The next look tries again, and only what was written is told.
+        Ok(Err(error)) => {
+            tracing::warn!(issuer = %key, error = %error, "the issuer's status is not written");
+            return;
+        }
+        Err(_) => {
+            tracing::warn!(issuer = %key, "the API server does not take the issuer's status");
+            return;
+        }
     }
     if turned {
         let (kind, reason) = match (outcome, reason) {

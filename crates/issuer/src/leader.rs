@@ -15,6 +15,7 @@ use std::{
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::Timestamp,
 };
 use kube::{
     Api, Client,
@@ -31,6 +32,10 @@ const DURATION: Duration = Duration::from_secs(15);
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How often it is renewed, or looked at.
 const PERIOD: Duration = Duration::from_secs(3);
+/// Longest that one try takes: an API server that is gone without a word says nothing for a long time.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// How often a renewal is tried again at once after somebody else has changed the Lease.
+const CONFLICTS: usize = 3;
 
 /// Whether this process works, and in which term.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +74,15 @@ impl Held {
     }
 }
 
+/// How a try ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    Ours,
+    Theirs,
+    /// Somebody else wrote it meanwhile.
+    Conflict,
+}
+
 /// Takes and renews a Lease.
 #[derive(Debug)]
 pub(crate) struct Elector {
@@ -89,13 +103,18 @@ impl Elector {
     /// Waits until the Lease is ours; false if `stop` came first.
     pub(crate) async fn acquire(&mut self, stop: &CancellationToken) -> bool {
         while !stop.is_cancelled() {
-            match self.attempt().await {
-                Ok(true) => {
+            let attempt = tokio::select! {
+                () = stop.cancelled() => return false,
+                attempt = tokio::time::timeout(ATTEMPT, self.attempt()) => attempt,
+            };
+            match attempt {
+                Ok(Ok(Attempt::Ours)) => {
                     tracing::info!(lease.name = %self.name, lease.term = self.held.term.load(Ordering::Acquire), "leading");
                     return true;
                 }
-                Ok(false) => {}
-                Err(error) => tracing::warn!(lease.name = %self.name, error = %error, "the lease cannot be taken"),
+                Ok(Ok(Attempt::Theirs | Attempt::Conflict)) => {}
+                Ok(Err(error)) => tracing::warn!(lease.name = %self.name, error = %error, "the lease cannot be taken"),
+                Err(_) => tracing::warn!(lease.name = %self.name, "the API server does not say who leads"),
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -120,8 +139,11 @@ impl Elector {
             let left =
                 self.held.until().map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
             match tokio::time::timeout(left, self.attempt()).await {
-                Ok(Ok(true)) => {}
-                Ok(Ok(false)) => break,
+                Ok(Ok(Attempt::Ours)) => {}
+                Ok(Ok(Attempt::Theirs)) => break,
+                Ok(Ok(Attempt::Conflict)) => {
+                    tracing::warn!(lease.name = %self.name, "others change the lease all the time");
+                }
                 Ok(Err(error)) => tracing::warn!(lease.name = %self.name, error = %error, "the lease is not renewed"),
                 Err(_) => break,
             }
@@ -155,15 +177,23 @@ impl Elector {
         }
     }
 
-    /// Takes or renews the Lease; whether it is ours now.
-    async fn attempt(&mut self) -> Result<bool, kube::Error> {
+    /// Takes or renews the Lease. Who only labels it ends no term.
+    async fn attempt(&mut self) -> Result<Attempt, kube::Error> {
+        for _ in 0..CONFLICTS {
+            let attempt = self.attempt_once().await?;
+            if attempt != Attempt::Conflict {
+                return Ok(attempt);
+            }
+        }
+        Ok(Attempt::Conflict)
+    }
+
+    async fn attempt_once(&mut self) -> Result<Attempt, kube::Error> {
         let began = Instant::now();
         let now = MicroTime(clock::now());
         let found = self.api.get_opt(&self.name).await?;
         let Some(mut lease) = found else {
-            // A Lease that is made anew must not begin below the terms of the one before: minutes since 1970 do not.
-            let first = i32::try_from(clock::now().as_second() / 60).unwrap_or(i32::MAX);
-            let spec = self.spec(now.clone(), Some(now), first);
+            let spec = self.spec(now.clone(), Some(now), next_term(0, clock::now()));
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
             let lease = Lease { metadata, spec: Some(spec) };
             return self.written(self.api.create(&PostParams::default(), &lease).await, began);
@@ -180,9 +210,9 @@ impl Elector {
             let duration = u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0).clamp(1, 3600);
             let since = self.seen.as_ref().map_or(began, |(_, since)| *since);
             if !holder.is_empty() && began.saturating_duration_since(since) <= Duration::from_secs(duration) {
-                return Ok(false);
+                return Ok(Attempt::Theirs);
             }
-            lease.spec = Some(self.spec(now.clone(), Some(now), transitions.saturating_add(1)));
+            lease.spec = Some(self.spec(now.clone(), Some(now), next_term(transitions, clock::now())));
         }
         // The resource version goes with it: of two that try, one is refused.
         self.written(self.api.replace(&self.name, &PostParams::default(), &lease).await, began)
@@ -199,16 +229,36 @@ impl Elector {
         }
     }
 
-    fn written(&self, written: Result<Lease, kube::Error>, began: Instant) -> Result<bool, kube::Error> {
+    fn written(&self, written: Result<Lease, kube::Error>, began: Instant) -> Result<Attempt, kube::Error> {
         match written {
             Ok(lease) => {
                 let term = lease.spec.and_then(|spec| spec.lease_transitions).unwrap_or(0);
                 self.held.term.store(u64::try_from(term).unwrap_or(0), Ordering::Release);
                 self.held.set(Some(began + DEADLINE));
-                Ok(true)
+                Ok(Attempt::Ours)
             }
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Attempt::Conflict),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// The term after one of so many transitions. Servers take no lower term than they have seen, and a Lease may have
+/// been made anew, by hand or by a chart: minutes since 1970 never lie below.
+fn next_term(transitions: i32, now: Timestamp) -> i32 {
+    transitions.saturating_add(1).max(i32::try_from(now.as_second() / 60).unwrap_or(i32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_is_above_the_last_one_and_above_those_of_a_lease_that_was_made_anew() {
+        let now = Timestamp::from_second(1_700_000_000).expect("a time");
+        assert_eq!(next_term(0, now), 28_333_333);
+        assert_eq!(next_term(5, now), 28_333_333, "a Lease made by hand");
+        assert_eq!(next_term(40_000_000, now), 40_000_001);
+        assert_eq!(next_term(i32::MAX, now), i32::MAX);
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Metrics {
     answers: Family<ByOutcome, Histogram, fn() -> Histogram>,
     untrusted: Counter,
     revoked: Counter,
+    disposals_dropped: Counter,
+    broken: Counter,
     writes_failed: Counter,
     since_approval: Histogram,
     issuers: Family<ByIssuer, Gauge>,
@@ -56,6 +58,8 @@ impl Metrics {
             answers: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             untrusted: Counter::default(),
             revoked: Counter::default(),
+            disposals_dropped: Counter::default(),
+            broken: Counter::default(),
             writes_failed: Counter::default(),
             since_approval: Histogram::new(SECONDS),
             issuers: Family::default(),
@@ -75,6 +79,12 @@ impl Metrics {
             self.untrusted.clone(),
         );
         registry.register("revoked", "Certificates revoked because they are not needed any more", self.revoked.clone());
+        registry.register(
+            "revocations_dropped",
+            "Certificates that were to be revoked and stay valid until they end",
+            self.disposals_dropped.clone(),
+        );
+        registry.register("broken_tasks", "Tasks that ended by a fault of the program", self.broken.clone());
         registry.register(
             "status_writes_failed",
             "Statuses that the API server did not take",
@@ -118,6 +128,15 @@ impl Metrics {
 
     pub(crate) fn revoked(&self) {
         self.revoked.inc();
+    }
+
+    pub(crate) fn disposal_dropped(&self) {
+        self.disposals_dropped.inc();
+    }
+
+    /// A task broke. Alarm on any.
+    pub(crate) fn broken(&self) {
+        self.broken.inc();
     }
 
     pub(crate) fn write_failed(&self) {

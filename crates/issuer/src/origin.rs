@@ -24,7 +24,7 @@ const ANNOTATIONS: usize = 64;
 /// Longest annotation that is passed on, key and value, in octets.
 const ANNOTATION_MAX: usize = 1024;
 /// Groups of the requester that are passed on, at most.
-const GROUPS: usize = 64;
+pub(crate) const GROUPS: usize = 64;
 /// Annotations that controllers and tools write; the API server lets nobody change cert-manager's.
 const OF_TOOLS: [&str; 6] = [
     "kubectl.kubernetes.io/",
@@ -35,6 +35,20 @@ const OF_TOOLS: [&str; 6] = [
     "meta.helm.sh/",
 ];
 const REVISION: &str = "cert-manager.io/certificate-revision";
+
+fn is_passed_on(key: &str, value: &str) -> bool {
+    !OF_TOOLS.iter().any(|prefix| key.starts_with(prefix)) && key.len() + value.len() <= ANNOTATION_MAX
+}
+
+/// Drops the annotations that no server is sent, but for the revision that tells what has become of a Certificate.
+pub(crate) fn keep_what_is_passed_on(annotations: &mut BTreeMap<String, String>) {
+    let mut passed_on = 0;
+    annotations.retain(|key, value| {
+        let passes = passed_on < ANNOTATIONS && is_passed_on(key, value);
+        passed_on += usize::from(passes);
+        passes || key == REVISION
+    });
+}
 
 /// A body without its origin.
 #[derive(Debug)]
@@ -90,6 +104,29 @@ pub(crate) enum Fate {
     Deleted,
     /// Its Certificate is there, and has no newer one yet.
     InUse,
+}
+
+/// The Certificate that a request was made for, as the request says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Whose {
+    pub(crate) namespace: Box<str>,
+    pub(crate) certificate: Box<str>,
+    pub(crate) uid: Box<str>,
+    pub(crate) revision: Option<i64>,
+}
+
+impl Whose {
+    /// Nothing where a request was made without one.
+    pub(crate) fn of(request: &CertificateRequest) -> Option<Self> {
+        let owner = owner_reference(request)?;
+        let annotations = request.metadata.annotations.as_ref();
+        Some(Self {
+            namespace: request.metadata.namespace.as_deref().unwrap_or_default().into(),
+            certificate: owner.name.as_str().into(),
+            uid: owner.uid.as_str().into(),
+            revision: annotations.and_then(|all| all.get(REVISION)?.parse().ok()),
+        })
+    }
 }
 
 /// The labels of each namespace, as a watch has them.
@@ -162,9 +199,7 @@ impl Origins {
         };
         let annotations = metadata.annotations.iter().flatten();
         let annotations = annotations
-            .filter(|(key, value)| {
-                !OF_TOOLS.iter().any(|prefix| key.starts_with(prefix)) && key.len() + value.len() <= ANNOTATION_MAX
-            })
+            .filter(|(key, value)| is_passed_on(key, value))
             .take(ANNOTATIONS)
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
@@ -183,21 +218,18 @@ impl Origins {
         })
     }
 
-    /// What has become of the Certificate of a request that was deleted; nothing where it had none.
+    /// What has become of the Certificate of a request that was deleted.
     ///
     /// # Errors
     ///
     /// The API server's.
-    pub(crate) async fn fate(&self, request: &CertificateRequest) -> Result<Option<Fate>, kube::Error> {
-        if owner_reference(request).is_none() {
-            // Whoever asks without a Certificate deletes the request as soon as it has the certificate.
-            return Ok(None);
-        }
-        let Some(certificate) = self.look_up(request).await? else { return Ok(Some(Fate::Deleted)) };
-        let revision = request.metadata.annotations.as_ref().and_then(|all| all.get(REVISION)?.parse::<i64>().ok());
+    pub(crate) async fn fate(&self, whose: &Whose) -> Result<Fate, kube::Error> {
+        let Some(certificate) = self.certificate(&whose.namespace, &whose.certificate, &whose.uid).await? else {
+            return Ok(Fate::Deleted);
+        };
         let now_at = certificate.status.and_then(|status| status.revision);
-        let superseded = now_at.zip(revision).is_some_and(|(now_at, revision)| now_at > revision);
-        Ok(Some(if superseded { Fate::Superseded } else { Fate::InUse }))
+        let superseded = now_at.zip(whose.revision).is_some_and(|(now_at, revision)| now_at > revision);
+        Ok(if superseded { Fate::Superseded } else { Fate::InUse })
     }
 
     async fn owner(&self, request: &CertificateRequest) -> Result<Option<Certificate>, kube::Error> {
@@ -212,11 +244,15 @@ impl Origins {
     async fn look_up(&self, request: &CertificateRequest) -> Result<Option<Certificate>, kube::Error> {
         let Some(reference) = owner_reference(request) else { return Ok(None) };
         let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
+        self.certificate(namespace, &reference.name, &reference.uid).await
+    }
+
+    /// A Certificate that is there and is not being deleted.
+    async fn certificate(&self, namespace: &str, name: &str, uid: &str) -> Result<Option<Certificate>, kube::Error> {
         let api: Api<Certificate> = Api::namespaced(self.client.clone(), namespace);
-        let found = api.get_opt(&reference.name).await?;
-        Ok(found.filter(|found| {
-            found.metadata.uid.as_deref() == Some(&reference.uid) && found.metadata.deletion_timestamp.is_none()
-        }))
+        let found = api.get_opt(name).await?;
+        Ok(found
+            .filter(|found| found.metadata.uid.as_deref() == Some(uid) && found.metadata.deletion_timestamp.is_none()))
     }
 }
 

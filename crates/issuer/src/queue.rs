@@ -8,12 +8,11 @@ pub(crate) struct FairQueue<T> {
     rows: HashMap<Box<str>, VecDeque<T>>,
     /// The namespaces that have a row, in the order of their turns.
     turns: VecDeque<Box<str>>,
-    len: usize,
 }
 
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
-        Self { rows: HashMap::new(), turns: VecDeque::new(), len: 0 }
+        Self { rows: HashMap::new(), turns: VecDeque::new() }
     }
 }
 
@@ -26,7 +25,6 @@ impl<T> FairQueue<T> {
             self.rows.insert(namespace.into(), VecDeque::from([item]));
             self.turns.push_back(namespace.into());
         }
-        self.len += 1;
     }
 
     /// The first of the namespace whose turn it is.
@@ -39,36 +37,7 @@ impl<T> FairQueue<T> {
         } else {
             self.turns.push_back(namespace);
         }
-        if item.is_some() {
-            self.len -= 1;
-        }
         item
-    }
-
-    /// Puts back what was taken last: it is first again.
-    pub(crate) fn put_back(&mut self, namespace: &str, item: T) {
-        if let Some(row) = self.rows.get_mut(namespace) {
-            row.push_front(item);
-            self.turns.retain(|turn| **turn != *namespace);
-        } else {
-            self.rows.insert(namespace.into(), VecDeque::from([item]));
-        }
-        self.turns.push_front(namespace.into());
-        self.len += 1;
-    }
-
-    /// How many wait.
-    pub(crate) const fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Takes all of them out.
-    pub(crate) fn drain(&mut self) -> Vec<T> {
-        let mut all = Vec::with_capacity(self.len);
-        while let Some(item) = self.pop() {
-            all.push(item);
-        }
-        all
     }
 }
 
@@ -89,11 +58,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_is_counted_and_an_empty_row_is_forgotten() {
+    fn an_empty_row_is_forgotten() {
         let mut queue = FairQueue::default();
         queue.push("a", 1);
         queue.push("a", 2);
-        assert_eq!((queue.len(), queue.drain()), (2, vec![1, 2]));
-        assert_eq!((queue.len(), queue.pop(), queue.rows.len(), queue.turns.len()), (0, None, 0, 0));
+        assert_eq!((queue.pop(), queue.pop(), queue.pop()), (Some(1), Some(2), None));
+        assert_eq!((queue.rows.len(), queue.turns.len()), (0, 0));
     }
 }

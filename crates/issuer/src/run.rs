@@ -15,6 +15,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch as channel,
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,11 +24,13 @@ use crate::{
     board::Limits,
     check::Checker,
     cli::{LogFormat, Run},
+    clients::Clients,
     credentials::{AllowedServers, Reader},
     discovery::{self, Found},
     dispatch::{Desk, dispatch},
+    disposal::Disposals,
     events::Events,
-    issuers::{Tending, tend_all},
+    issuers::{Checks, Tending, tend_all},
     leader::{Elector, Leadership},
     metrics::{DeskNumbers, Metrics},
     origin::{NamespaceLabels, Origins},
@@ -43,6 +46,8 @@ const MISSING: Duration = Duration::from_secs(20);
 const CHANGED: Duration = Duration::from_secs(300);
 /// Longest wait at the start for each issuer to be checked.
 const FIRST_CHECKS: Duration = Duration::from_secs(5);
+/// Most connections to servers at a time.
+const CONNECTIONS: usize = 1024;
 /// Longest wait for what is under way when this process stops.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -107,6 +112,7 @@ async fn serve(settings: Run) -> Result<(), String> {
         },
         allowed: AllowedServers(settings.allowed_servers.clone()),
         dialer: dialer(&settings)?,
+        clients: Clients::default(),
     };
     let shared = Shared { settings, client, checker, events, metrics, health, desk };
     if shared.settings.no_leader_election {
@@ -122,9 +128,24 @@ impl Shared {
     async fn elect(&self, namespace: &str, identity: String, stop: &CancellationToken) {
         let name = &self.settings.lease_name;
         let mut elector = Elector::new(self.client.clone(), namespace, name, identity);
-        // Probes of a replica that waits say what the cluster has, too.
-        self.look().await;
-        while elector.acquire(stop).await {
+        // Probes of a replica that waits say what the cluster has, too. A pod whose network is not there yet looks again:
+        // a rollout waits until it is ready, and the one before it keeps the Lease until then.
+        let mut looking = Box::pin(self.look_until_found(stop));
+        let mut looked = false;
+        loop {
+            let acquired = {
+                let acquire = elector.acquire(stop);
+                tokio::pin!(acquire);
+                loop {
+                    tokio::select! {
+                        acquired = &mut acquire => break acquired,
+                        () = &mut looking, if !looked => looked = true,
+                    }
+                }
+            };
+            if !acquired {
+                return;
+            }
             let leading = stop.child_token();
             let lead = self.lead(elector.leadership(), leading.clone());
             tokio::pin!(lead);
@@ -140,6 +161,12 @@ impl Shared {
         }
     }
 
+    async fn look_until_found(&self, stop: &CancellationToken) {
+        while self.look().await.is_none() && !stop.is_cancelled() {
+            pause(stop, Duration::from_secs(2)).await;
+        }
+    }
+
     /// Serves requests until `stop`; begins anew where the cluster has got or lost something.
     async fn lead(&self, leadership: Leadership, stop: CancellationToken) {
         self.health.leading(true);
@@ -151,6 +178,7 @@ impl Shared {
             };
             if found.issuers {
                 self.serve(found, leadership.clone(), stop.child_token()).await;
+                pause(&stop, Duration::from_secs(1)).await;
             } else {
                 tracing::warn!(
                     "the kinds of chancery.dev/v1 are not installed; apply what `chancery-issuer crds` prints"
@@ -192,19 +220,23 @@ impl Shared {
         let desk = Arc::new(Desk::new(limits));
         *self.desk.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&desk));
         let (tasks, jobs) = (TaskTracker::new(), TaskTracker::new());
+        // None of these ends before it is asked to.
+        let mut lasting = JoinSet::new();
         let tending = Tending {
             client: self.client.clone(),
             checker: self.checker.clone(),
             desk: Arc::clone(&desk),
             events: self.events.clone(),
             metrics: Arc::clone(&self.metrics),
+            leadership: leadership.clone(),
+            checks: Arc::new(Checks::new()),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
         let (of_namespaces, mut first) = channel::channel(false);
         let (of_cluster, mut second) = channel::channel(false);
-        tasks.spawn(tend_all::<ChanceryIssuer>(tending.clone(), of_namespaces));
-        tasks.spawn(tend_all::<ChanceryClusterIssuer>(tending, of_cluster));
+        lasting.spawn(tend_all::<ChanceryIssuer>(tending.clone(), of_namespaces));
+        lasting.spawn(tend_all::<ChanceryClusterIssuer>(tending, of_cluster));
         let checked = async {
             let listed = async {
                 first.wait_for(|listed| *listed).await.is_ok() && second.wait_for(|listed| *listed).await.is_ok()
@@ -221,16 +253,26 @@ impl Shared {
         }
         if found.requests {
             let labels = NamespaceLabels::default();
+            let origins = Origins::new(self.client.clone(), labels.clone());
+            let disposals = Arc::new(Disposals::new(Arc::clone(&self.metrics)));
+            lasting.spawn(Arc::clone(&disposals).work_off(
+                Arc::clone(&desk),
+                origins.clone(),
+                leadership.clone(),
+                stop.clone(),
+            ));
             let worker = Arc::new(Worker {
                 client: self.client.clone(),
                 events: self.events.clone(),
                 leadership,
                 metrics: Arc::clone(&self.metrics),
-                origins: Origins::new(self.client.clone(), labels.clone()),
+                origins,
+                disposals,
+                desk: Arc::clone(&desk),
                 retry_budget: settings.retry_budget,
             });
-            tasks.spawn(watch::namespaces(self.client.clone(), labels, stop.clone()));
-            tasks.spawn(watch::requests(
+            lasting.spawn(watch::namespaces(self.client.clone(), labels, stop.clone()));
+            lasting.spawn(watch::requests(
                 self.client.clone(),
                 found.selectable,
                 Arc::clone(&desk),
@@ -238,13 +280,23 @@ impl Shared {
                 jobs.clone(),
                 stop.clone(),
             ));
-            tasks.spawn(dispatch(Arc::clone(&desk), worker, jobs.clone(), stop.clone()));
+            lasting.spawn(dispatch(Arc::clone(&desk), worker, jobs.clone(), stop.clone()));
             tracing::info!(select = found.selectable, "serving CertificateRequests");
         } else {
             tracing::warn!("cert-manager is not installed; CertificateRequests are not served");
         }
         loop {
-            pause(&stop, if found.requests { CHANGED } else { MISSING }).await;
+            tokio::select! {
+                () = pause(&stop, if found.requests { CHANGED } else { MISSING }) => {}
+                Some(ended) = lasting.join_next() => {
+                    if !stop.is_cancelled() {
+                        let error = ended.err().map(|error| error.to_string());
+                        tracing::error!(error, "a task ended that never should; beginning anew");
+                        self.metrics.broken();
+                    }
+                    break;
+                }
+            }
             if stop.is_cancelled() {
                 break;
             }
@@ -256,7 +308,8 @@ impl Shared {
         stop.cancel();
         tasks.close();
         jobs.close();
-        if timeout(DRAIN, async { tokio::join!(tasks.wait(), jobs.wait()) }).await.is_err() {
+        let ended = async { while lasting.join_next().await.is_some() {} };
+        if timeout(DRAIN, async { tokio::join!(ended, tasks.wait(), jobs.wait()) }).await.is_err() {
             tracing::warn!("some requests are still under way; they are taken up by whoever leads next");
         }
         *self.desk.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -283,7 +336,9 @@ fn dialer(settings: &Run) -> Result<Dialer, String> {
         ..ZoneSpec::default()
     };
     let zones = ZoneTable::new([zone]).map_err(|error| format!("--allow-address or --fixed-host: {error}"))?;
-    Ok(Dialer::new(zones, DialSettings { connections: 1024, ..DialSettings::default() }))
+    // All issuers may have one server: what is allowed in all is allowed to one.
+    let all = DialSettings { connections: CONNECTIONS, connections_per_target: CONNECTIONS, ..DialSettings::default() };
+    Ok(Dialer::new(zones, all))
 }
 
 /// A name that no other process has, also not this one after a restart.

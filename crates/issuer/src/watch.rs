@@ -12,27 +12,38 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use tokio::{sync::Semaphore, time::Duration};
+use tokio::{
+    sync::Semaphore,
+    time::{Duration, MissedTickBehavior},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     board::{Board, IssuerKey},
+    decide::CSR_MAX,
     dispatch::Desk,
-    origin::{NamespaceLabels, owner_reference},
+    origin::{self, NamespaceLabels, owner_reference},
     resource::{CLUSTER_ISSUER, CertificateRequest, GROUP, ISSUER},
     worker::Worker,
 };
 
-/// Deleted requests that are looked into at a time; the certificates of further ones stay valid until they end.
-const FORGOTTEN: usize = 64;
 /// Requests that are prepared at a time.
 const PREPARING: usize = 16;
 /// How often it is looked whether there is room again for requests that were left out.
 const ROOM: Duration = Duration::from_secs(5);
 
-/// What nobody here reads is not kept.
+/// What nobody here reads, and what no server is sent, is not kept.
 pub(crate) fn slim(mut request: CertificateRequest) -> CertificateRequest {
-    request.metadata.managed_fields = None;
+    let metadata = &mut request.metadata;
+    (metadata.managed_fields, metadata.labels, metadata.finalizers) = (None, None, None);
+    if let Some(annotations) = &mut metadata.annotations {
+        origin::keep_what_is_passed_on(annotations);
+    }
+    let spec = &mut request.spec;
+    // One octet too many tells that there were more.
+    spec.request.0.truncate(CSR_MAX + 1);
+    spec.request.0.shrink_to_fit();
+    spec.groups.truncate(origin::GROUPS);
     request
 }
 
@@ -45,7 +56,10 @@ pub(crate) async fn requests(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
-    let (forgotten, preparing) = (Arc::new(Semaphore::new(FORGOTTEN)), Arc::new(Semaphore::new(PREPARING)));
+    // One clock for the whole: events do not put it off.
+    let mut room = tokio::time::interval(ROOM);
+    room.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let preparing = Arc::new(Semaphore::new(PREPARING));
     loop {
         let config = watcher::Config::default();
         let config = if selectable { config.fields(&format!("spec.issuerRef.group={GROUP}")) } else { config };
@@ -55,7 +69,7 @@ pub(crate) async fn requests(
             let event = tokio::select! {
                 () = stop.cancelled() => return,
                 // Only while requests were left out does this wake anything up.
-                () = tokio::time::sleep(ROOM), if desk.counts().left_out > 0 => {
+                _ = room.tick(), if desk.left_out() > 0 => {
                     if desk.with(|board| board.wants_listing()) {
                         break;
                     }
@@ -65,25 +79,50 @@ pub(crate) async fn requests(
             };
             match event {
                 None => break,
-                Some(Ok(Event::Init)) => desk.with(Board::listing_begins),
-                Some(Ok(Event::InitApply(request))) => desk.observe(slim(request)),
+                Some(Ok(Event::Init)) => {
+                    desk.with(Board::listing_begins);
+                    worker.disposals.listing_begins();
+                }
+                Some(Ok(Event::InitApply(request))) => {
+                    remember(&desk, &worker, &request);
+                    desk.observe(slim(request));
+                }
                 Some(Ok(Event::Apply(request))) => {
+                    remember(&desk, &worker, &request);
                     let request = slim(request);
                     prepare(&worker, &tasks, &preparing, &request);
                     desk.observe(request);
                 }
-                Some(Ok(Event::InitDone)) => desk.with(Board::listing_ends),
+                Some(Ok(Event::InitDone)) => {
+                    desk.with(Board::listing_ends);
+                    worker.disposals.listing_ends(&desk);
+                }
                 Some(Ok(Event::Delete(request))) => {
                     if let Some(uid) = &request.metadata.uid {
                         desk.with(|board| board.forget(uid));
                     }
-                    look_into(&desk, &worker, &forgotten, &stop, request);
+                    if is_ours(&request) {
+                        worker.disposals.deleted(&desk, &request);
+                    }
                 }
                 Some(Err(error)) => {
                     tracing::warn!(error = %error, "CertificateRequests cannot be watched; trying again");
                 }
             }
         }
+    }
+}
+
+fn is_ours(request: &CertificateRequest) -> bool {
+    let reference = &request.spec.issuer_ref;
+    reference.group == GROUP && [ISSUER, CLUSTER_ISSUER].contains(&reference.kind.as_str())
+}
+
+/// What has its certificate is remembered, where its issuer wants it revoked one day.
+fn remember(desk: &Desk, worker: &Worker, request: &CertificateRequest) {
+    if is_ours(request) && request.is("Ready") {
+        let signer = desk.with(|board| board.last_signer(&IssuerKey::of(request)));
+        worker.disposals.observe(request, signer.as_deref());
     }
 }
 
@@ -94,35 +133,6 @@ fn prepare(worker: &Arc<Worker>, tasks: &TaskTracker, room: &Arc<Semaphore>, req
     let (worker, request) = (Arc::clone(worker), request.clone());
     tasks.spawn(async move {
         worker.origins.prepare(&request).await;
-        drop(room);
-    });
-}
-
-/// A request that had its certificate was deleted: its issuer may want that revoked.
-fn look_into(
-    desk: &Arc<Desk>,
-    worker: &Arc<Worker>,
-    room: &Arc<Semaphore>,
-    stop: &CancellationToken,
-    request: CertificateRequest,
-) {
-    let reference = &request.spec.issuer_ref;
-    let ours = reference.group == GROUP && [ISSUER, CLUSTER_ISSUER].contains(&reference.kind.as_str());
-    if !ours || !request.is("Ready") {
-        return;
-    }
-    let Some(signer) = desk.with(|board| board.signer(&IssuerKey::of(&request))) else { return };
-    let Ok(room) = Arc::clone(room).try_acquire_owned() else {
-        tracing::warn!("too many requests are deleted at once; the certificates of some stay valid until they end");
-        return;
-    };
-    let (worker, stop) = (Arc::clone(worker), stop.clone());
-    // Nobody waits for it when this process stops.
-    tokio::spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = worker.forgotten(&request, &signer) => {}
-        }
         drop(room);
     });
 }
@@ -148,5 +158,32 @@ pub(crate) async fn namespaces(client: Client, labels: NamespaceLabels, stop: Ca
                 tracing::warn!(error = %error, "namespaces cannot be watched; their labels are looked up one by one");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::resource::CertificateRequestSpec;
+
+    #[test]
+    fn what_is_kept_of_a_request_is_what_a_server_is_sent() {
+        let mut annotations: BTreeMap<String, String> =
+            (0..200).map(|number| (format!("team-{number:03}"), "web".to_owned())).collect();
+        annotations.insert("kubectl.kubernetes.io/last-applied-configuration".to_owned(), "x".repeat(200_000));
+        annotations.insert("large".to_owned(), "x".repeat(20_000));
+        annotations.insert("cert-manager.io/certificate-revision".to_owned(), "7".to_owned());
+        let mut request = CertificateRequest::new("web", CertificateRequestSpec::default());
+        request.metadata.annotations = Some(annotations);
+        request.metadata.labels = Some(BTreeMap::from([("app".to_owned(), "web".to_owned())]));
+        request.spec.request.0 = vec![b'x'; 900_000];
+        let kept = slim(request);
+        let annotations = kept.metadata.annotations.expect("some");
+        assert_eq!(annotations.len(), 65, "64, and the revision");
+        assert!(annotations.contains_key("cert-manager.io/certificate-revision"));
+        assert!(kept.metadata.labels.is_none());
+        assert_eq!(kept.spec.request.0.len(), CSR_MAX + 1);
     }
 }

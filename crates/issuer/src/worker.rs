@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chancery_api::{RefusalReason, RemoteError, RequestKind, RevokeRequest, SigningState};
+use chancery_api::{RefusalReason, RemoteError, RequestKind, SigningState};
 use chancery_pki::answer::{Answered, Asked as Csr};
 use kube::{
     Api, Client, Resource as _,
@@ -14,11 +14,13 @@ use crate::{
     clock,
     condition::{Outcome, PendingFor},
     decide::{IssuerState, Step, decide, is_out_of_time},
+    dispatch::Desk,
+    disposal::Disposals,
     events::Events,
     leader::Leadership,
     metrics::Metrics,
-    origin::{Fate, Origins},
-    resource::{CertificateRequest, Disposal},
+    origin::Origins,
+    resource::CertificateRequest,
     signer::Signer,
 };
 
@@ -31,19 +33,6 @@ pub(crate) const FIELD_MANAGER: &str = "chancery-issuer";
 const SKEW: Duration = Duration::from_secs(300);
 /// How often a result is written again after a conflict before the request is decided anew.
 const CONFLICTS: usize = 5;
-/// CRLReason cessationOfOperation (RFC 5280 §5.3.1).
-const CESSATION: u64 = 5;
-/// When it is looked what has become of a Certificate whose request was deleted.
-const FATE: [Duration; 6] = [
-    Duration::ZERO,
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(15),
-    Duration::from_secs(60),
-    Duration::from_secs(300),
-];
-/// CRLReason superseded.
-const SUPERSEDED: u64 = 4;
 
 /// Does jobs.
 pub(crate) struct Worker {
@@ -52,6 +41,8 @@ pub(crate) struct Worker {
     pub(crate) leadership: Leadership,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) origins: Origins,
+    pub(crate) disposals: Arc<Disposals>,
+    pub(crate) desk: Arc<Desk>,
     /// From the approval to the last retry.
     pub(crate) retry_budget: Duration,
 }
@@ -78,11 +69,21 @@ impl Worker {
             // Boards make no job of these; nothing is forgotten if one did.
             Step::Leave(_) | Step::AwaitIssuer(None) => (Done::Again(Arc::clone(&job.request)), Asked::Not),
             Step::Write(outcome) | Step::AwaitIssuer(Some(outcome)) => {
-                (self.tell(job, outcome.clone(), None).await, Asked::Not)
+                (self.tell(job, outcome.clone()).await, Asked::Not)
             }
             Step::Repair => (self.repair(job).await, Asked::Not),
             Step::Sign => self.sign(job).await,
         }
+    }
+
+    /// A job broke its task. If it does so again and again, its request fails as with any other error.
+    pub(crate) async fn broke(&self, job: &Job) -> Done {
+        self.metrics.broken();
+        if job.attempts < LEAST_TRIES || !is_out_of_time(&job.request, self.retry_budget, clock::now()) {
+            return Done::Later(None, None);
+        }
+        let message = "The controller breaks while it works on this request; its log says where".to_owned();
+        self.tell(job, Outcome::Failed { message }).await
     }
 
     async fn sign(&self, job: &Job) -> (Done, Asked) {
@@ -93,7 +94,7 @@ impl Worker {
         let asked_for = crate::origin::asked_for(request, &signer.spec);
         let (csr, body) = match asked_for {
             Ok(read) => read,
-            Err(message) => return (self.tell(job, Outcome::Failed { message }, None).await, Asked::Not),
+            Err(message) => return (self.tell(job, Outcome::Failed { message }).await, Asked::Not),
         };
         let origin = match self.origins.of(request).await {
             Ok(origin) => origin,
@@ -126,7 +127,7 @@ impl Worker {
                         Outcome::Failed { message: format!("The server's answer is not what was asked for: {fault}") }
                     }
                 };
-                (self.tell(job, outcome, Some(signer)).await, Asked::Answered)
+                (self.tell(job, outcome).await, Asked::Answered)
             }
             Ok(SigningState::Pending { retry_after_s, message }) => {
                 let after = Duration::from_secs(retry_after_s.clamp(1, 3600));
@@ -134,11 +135,48 @@ impl Worker {
                     Outcome::Pending { why: PendingFor::Server, message: crate::condition::cut(&message, 1024) };
                 (self.wait(job, outcome, Some(after)).await, Asked::Answered)
             }
+            Ok(SigningState::Refused { reason: RefusalReason::OtherRequest, message, .. }) => {
+                (self.asked_before(job, signer, message).await, Asked::Answered)
+            }
             Ok(SigningState::Refused { reason, message, rule }) => {
                 let message = refusal(reason, &message, rule.as_deref());
-                (self.tell(job, Outcome::Failed { message }, None).await, Asked::Answered)
+                (self.tell(job, Outcome::Failed { message }).await, Asked::Answered)
             }
             Err(error) => self.failed(job, signer, &error).await,
+        }
+    }
+
+    /// The server knows the UID and was asked something else for it: the issuer's profile or default duration has been
+    /// edited since. What it has issued or holds for this request is this request's.
+    async fn asked_before(&self, job: &Job, signer: &Signer, message: String) -> Done {
+        let spec = &job.request.spec;
+        let failed = Outcome::Failed { message: refusal(RefusalReason::OtherRequest, &message, None) };
+        match signer.client.signing_state(RequestKind::CertificateRequest, &job.uid).await {
+            Ok(SigningState::Issued(signed)) => {
+                // How long it was to live then is not known here any more; the server has kept to it.
+                let read = Csr::from_pem(&spec.request.0, &spec.usages, spec.is_ca, None);
+                let checked = read.map_err(|fault| fault.to_string()).and_then(|csr| {
+                    csr.check(&signed.chain, &signed.root, clock::as_x509(clock::now()), SKEW)
+                        .map_err(|fault| fault.to_string())
+                });
+                let outcome = match checked {
+                    Ok(Answered { chain, root, not_after: _ }) => {
+                        Outcome::Issued { chain, root, warnings: signed.warnings }
+                    }
+                    Err(fault) => {
+                        tracing::warn!(request.uid = %job.uid, fault, "what was issued before does not answer the request");
+                        failed
+                    }
+                };
+                self.tell(job, outcome).await
+            }
+            Ok(SigningState::Pending { retry_after_s, message }) => {
+                let after = Duration::from_secs(retry_after_s.clamp(1, 3600));
+                let message = crate::condition::cut(&message, 1024);
+                self.wait(job, Outcome::Pending { why: PendingFor::Server, message }, Some(after)).await
+            }
+            Ok(SigningState::Refused { .. }) | Err(RemoteError::NotFound { .. }) => self.tell(job, failed).await,
+            Err(error) => self.failed(job, signer, &error).await.0,
         }
     }
 
@@ -151,7 +189,7 @@ impl Worker {
             // The issuer's trouble: no request is to blame, and none runs out of time by it.
             E::Unauthorized { .. } | E::Forbidden { .. } | E::Tls { .. } | E::Redirected { .. } => {
                 signer.report_trouble();
-                let message = format!("The issuer's server cannot be used: {error}");
+                let message = "The issuer's server does not let it ask; the issuer's condition says why".to_owned();
                 let outcome = Outcome::Pending { why: PendingFor::IssuerToBeReady, message };
                 return (self.wait(job, outcome, None).await, Asked::Failed);
             }
@@ -174,14 +212,14 @@ impl Worker {
             ),
             E::Refused { .. } => {
                 let message = format!("The issuer's server refuses the request: {error}");
-                return (self.tell(job, Outcome::Failed { message }, None).await, Asked::Answered);
+                return (self.tell(job, Outcome::Failed { message }).await, Asked::Answered);
             }
         };
         // Who waited long for the issuer, and not for an answer, has not been tried yet.
         let was_tried = job.attempts >= LEAST_TRIES;
         if was_tried && is_out_of_time(&job.request, self.retry_budget, clock::now()) {
             let message = format!("No certificate within {} s of the approval: {error}", self.retry_budget.as_secs());
-            return (self.tell(job, Outcome::Failed { message }, None).await, asked);
+            return (self.tell(job, Outcome::Failed { message }).await, asked);
         }
         (self.wait(job, outcome, after).await, asked)
     }
@@ -210,8 +248,13 @@ impl Worker {
     }
 
     /// Writes an outcome; what was signed is written again after a conflict rather than signed again.
-    async fn tell(&self, job: &Job, outcome: Outcome, signer: Option<&Arc<Signer>>) -> Done {
+    async fn tell(&self, job: &Job, outcome: Outcome) -> Done {
         let mut request = Arc::clone(&job.request);
+        let is_issued = matches!(outcome, Outcome::Issued { .. });
+        if is_issued {
+            // Whatever becomes of the write: if the object goes first, the certificate is not forgotten.
+            self.disposals.signed(&job.uid);
+        }
         for _ in 0..CONFLICTS {
             if !self.leadership.holds() {
                 return Done::Later(Some(Duration::from_secs(1)), None);
@@ -219,6 +262,7 @@ impl Worker {
             match self.write(&request, &outcome).await {
                 Written::Yes(fresh) => {
                     self.announce(&request, &outcome);
+                    self.disposals.written(&job.uid);
                     if !outcome.is_final() {
                         return Done::Again(Arc::from(fresh));
                     }
@@ -229,13 +273,17 @@ impl Worker {
                     let same = decide(&fresh, &IssuerState::Ready) == Step::Sign && job.step == Step::Sign;
                     request = Arc::from(fresh);
                     if !same {
+                        // Denied, or being deleted: nobody will ever have the certificate.
+                        if is_issued {
+                            self.disposals.unused(&self.desk, &request);
+                        }
                         return Done::Again(request);
                     }
                 }
                 Written::Gone => {
-                    if let (Outcome::Issued { .. }, Some(signer)) = (&outcome, signer) {
+                    if is_issued {
                         tracing::info!(request.uid = %job.uid, "a request was deleted while it was signed");
-                        self.dispose(signer, &job.uid, signer.spec.on_delete, CESSATION).await;
+                        self.disposals.unused(&self.desk, &request);
                     }
                     return Done::Gone;
                 }
@@ -268,50 +316,7 @@ impl Worker {
                 }
             }
         };
-        self.tell(job, outcome, None).await
-    }
-
-    /// A request that has its certificate was deleted: its Certificate has a newer one, or is gone.
-    pub(crate) async fn forgotten(&self, request: &CertificateRequest, signer: &Signer) {
-        let (on_delete, on_superseded) = (signer.spec.on_delete, signer.spec.on_superseded);
-        if on_delete == Disposal::Keep && on_superseded == Disposal::Keep {
-            return;
-        }
-        let Some(uid) = request.metadata.uid.as_deref() else { return };
-        for pause in FATE {
-            tokio::time::sleep(pause).await;
-            match self.origins.fate(request).await {
-                Ok(Some(Fate::Superseded)) => return self.dispose(signer, uid, on_superseded, SUPERSEDED).await,
-                Ok(Some(Fate::Deleted)) => return self.dispose(signer, uid, on_delete, CESSATION).await,
-                // cert-manager may delete a request before its successor is issued.
-                Ok(Some(Fate::InUse)) => {}
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::warn!(request.uid = %uid, error = %error, "what a deleted request was for cannot be looked up");
-                }
-            }
-        }
-    }
-
-    async fn dispose(&self, signer: &Signer, uid: &str, disposal: Disposal, reason: u64) {
-        if disposal == Disposal::Keep || !self.leadership.holds() {
-            return;
-        }
-        let request = RevokeRequest { reason: Some(reason) };
-        for attempt in 1..=5 {
-            match signer.client.revoke(RequestKind::CertificateRequest, uid, &request).await {
-                Ok(()) => {
-                    self.metrics.revoked();
-                    tracing::info!(request.uid = %uid, "its certificate is revoked, as the issuer wants it");
-                    return;
-                }
-                Err(RemoteError::NotFound { .. }) => return,
-                Err(error) => {
-                    tracing::warn!(request.uid = %uid, error = %error, "its certificate could not be revoked");
-                }
-            }
-            tokio::time::sleep(crate::backoff::wait(attempt, uid)).await;
-        }
+        self.tell(job, outcome).await
     }
 
     fn announce(&self, request: &CertificateRequest, outcome: &Outcome) {

@@ -184,7 +184,7 @@ async fn an_answer_that_is_not_what_was_asked_for_is_never_handed_on() -> Result
         assert_eq!(test.server.asked_for(&uid), 1, "{name}");
         test.issuing
             .controller
-            .lock()
+            .read()
             .await
             .until_it_prints(|line| line.contains(&uid) && line.contains("ERROR"))
             .await?;

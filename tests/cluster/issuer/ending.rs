@@ -7,7 +7,7 @@ use kube::Api;
 #[tokio::test]
 async fn a_controller_that_is_asked_to_end_gives_its_lease_back_and_ends() -> Result<()> {
     let Some(issuing) = Issuing::shared().await? else { return Ok(()) };
-    let mut controller = issuing.controller.lock().await;
+    let mut controller = issuing.controller.write().await;
     let leases: Api<Lease> = Api::namespaced(issuing.plane.client().await?, controller::NAMESPACE);
     let term = async || -> Result<i32> {
         let lease = leases.get("chancery-issuer").await?;

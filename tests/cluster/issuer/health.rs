@@ -3,10 +3,13 @@
 use std::time::{Duration, Instant};
 
 use chancery_cluster_tests::{Result, SigningServer, signing_server::Behaviour, until};
-use kube::api::{Patch, PatchParams};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
+};
 use serde_json::json;
 
-use super::{SECRETS, Test, message};
+use super::{SECRETS, Test, message, ready};
 
 /// T8, the server's trouble.
 #[tokio::test]
@@ -85,65 +88,109 @@ async fn a_server_of_another_ca_is_not_trusted_until_the_bundle_is_right() -> Re
     assert!(message(&refused).contains("TLS"), "{}", message(&refused));
     assert_eq!(test.server.checks(), 0);
     plane.apply_documents(SECRETS, vec![map("garbage".to_owned())]).await?;
-    let no_bundle = |object: Option<&kube::api::DynamicObject>| {
-        object.is_some_and(|object| message(object).contains("no certificate in PEM"))
-    };
+    let no_bundle =
+        |object: Option<&DynamicObject>| object.is_some_and(|object| message(object).contains("no certificate in PEM"));
     until(&issuers, &test.namespace, no_bundle).await?;
     plane.apply_documents(SECRETS, vec![map(test.server.root())]).await?;
     until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
     Ok(())
 }
 
-#[tokio::test]
-async fn a_certificate_that_is_superseded_or_deleted_is_revoked_only_where_the_issuer_wants_it() -> Result<()> {
-    let Some(test) = Test::ready("disposal").await? else { return Ok(()) };
+/// A Certificate named `web` for this test's issuer, which revokes what is not needed any more.
+async fn a_certificate_to_be_revoked(test: &Test) -> Result<Api<DynamicObject>> {
     test.issuing.approved_by_cert_manager(&test.namespace).await?;
     let issuers = test.issuers().await?;
     let revoke = json!({ "spec": { "onSuperseded": "Revoke", "onDelete": "Revoke" } });
     issuers.patch(&test.namespace, &PatchParams::default(), &Patch::Merge(&revoke)).await?;
     until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
-    let certificate = |names: &[&str]| {
+    name_it(test, &["a.example.test"]).await?;
+    let certificates = test.issuing.plane.objects("cert-manager.io/v1", "Certificate", &test.namespace).await?;
+    until(&certificates, "web", until::condition("Ready", "True")).await?;
+    Ok(certificates)
+}
+
+async fn name_it(test: &Test, names: &[&str]) -> Result<()> {
+    let certificate = json!({
+        "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": { "name": "web" },
+        "spec": {
+            "secretName": "web-tls", "dnsNames": names, "issuerRef": test.issuer_ref(), "revisionHistoryLimit": 1,
+            "privateKey": { "algorithm": "ECDSA", "size": 256 },
+        },
+    });
+    test.issuing.plane.apply_documents(&test.namespace, vec![certificate]).await?;
+    Ok(())
+}
+
+/// Name and UID of the one request that has been issued.
+async fn issued(test: &Test) -> Result<(String, String)> {
+    let requests = test.requests.list(&ListParams::default()).await?;
+    let issued = requests.items.iter().find(|one| ready(one).is_some_and(|ready| ready["status"] == "True"));
+    let issued = issued.ok_or("no request has been issued")?;
+    Ok((issued.name_any(), issued.uid().ok_or("no UID")?))
+}
+
+/// Deletes a Certificate and its request. The garbage collector would do the same, in its own time.
+async fn delete(test: &Test, certificates: &Api<DynamicObject>, request: &str) -> Result<()> {
+    let uid = certificates.get("web").await?.uid().ok_or("no UID")?;
+    certificates.delete("web", &DeleteParams::default()).await?;
+    until::gone(certificates, "web", &uid).await?;
+    match test.requests.delete(request, &DeleteParams::default()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_superseded_or_deleted_is_revoked_only_where_the_issuer_wants_it() -> Result<()> {
+    let Some(test) = Test::ready("disposal").await? else { return Ok(()) };
+    // What is deleted while no controller runs is seen by none.
+    let _lives = test.issuing.controller.read().await;
+    let certificates = a_certificate_to_be_revoked(&test).await?;
+    let (_, first) = issued(&test).await?;
+    name_it(&test, &["a.example.test", "b.example.test"]).await?;
+    test.server.until("the first revocation", |server| !server.revoked().is_empty()).await?;
+    assert_eq!(test.server.revoked(), [(first.clone(), Some(4))]);
+    until(&certificates, "web", until::condition("Ready", "True")).await?;
+    let (request, second) = issued(&test).await?;
+    assert_ne!(first, second);
+    delete(&test, &certificates, &request).await?;
+    test.server.until("the second revocation", |server| server.revoked().len() > 1).await?;
+    assert_eq!(test.server.revoked(), [(first, Some(4)), (second, Some(5))]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_deleted_while_its_issuer_is_not_ready_is_revoked_when_it_is() -> Result<()> {
+    let Some(test) = Test::ready("later").await? else { return Ok(()) };
+    let _lives = test.issuing.controller.read().await;
+    let certificates = a_certificate_to_be_revoked(&test).await?;
+    let (request, uid) = issued(&test).await?;
+    test.server.only_token("another");
+    let issuers = test.issuers().await?;
+    until(&issuers, &test.namespace, until::condition("Ready", "False")).await?;
+    delete(&test, &certificates, &request).await?;
+    test.server.until("a revocation in vain", |server| server.turned_away() > 0).await?;
+    assert_eq!(test.server.revoked(), []);
+    test.server.only_token("token");
+    test.server.until("the revocation", |server| !server.revoked().is_empty()).await?;
+    assert_eq!(test.server.revoked(), [(uid, Some(5))]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_status_that_somebody_else_wrote_is_mended_and_others_conditions_stay() -> Result<()> {
+    let Some(test) = Test::ready("mended").await? else { return Ok(()) };
+    let issuers = test.issuers().await?;
+    let condition = |kind: &str, status: &str| {
         json!({
-            "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": { "name": "web" },
-            "spec": {
-                "secretName": "web-tls", "dnsNames": names, "issuerRef": test.issuer_ref(), "revisionHistoryLimit": 1,
-                "privateKey": { "algorithm": "ECDSA", "size": 256 },
-            },
+            "type": kind, "status": status, "reason": "Elsewhere", "message": "a word of somebody else's",
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1,
         })
     };
-    let plane = test.issuing.plane;
-    plane.apply_documents(&test.namespace, vec![certificate(&["a.example.test"])]).await?;
-    let certificates = plane.objects("cert-manager.io/v1", "Certificate", &test.namespace).await?;
-    until(&certificates, "web", until::condition("Ready", "True")).await?;
-    let first = test.server.asked().last().ok_or("nobody was asked")?.uid.clone();
-    plane.apply_documents(&test.namespace, vec![certificate(&["a.example.test", "b.example.test"])]).await?;
-    let revoked = async |count: usize| -> Result<()> {
-        let deadline = Instant::now() + until::LIMIT;
-        while test.server.revoked().len() < count {
-            if Instant::now() > deadline {
-                return Err(format!("{:?} are revoked", test.server.revoked()).into());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
-    };
-    revoked(1).await?;
-    assert_eq!(test.server.revoked(), [(first.clone(), Some(4))]);
-    let second = test.server.asked().last().ok_or("nobody was asked")?.uid.clone();
-    let request = test.requests.list(&kube::api::ListParams::default()).await?;
-    let request = request.items.iter().find(|request| request.metadata.uid.as_ref() == Some(&second));
-    let request = request.and_then(|request| request.metadata.name.clone()).ok_or("no second request")?;
-    test.until_ready(&request, "True", "Issued").await?;
-    let deleted = certificates.get("web").await?.metadata.uid.ok_or("no UID")?;
-    certificates.delete("web", &kube::api::DeleteParams::default()).await?;
-    until::gone(&certificates, "web", &deleted).await?;
-    // The garbage collector does the same, in its own time.
-    match test.requests.delete(&request, &kube::api::DeleteParams::default()).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
-        Err(error) => return Err(error.into()),
-    }
-    revoked(2).await?;
-    assert_eq!(test.server.revoked(), [(first, Some(4)), (second, Some(5))]);
+    let wrong = json!({ "status": { "conditions": [condition("Ready", "False"), condition("Audited", "True")] } });
+    issuers.patch_status(&test.namespace, &PatchParams::default(), &Patch::Merge(&wrong)).await?;
+    let mended = until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
+    assert!(until::conditions_of(&mended).any(|one| one["type"] == "Audited"), "{mended:?}");
     Ok(())
 }

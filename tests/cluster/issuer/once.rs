@@ -1,22 +1,17 @@
 //! One certificate for each UID, whatever dies or is slow in between.
 
-use std::time::{Duration, Instant};
-
-use chancery_cluster_tests::{Result, signing_server::Behaviour, until};
-use kube::api::{Patch, PatchParams};
+use chancery_cluster_tests::{Result, SigningServer, controller, signing_server::Behaviour, until};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use serde_json::json;
 
 use super::{Test, chain, message, pem_with, public_key, ready};
 
 async fn until_asked(test: &Test, uid: &str) -> Result<()> {
-    let deadline = Instant::now() + until::LIMIT;
-    while test.server.asked_for(uid) == 0 {
-        if Instant::now() > deadline {
-            return Err("the server was not asked".into());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
+    test.server.until("a request", |server| server.asked_for(uid) > 0).await
 }
 
 /// T9.
@@ -28,7 +23,7 @@ async fn a_controller_that_dies_between_signing_and_writing_leads_to_no_second_c
     test.approve("web").await?;
     until_asked(&test, &uid).await?;
     {
-        let mut controller = test.issuing.controller.lock().await;
+        let mut controller = test.issuing.controller.write().await;
         controller.kill();
         test.server.behave(Behaviour::Sign);
         test.server.release();
@@ -52,6 +47,8 @@ async fn a_controller_that_dies_between_signing_and_writing_leads_to_no_second_c
 #[tokio::test]
 async fn what_was_signed_for_a_deleted_request_never_lands_on_its_successor() -> Result<()> {
     let Some(test) = Test::ready("successor").await? else { return Ok(()) };
+    // What a controller that dies was about to do, the next one does not know.
+    let _lives = test.issuing.controller.read().await;
     let revoke = json!({ "spec": { "onDelete": "Revoke" } });
     let issuers = test.issuers().await?;
     issuers.patch(&test.namespace, &PatchParams::default(), &Patch::Merge(&revoke)).await?;
@@ -65,10 +62,7 @@ async fn what_was_signed_for_a_deleted_request_never_lands_on_its_successor() ->
     let second = test.ask_with("web", &pem_with(&key, "web.example.test")?, &json!({})).await?;
     test.server.behave(Behaviour::Sign);
     test.server.release();
-    let deadline = Instant::now() + until::LIMIT;
-    while test.server.revoked().is_empty() && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    test.server.until("a revocation", |server| !server.revoked().is_empty()).await?;
     assert_eq!(test.server.revoked(), [(first.clone(), Some(5))], "as the issuer wants it");
     let untouched = test.requests.get("web").await?;
     assert!(ready(&untouched).is_none() && untouched.data.get("status").is_none(), "{untouched:?}");
@@ -84,7 +78,7 @@ async fn what_was_signed_for_a_deleted_request_never_lands_on_its_successor() ->
 async fn a_leader_that_was_paused_leads_to_no_second_certificate() -> Result<()> {
     use rustix::process::{Pid, Signal, kill_process};
     let Some(test) = Test::ready("paused").await? else { return Ok(()) };
-    let mut controller = test.issuing.controller.lock().await;
+    let mut controller = test.issuing.controller.write().await;
     let second = test.issuing.another_controller("second").await?;
     test.server.behave(Behaviour::Hold);
     let uid = test.ask("web").await?;
@@ -129,7 +123,7 @@ async fn a_namespace_that_floods_does_not_starve_another() -> Result<()> {
         issuing: test.issuing,
         requests: test.issuing.plane.objects("cert-manager.io/v1", "CertificateRequest", &quiet).await?,
         namespace: test.namespace.clone(),
-        server: chancery_cluster_tests::SigningServer::start("unused")?,
+        server: SigningServer::start("unused")?,
     };
     let began = test.server.asked().len();
     other.ask("quiet").await?;
@@ -143,5 +137,45 @@ async fn a_namespace_that_floods_does_not_starve_another() -> Result<()> {
     uids.sort();
     uids.dedup();
     assert_eq!(uids.len(), all.len(), "one call each");
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_only_labels_the_lease_ends_no_term() -> Result<()> {
+    let Some(test) = Test::without_issuer("label").await? else { return Ok(()) };
+    let controller = test.issuing.controller.read().await;
+    let leases = Api::<Lease>::namespaced(test.issuing.plane.client().await?, controller::NAMESPACE);
+    // Several renewals, and a change between reading and writing of some.
+    let renewed = |lease: Option<Lease>| lease.and_then(|lease| lease.spec?.renew_time);
+    let (mut times, mut last) = (0, renewed(leases.get_opt("chancery-issuer").await?));
+    let mut number = 0_u64;
+    while times < 4 {
+        number += 1;
+        let label = json!({ "metadata": { "labels": { "touched": number.to_string() } } });
+        let lease = leases.patch("chancery-issuer", &PatchParams::default(), &Patch::Merge(&label)).await?;
+        let now = renewed(Some(lease));
+        times += i32::from(now != last);
+        last = now;
+    }
+    assert!(!controller.printed().contains("not leading any more"), "after {number} labels");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_edited_while_a_request_is_held_costs_it_nothing() -> Result<()> {
+    let Some(test) = Test::ready("edited").await? else { return Ok(()) };
+    test.server.behave(Behaviour::Pending);
+    let uid = test.ask("web").await?;
+    test.approve("web").await?;
+    test.until_ready("web", "False", "Pending").await?;
+    let issuers = test.issuers().await?;
+    let edit = json!({ "spec": { "profile": "server" } });
+    issuers.patch(&test.namespace, &PatchParams::default(), &Patch::Merge(&edit)).await?;
+    until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
+    let asks_otherwise = |server: &SigningServer| server.asked().iter().any(|asked| asked.profile.is_some());
+    test.server.until("the request with its new profile", asks_otherwise).await?;
+    test.server.behave(Behaviour::Sign);
+    test.until_ready("web", "True", "Issued").await?;
+    assert_eq!(test.server.issued().keys().collect::<Vec<_>>(), [&uid]);
     Ok(())
 }

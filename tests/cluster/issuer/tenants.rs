@@ -109,6 +109,9 @@ async fn an_issuer_that_makes_no_sense_is_refused_by_the_api_server() -> Result<
         (json!({ "credentials": { "serviceAccount": { "name": "x" } } }), "exactly one"),
         (json!({ "checkInterval": "1s" }), "10s"),
         (json!({ "checkInterval": "soon" }), "checkInterval"),
+        (json!({ "defaultDuration": "" }), "1m"),
+        (json!({ "defaultDuration": "0s" }), "1m"),
+        (json!({ "defaultDuration": "999999999999h" }), "defaultDuration"),
         (json!({ "onDelete": "Forget" }), "onDelete"),
         (json!({ "rateLimit": { "requestsPerSecond": 0 } }), "requestsPerSecond"),
     ] {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::json;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{OnceCell, RwLock};
 
 use crate::{CertManager, Plane, Process, RealServer, Result, SigningServer, until};
 
@@ -19,8 +19,9 @@ const ACCOUNT: &str = "chancery-issuer";
 pub struct Issuing {
     /// The plane.
     pub plane: &'static Plane,
-    /// The controller that serves all tests; whoever kills it starts it again.
-    pub controller: Mutex<Process>,
+    /// The controller that serves all tests. Whoever kills it takes it for writing, and starts it again; a test that
+    /// needs it to see each moment, such as a deletion, takes it for reading as long.
+    pub controller: RwLock<Process>,
     /// The server that does as it is told and that issuers of a namespace may name. It knows the token `allowed`.
     pub allowed: SigningServer,
     /// The real server; issuers of a namespace may name it, too.
@@ -48,9 +49,9 @@ impl Issuing {
         plane.apply_files(NAMESPACE, &definitions()).await?;
         let real = RealServer::shared(plane).await?;
         let first = controller(plane, &[&allowed.url(), &real.url()], "first").await?;
-        let issuing = Self { plane, controller: Mutex::new(first), allowed, real };
+        let issuing = Self { plane, controller: RwLock::new(first), allowed, real };
         issuing.may_read_credentials(NAMESPACE).await?;
-        issuing.controller.lock().await.until_it_prints(|line| line.contains("serving CertificateRequests")).await?;
+        issuing.controller.read().await.until_it_prints(|line| line.contains("serving CertificateRequests")).await?;
         Ok(issuing)
     }
 

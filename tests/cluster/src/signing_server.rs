@@ -30,7 +30,7 @@ use rustls_pki_types::PrivateKeyDer;
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_rustls::TlsAcceptor;
 
-use crate::Result;
+use crate::{Result, until};
 
 /// What the server does with the next requests for a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,9 +66,12 @@ struct State {
     tokens: BTreeSet<String>,
     profiles: Vec<String>,
     asked: Vec<SigningRequest>,
+    /// What was asked first for each UID.
+    first: BTreeMap<String, SigningRequest>,
     issued: BTreeMap<String, SignedCertificate>,
     revoked: Vec<(String, Option<u64>)>,
     checks: usize,
+    turned_away: usize,
     redirect: Option<String>,
 }
 
@@ -78,6 +81,7 @@ pub struct SigningServer {
     authority: Arc<Authorities>,
     state: Arc<Mutex<State>>,
     released: Arc<Notify>,
+    changed: Arc<Notify>,
 }
 
 struct Authorities {
@@ -98,12 +102,14 @@ impl SigningServer {
             tokens: BTreeSet::from([token.to_owned()]),
             profiles: vec!["server".to_owned()],
             asked: Vec::new(),
+            first: BTreeMap::new(),
             issued: BTreeMap::new(),
             revoked: Vec::new(),
             checks: 0,
+            turned_away: 0,
             redirect: None,
         }));
-        let released = Arc::new(Notify::new());
+        let (released, changed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let key = KeyPair::generate()?;
         let certificate =
             CertificateParams::new(["127.0.0.1".to_owned()])?.signed_by(&key, &authority.root)?.der().clone();
@@ -116,15 +122,19 @@ impl SigningServer {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let serving =
-            Serving { authority: Arc::clone(&authority), state: Arc::clone(&state), released: Arc::clone(&released) };
+        let serving = Serving {
+            authority: Arc::clone(&authority),
+            state: Arc::clone(&state),
+            released: Arc::clone(&released),
+            changed: Arc::clone(&changed),
+        };
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             if let Ok(runtime) = runtime {
                 runtime.block_on(serving.accept(listener, acceptor));
             }
         });
-        Ok(Self { address, authority, state, released })
+        Ok(Self { address, authority, state, released, changed })
     }
 
     /// Its URL.
@@ -183,10 +193,41 @@ impl SigningServer {
         self.state().revoked.clone()
     }
 
+    /// How often it turned away somebody who wanted more than to know how it is.
+    #[must_use]
+    pub fn turned_away(&self) -> usize {
+        self.state().turned_away
+    }
+
     /// How often it was asked how it is.
     #[must_use]
     pub fn checks(&self) -> usize {
         self.state().checks
+    }
+
+    /// Waits until it has seen what is wanted: at most [`until::LIMIT`].
+    pub async fn until(&self, what: &str, wanted: impl Fn(&Self) -> bool) -> Result<()> {
+        let seen = async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                // From now on no change is missed.
+                changed.as_mut().enable();
+                if wanted(self) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(until::LIMIT, seen).await.map_err(|_| {
+            let (asked, revoked) = (self.asked().len(), self.revoked());
+            let checks = self.checks();
+            format!(
+                "the server waited {} s for {what}; it has seen {asked} requests, {checks} checks, and revoked {revoked:?}",
+                until::LIMIT.as_secs()
+            )
+            .into()
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -199,6 +240,7 @@ struct Serving {
     authority: Arc<Authorities>,
     state: Arc<Mutex<State>>,
     released: Arc<Notify>,
+    changed: Arc<Notify>,
 }
 
 impl Serving {
@@ -229,6 +271,10 @@ impl Serving {
         let token =
             request.headers().get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         if !token.is_some_and(|token| self.state().tokens.contains(token)) {
+            if request.method() == Method::POST {
+                self.state().turned_away += 1;
+                self.changed.notify_waiters();
+            }
             return refused(StatusCode::UNAUTHORIZED, "the token is not known");
         }
         let (head, body) = request.into_parts();
@@ -238,15 +284,24 @@ impl Serving {
             (&Method::GET, ["signer"]) => {
                 let mut state = self.state();
                 state.checks += 1;
+                self.changed.notify_waiters();
                 json(&info(&state.profiles, &self.authority.root.pem()))
             }
             (&Method::POST, ["signing-requests"]) => match serde_json::from_slice(&body) {
                 Ok(asked) => self.sign(asked).await,
                 Err(error) => refused(StatusCode::BAD_REQUEST, &error.to_string()),
             },
+            (&Method::GET, ["signing-requests", _kind, uid]) => {
+                let first = self.state().first.get(*uid).cloned();
+                match first {
+                    Some(first) => self.sign(first).await,
+                    None => refused(StatusCode::NOT_FOUND, "it was never asked for"),
+                }
+            }
             (&Method::POST, ["signing-requests", _kind, uid, "revoke"]) => {
                 let reason = serde_json::from_slice::<RevokeRequest>(&body).ok().and_then(|request| request.reason);
                 self.state().revoked.push(((*uid).to_owned(), reason));
+                self.changed.notify_waiters();
                 Response::builder().status(StatusCode::NO_CONTENT).body(Full::default()).unwrap_or_default()
             }
             _ => refused(StatusCode::NOT_FOUND, "there is nothing here"),
@@ -254,11 +309,18 @@ impl Serving {
     }
 
     async fn sign(&self, asked: SigningRequest) -> Response<Full<Bytes>> {
-        let behaviour = {
+        let (behaviour, first) = {
             let mut state = self.state();
             state.asked.push(asked.clone());
-            state.behaviour.clone()
+            let first = state.first.entry(asked.uid.clone()).or_insert_with(|| asked.clone()).clone();
+            (state.behaviour.clone(), first)
         };
+        self.changed.notify_waiters();
+        // As the real one: a UID stands for what was asked for under it first.
+        if (&first.profile, first.lifetime_s) != (&asked.profile, asked.lifetime_s) {
+            let message = "another profile or lifetime was asked for".to_owned();
+            return json(&SigningState::Refused { reason: RefusalReason::OtherRequest, message, rule: None });
+        }
         match &behaviour {
             Behaviour::Status(status) => {
                 return refused(StatusCode::from_u16(*status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE), "as told");
@@ -280,6 +342,7 @@ impl Serving {
             None => match self.certificate(&asked, &behaviour) {
                 Ok(signed) => {
                     self.state().issued.insert(asked.uid.clone(), signed.clone());
+                    self.changed.notify_waiters();
                     signed
                 }
                 Err(error) => return refused(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),

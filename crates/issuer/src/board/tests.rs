@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::*;
-use crate::condition::Outcome;
+use crate::{condition::Outcome, resource::RateLimit};
 
 fn limits() -> Limits {
     Limits { active: 1000, concurrency: 100, rate: RateLimit { requests_per_second: 10_000, burst: Some(10_000) } }
@@ -24,6 +26,18 @@ fn request(uid: &str, namespace: &str, version: u64, conditions: &[(&str, &str, 
 }
 
 const APPROVED: (&str, &str, &str) = ("Approved", "True", "x");
+
+/// For an issuer of its own namespace.
+fn for_issuer(uid: &str, namespace: &str, issuer: &str) -> CertificateRequest {
+    let mut request = approved(uid, namespace);
+    request.spec.issuer_ref.name = issuer.to_owned();
+    request.spec.issuer_ref.kind = "ChanceryIssuer".to_owned();
+    request
+}
+
+fn issuer(namespace: &str, name: &str) -> IssuerKey {
+    IssuerKey { namespace: Some(namespace.into()), name: name.into() }
+}
 
 fn approved(uid: &str, namespace: &str) -> CertificateRequest {
     request(uid, namespace, 1, &[APPROVED])
@@ -171,7 +185,7 @@ fn an_issuer_is_not_asked_faster_than_its_limit() {
 
 #[test]
 fn no_more_are_worked_on_than_allowed() {
-    let mut board = Board::new(Limits { concurrency: 2, ..limits() });
+    let mut board = Board::new(Limits { concurrency: 4, ..limits() });
     let now = Instant::now();
     board.issuer_is(&corp(), IssuerState::Ready, None);
     for number in 0..5 {
@@ -179,7 +193,7 @@ fn no_more_are_worked_on_than_allowed() {
     }
     let first = job(&mut board, now);
     let _second = job(&mut board, now);
-    assert!(idle(&mut board, now));
+    assert!(idle(&mut board, now), "half of the places is for other issuers");
     board.finished(&first, Done::Finished, Asked::Answered, now);
     job(&mut board, now);
 }
@@ -204,9 +218,9 @@ fn a_server_that_fails_again_and_again_is_asked_by_one_at_a_time() {
 #[test]
 fn a_listing_forgets_what_it_does_not_show() {
     let (mut board, now) = (Board::new(limits()), Instant::now());
-    board.observe(request("old", "a", 1, &[]), now);
+    board.observe(approved("old", "a"), now);
     board.listing_begins();
-    board.observe(request("new", "a", 2, &[]), now);
+    board.observe(approved("new", "a"), now);
     board.listing_ends();
     assert_eq!(board.counts().active, 1);
 }
@@ -254,4 +268,124 @@ fn what_was_to_be_told_and_need_not_be_any_more_waits_on_for_its_issuer() {
     assert!(idle(&mut board, now), "whoever is pending is told nothing about an issuer that is just being checked");
     board.issuer_is(&corp(), IssuerState::Ready, None);
     assert_eq!(job(&mut board, now).step, Step::Sign);
+}
+
+#[test]
+fn a_request_that_nobody_has_approved_takes_no_room() {
+    let (mut board, now) = (ready(), Instant::now());
+    board.observe(request("u", "a", 1, &[]), now);
+    assert_eq!(board.counts(), Counts::default());
+}
+
+#[test]
+fn a_tenant_whose_requests_wait_for_an_issuer_that_does_not_exist_shuts_nobody_out() {
+    let mut board = Board::new(Limits { active: 100, ..limits() });
+    let now = Instant::now();
+    board.issuer_is(&corp(), IssuerState::Ready, None);
+    board.issuer_is(&issuer("flood", "hopeless"), IssuerState::Unchecked, None);
+    for number in 0..150 {
+        let mut waits = for_issuer(&format!("flood-{number}"), "flood", "hopeless");
+        waits.status = request("", "", 1, &[APPROVED, ("Ready", "False", "Pending")]).status;
+        board.observe(waits, now);
+    }
+    assert_eq!((board.counts().waiting, board.left_out()), (100, 50));
+    for number in 0..30 {
+        board.observe(approved(&format!("quiet-{number}"), "quiet"), now);
+    }
+    let mut signs = 0;
+    while let Next::Job(job) = board.next(now) {
+        assert_eq!(job.step, Step::Sign);
+        signs += 1;
+    }
+    assert_eq!(signs, 30);
+    // What can be signed has room in a namespace whose other requests wait.
+    board.observe(approved("good", "flood"), now);
+    assert_eq!(board.counts().active, 100);
+    assert_eq!(job(&mut board, now).request.metadata.name.as_deref(), Some("good"));
+}
+
+#[test]
+fn what_was_left_out_is_looked_for_when_its_issuer_is_ready() {
+    let mut board = Board::new(Limits { active: 4, ..limits() });
+    let now = Instant::now();
+    for number in 0..6 {
+        board.observe(approved(&number.to_string(), "a"), now);
+    }
+    assert!(board.left_out() == 2 && !board.wants_listing(), "a listing would find the same");
+    board.issuer_is(&corp(), IssuerState::Ready, None);
+    assert!(board.wants_listing());
+    board.listing_begins();
+    assert!(!board.wants_listing());
+}
+
+#[test]
+fn a_large_request_takes_the_room_of_several() {
+    let mut board = Board::new(Limits { active: 20, ..limits() });
+    let now = Instant::now();
+    for number in 0..3 {
+        let mut request = approved(&number.to_string(), "a");
+        request.spec.request.0 = vec![b'x'; 32 << 10];
+        board.observe(request, now);
+    }
+    assert_eq!((board.counts().active, board.left_out()), (2, 1));
+    // Room is made for whoever has less, and what was taken is given back.
+    for number in 0..11 {
+        board.observe(approved(&format!("b-{number}"), "b"), now);
+    }
+    assert_eq!(board.counts().active, 1 + 11);
+}
+
+#[test]
+fn a_namespace_has_one_turn_however_many_issuers_it_has() {
+    let (mut board, now) = (ready(), Instant::now());
+    for lane in 0..50 {
+        board.issuer_is(&issuer("flood", &format!("i-{lane}")), IssuerState::Ready, None);
+        for number in 0..4 {
+            board.observe(for_issuer(&format!("flood-{lane}-{number}"), "flood", &format!("i-{lane}")), now);
+        }
+    }
+    for number in 0..4 {
+        board.observe(approved(&format!("flood-{number}"), "flood"), now);
+        board.observe(approved(&format!("quiet-{number}"), "quiet"), now);
+        board.observe(approved(&format!("calm-{number}"), "calm"), now);
+    }
+    let mut turns = std::collections::BTreeMap::<String, usize>::new();
+    for _ in 0..12 {
+        *turns.entry(job(&mut board, now).request.metadata.namespace.clone().expect("one")).or_default() += 1;
+    }
+    assert_eq!(turns.into_values().collect::<Vec<_>>(), [4, 4, 4]);
+}
+
+#[test]
+fn a_server_that_hangs_leaves_places_for_others_and_for_what_is_only_written() {
+    let mut board = Board::new(Limits { concurrency: 8, ..limits() });
+    let now = Instant::now();
+    for name in ["hangs", "too"] {
+        board.issuer_is(&issuer("a", name), IssuerState::Ready, None);
+        for number in 0..20 {
+            board.observe(for_issuer(&format!("{name}-{number}"), "a", name), now);
+        }
+    }
+    let mut under_way = 0;
+    while let Next::Job(job) = board.next(now) {
+        assert_eq!(job.step, Step::Sign);
+        under_way += 1;
+    }
+    assert!(under_way < 8, "{under_way} of 8");
+    board.issuer_is(&corp(), IssuerState::Ready, None);
+    board.observe(approved("u", "b"), now);
+    assert_eq!(&*job(&mut board, now).uid, "u");
+    board.observe(request("denied", "b", 1, &[("Denied", "True", "x")]), now);
+    assert_eq!(job(&mut board, now).step, Step::Write(Outcome::Denied));
+}
+
+#[test]
+fn an_issuer_of_a_namespace_only_lowers_the_controllers_limit() {
+    let controller = RateLimit { requests_per_second: 100, burst: Some(50) };
+    let own = |each_second, burst| Some(RateLimit { requests_per_second: each_second, burst });
+    let limited = |own, is_tenants| lane::rate(own, controller, is_tenants);
+    assert_eq!(limited(own(10_000, None), true), controller);
+    assert_eq!(limited(own(10, None), true), RateLimit { requests_per_second: 10, burst: Some(10) });
+    assert_eq!(limited(own(10_000, None), false).requests_per_second, 10_000, "the operator's own");
+    assert_eq!(limited(None, true), controller);
 }

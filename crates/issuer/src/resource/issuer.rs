@@ -99,6 +99,7 @@ pub struct IssuerSpec {
     /// The life of a certificate whose request names none; left out, 2160h, as cert-manager has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"))]
+    #[x_kube(validation = Rule::new("self != '' && duration(self) >= duration('1m') && duration(self) <= duration('87600h')").message("defaultDuration must be from 1m to 87600h"))]
     pub default_duration: Option<String>,
     /// How fast the server is asked; left out, the controller's limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -219,10 +220,45 @@ impl IssuerSpec {
 /// A duration in Go's notation; nothing for what is none, or is below zero.
 #[must_use]
 pub(crate) fn go_duration(text: &str) -> Option<Duration> {
+    // The parser multiplies without looking: ten digits of hours are more than it can hold.
+    if text.split(|sign: char| !sign.is_ascii_digit()).any(|digits| digits.len() > 9) {
+        return None;
+    }
     let duration: kube::core::Duration = text.parse().ok()?;
     (!duration.is_negative()).then(|| duration.into())
 }
 
+/// The shortest and longest default duration.
+const DEFAULT_DURATIONS: std::ops::RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(87_600);
+
+impl IssuerSpec {
+    /// Whether the default duration is one; the schema of an older version let others pass.
+    pub(crate) fn default_duration_fits(&self) -> bool {
+        self.default_duration
+            .as_deref()
+            .is_none_or(|text| go_duration(text).is_some_and(|duration| DEFAULT_DURATIONS.contains(&duration)))
+    }
+}
+
 fn check_interval() -> String {
     CHECK_INTERVAL.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_gos_and_what_no_number_holds_is_none() {
+        for (text, seconds) in [
+            ("1h30m", Some(5400)),
+            ("999999999h", Some(3_599_999_996_400)),
+            ("9999999999h", None),
+            ("99999999999999999999999999s", None),
+            ("-1h", None),
+            ("", None),
+        ] {
+            assert_eq!(go_duration(text).map(|duration| duration.as_secs()), seconds, "{text}");
+        }
+    }
 }

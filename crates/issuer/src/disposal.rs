@@ -1,0 +1,418 @@
+//! Certificates that are not needed any more: what is deleted while its issuer cannot be asked is not forgotten.
+//!
+//! A queue in memory, worked off by one task. Each entry is tried until the issuer's server has answered, or it is
+//! clear that nothing is to be done. What does not fit, and what is given up, is counted.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use chancery_api::{RemoteError, RequestKind, RevokeRequest};
+use kube::ResourceExt as _;
+use tokio::{
+    sync::Notify,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    board::{IssuerKey, Uid},
+    decide::IssuerState,
+    dispatch::Desk,
+    leader::Leadership,
+    metrics::Metrics,
+    origin::{Fate, Origins, Whose},
+    resource::{CertificateRequest, Disposal},
+    signer::Signer,
+};
+
+/// Most that wait.
+const WAITING_MAX: usize = 8192;
+/// Most of one namespace that wait.
+const OF_ONE_NAMESPACE: usize = WAITING_MAX / 2;
+/// Most requests with a certificate that are remembered, so that a listing shows which of them are gone.
+const REMEMBERED_MAX: usize = 50_000;
+/// Most signed requests without a written certificate that are remembered.
+const UNWRITTEN_MAX: usize = 4096;
+/// Most that are worked on at a time.
+const AT_A_TIME: usize = 8;
+/// For how long it is looked whether a Certificate in use gets a newer certificate.
+const IN_USE_FOR: Duration = Duration::from_hours(2);
+/// For how long a server is asked to revoke.
+const ASKED_FOR: Duration = Duration::from_hours(24);
+/// The longest wait between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// CRLReason superseded (RFC 5280 §5.3.1).
+const SUPERSEDED: u64 = 4;
+/// CRLReason cessationOfOperation.
+const CESSATION: u64 = 5;
+
+/// Why a certificate may be needed no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    /// Its request was deleted: what has become of the Certificate decides.
+    Fate(Whose),
+    /// Its request was gone before it had the certificate.
+    Unused,
+}
+
+#[derive(Debug, Clone)]
+struct Item {
+    uid: Uid,
+    namespace: Box<str>,
+    issuer: IssuerKey,
+    /// What the issuer was asked with last, as far as that is known.
+    signer: Option<Arc<Signer>>,
+    wanted: Wanted,
+    since: Instant,
+    attempts: u32,
+}
+
+/// A request that has its certificate.
+#[derive(Debug)]
+struct Remembered {
+    issuer: IssuerKey,
+    whose: Whose,
+    listing: u64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    items: HashMap<Uid, Item>,
+    due: BinaryHeap<Reverse<(Instant, Uid)>>,
+    of_namespaces: HashMap<Box<str>, usize>,
+    remembered: HashMap<Uid, Remembered>,
+    /// Signed, and not written yet.
+    unwritten: HashMap<Uid, ()>,
+    listing: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Disposals {
+    queue: Mutex<Queue>,
+    changed: Notify,
+    metrics: Arc<Metrics>,
+}
+
+/// How a try ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    Done,
+    /// Again after a while, for so long in all; whether it is a loss if it never comes to that.
+    Again {
+        within: Duration,
+        loss: bool,
+    },
+}
+
+impl Disposals {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { queue: Mutex::default(), changed: Notify::new(), metrics }
+    }
+
+    /// A request was signed, and its certificate could not be written yet.
+    pub(crate) fn signed(&self, uid: &Uid) {
+        let mut queue = self.queue();
+        if queue.unwritten.len() < UNWRITTEN_MAX {
+            queue.unwritten.insert(Arc::clone(uid), ());
+        }
+    }
+
+    /// Its certificate is written.
+    pub(crate) fn written(&self, uid: &str) {
+        self.queue().unwritten.remove(uid);
+    }
+
+    /// The watch shows a request; `signer` is its issuer's last one.
+    pub(crate) fn observe(&self, request: &CertificateRequest, signer: Option<&Signer>) {
+        if !request.is("Ready") || signer.is_some_and(|signer| !wants_any(signer)) {
+            return;
+        }
+        let (Some(uid), Some(whose)) = (request.metadata.uid.as_deref(), Whose::of(request)) else { return };
+        let mut queue = self.queue();
+        let listing = queue.listing;
+        if let Some(known) = queue.remembered.get_mut(uid) {
+            known.listing = listing;
+        } else if queue.remembered.len() < REMEMBERED_MAX {
+            let issuer = IssuerKey::of(request);
+            queue.remembered.insert(uid.into(), Remembered { issuer, whose, listing });
+        }
+    }
+
+    /// A new listing begins.
+    pub(crate) fn listing_begins(&self) {
+        self.queue().listing += 1;
+    }
+
+    /// The listing is complete: what was remembered and not shown was deleted while nobody watched.
+    pub(crate) fn listing_ends(&self, desk: &Desk) {
+        let gone: Vec<(Uid, Remembered)> = {
+            let mut queue = self.queue();
+            let listing = queue.listing;
+            queue.remembered.extract_if(|_, known| known.listing != listing).collect()
+        };
+        for (uid, known) in gone {
+            let namespace = known.whose.namespace.clone();
+            self.want(desk, uid, namespace, known.issuer, Wanted::Fate(known.whose));
+        }
+    }
+
+    /// A request was deleted.
+    pub(crate) fn deleted(&self, desk: &Desk, request: &CertificateRequest) {
+        let Some(uid) = request.metadata.uid.as_deref() else { return };
+        let unwritten = {
+            let mut queue = self.queue();
+            queue.remembered.remove(uid);
+            queue.unwritten.remove(uid).is_some()
+        };
+        let wanted = match Whose::of(request) {
+            _ if unwritten => Wanted::Unused,
+            // Whoever asks without a Certificate deletes the request as soon as it has the certificate.
+            Some(whose) if request.is("Ready") => Wanted::Fate(whose),
+            _ => return,
+        };
+        self.want(desk, uid.into(), namespace_of(request), IssuerKey::of(request), wanted);
+    }
+
+    /// A request is gone, or was denied, and its certificate came too late.
+    pub(crate) fn unused(&self, desk: &Desk, request: &CertificateRequest) {
+        let Some(uid) = request.metadata.uid.as_deref() else { return };
+        self.queue().unwritten.remove(uid);
+        self.want(desk, uid.into(), namespace_of(request), IssuerKey::of(request), Wanted::Unused);
+    }
+
+    fn want(&self, desk: &Desk, uid: Uid, namespace: Box<str>, issuer: IssuerKey, wanted: Wanted) {
+        let (signer, state) = desk.with(|board| (board.last_signer(&issuer), board.issuer(&issuer)));
+        let known = signer.is_some() || state != IssuerState::Absent;
+        if !known || signer.as_ref().is_some_and(|signer| !wants_any(signer)) {
+            return;
+        }
+        let now = Instant::now();
+        self.put(Item { uid, namespace, issuer, signer, wanted, since: now, attempts: 0 }, now);
+    }
+
+    fn put(&self, item: Item, due: Instant) {
+        let taken = self.queue().put(item, due);
+        if taken {
+            self.changed.notify_one();
+        } else {
+            self.metrics.disposal_dropped();
+            tracing::warn!("too many certificates are to be revoked at once; some stay valid until they end");
+        }
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue().items.len()
+    }
+
+    /// Works it off until `stop`.
+    pub(crate) async fn work_off(
+        self: Arc<Self>,
+        desk: Arc<Desk>,
+        origins: Origins,
+        leadership: Leadership,
+        stop: CancellationToken,
+    ) {
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < AT_A_TIME
+                && let Some(item) = self.queue().take(Instant::now())
+            {
+                let (desk, origins, leadership) = (Arc::clone(&desk), origins.clone(), leadership.clone());
+                let this = Arc::clone(&self);
+                running.spawn(async move {
+                    let tried = this.attempt(&item, &desk, &origins, &leadership).await;
+                    (item, tried)
+                });
+            }
+            let far = Instant::now() + Duration::from_hours(1);
+            let soonest = self.queue().soonest().unwrap_or(far);
+            let room = running.len() < AT_A_TIME;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(ended) = running.join_next() => match ended {
+                    Ok((item, tried)) => self.tried(item, tried),
+                    Err(error) => {
+                        self.metrics.disposal_dropped();
+                        tracing::error!(error = %error, "a task broke; a certificate stays valid until it ends");
+                    }
+                },
+                () = self.changed.notified() => {}
+                () = sleep_until(soonest), if room => {}
+            }
+        }
+    }
+
+    fn tried(&self, mut item: Item, tried: Tried) {
+        let Tried::Again { within, loss } = tried else { return };
+        let now = Instant::now();
+        if now.saturating_duration_since(item.since) >= within {
+            if loss {
+                self.metrics.disposal_dropped();
+                tracing::warn!(request.uid = %item.uid, "its certificate could not be revoked for so long that it is given up");
+            }
+            return;
+        }
+        item.attempts = item.attempts.saturating_add(1);
+        let longest = if loss { PAUSE_MAX } else { in_use_pause(self.waiting()) };
+        let pause = pause(item.attempts).min(longest);
+        self.put(item, now + pause);
+    }
+
+    async fn attempt(&self, item: &Item, desk: &Desk, origins: &Origins, leadership: &Leadership) -> Tried {
+        let lost = Tried::Again { within: ASKED_FOR, loss: true };
+        if !leadership.holds() {
+            return lost;
+        }
+        let signer = desk.with(|board| board.last_signer(&item.issuer)).or_else(|| item.signer.clone());
+        // Its issuer is there and has not been well yet.
+        let Some(signer) = signer else { return lost };
+        let (disposal, reason) = match &item.wanted {
+            Wanted::Unused => (signer.spec.on_delete, CESSATION),
+            Wanted::Fate(whose) => match origins.fate(whose).await {
+                Ok(Fate::Superseded) => (signer.spec.on_superseded, SUPERSEDED),
+                Ok(Fate::Deleted) => (signer.spec.on_delete, CESSATION),
+                // cert-manager may delete a request before its successor is issued.
+                Ok(Fate::InUse) => return Tried::Again { within: IN_USE_FOR, loss: false },
+                Err(error) => {
+                    tracing::warn!(request.uid = %item.uid, error = %error, "what a deleted request was for cannot be looked up");
+                    return lost;
+                }
+            },
+        };
+        if disposal == Disposal::Keep {
+            return Tried::Done;
+        }
+        if !leadership.holds() {
+            return lost;
+        }
+        let request = RevokeRequest { reason: Some(reason) };
+        match signer.client.revoke(RequestKind::CertificateRequest, &item.uid, &request).await {
+            Ok(()) => {
+                self.metrics.revoked();
+                tracing::info!(request.uid = %item.uid, "its certificate is revoked, as the issuer wants it");
+                Tried::Done
+            }
+            Err(RemoteError::NotFound { .. }) => Tried::Done,
+            Err(error) => {
+                tracing::warn!(request.uid = %item.uid, error = %error, "its certificate could not be revoked; trying again");
+                lost
+            }
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// Whether there was room.
+    fn put(&mut self, item: Item, due: Instant) -> bool {
+        if let Some(known) = self.items.get_mut(&item.uid) {
+            // Told twice: a watch and a write that met its end.
+            known.wanted = item.wanted;
+            return true;
+        }
+        let of_namespace = self.of_namespaces.get(&item.namespace).copied().unwrap_or(0);
+        if self.items.len() >= WAITING_MAX || of_namespace >= OF_ONE_NAMESPACE {
+            return false;
+        }
+        self.of_namespaces.insert(item.namespace.clone(), of_namespace + 1);
+        self.due.push(Reverse((due, Arc::clone(&item.uid))));
+        self.items.insert(Arc::clone(&item.uid), item);
+        true
+    }
+
+    /// The first whose time has come.
+    fn take(&mut self, now: Instant) -> Option<Item> {
+        if self.soonest()? > now {
+            return None;
+        }
+        let Reverse((_, uid)) = self.due.pop()?;
+        let item = self.items.remove(&uid)?;
+        if let Some(count) = self.of_namespaces.get_mut(&item.namespace) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.of_namespaces.remove(&item.namespace);
+            }
+        }
+        Some(item)
+    }
+
+    fn soonest(&self) -> Option<Instant> {
+        self.due.peek().map(|Reverse((due, _))| *due)
+    }
+}
+
+fn wants_any(signer: &Signer) -> bool {
+    signer.spec.on_delete == Disposal::Revoke || signer.spec.on_superseded == Disposal::Revoke
+}
+
+fn namespace_of(request: &CertificateRequest) -> Box<str> {
+    request.namespace().unwrap_or_default().into()
+}
+
+/// The wait before a try: a second, then twice as long each time.
+fn pause(attempt: u32) -> Duration {
+    Duration::from_secs(1).saturating_mul(1 << attempt.saturating_sub(1).min(10)).min(PAUSE_MAX)
+}
+
+/// The longest wait where a Certificate is in use: a newer certificate comes within moments, or not at all. With many
+/// of them the API server is spared.
+fn in_use_pause(waiting: usize) -> Duration {
+    Duration::from_secs(15 + u64::try_from(waiting / 8).unwrap_or(u64::MAX)).min(PAUSE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(uid: &str, namespace: &str) -> Item {
+        Item {
+            uid: uid.into(),
+            namespace: namespace.into(),
+            issuer: IssuerKey { namespace: None, name: "corp".into() },
+            signer: None,
+            wanted: Wanted::Unused,
+            since: Instant::now(),
+            attempts: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_due_first_comes_first_and_nothing_before_its_time() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        assert!(queue.put(item("late", "a"), now + Duration::from_secs(9)));
+        assert!(queue.put(item("soon", "a"), now));
+        assert_eq!(queue.take(now).map(|item| item.uid), Some("soon".into()));
+        assert!(queue.take(now).is_none());
+        assert_eq!(queue.soonest(), Some(now + Duration::from_secs(9)));
+        assert!(queue.take(now + Duration::from_secs(9)).is_some());
+        assert!(queue.of_namespaces.is_empty() && queue.items.is_empty());
+    }
+
+    #[test]
+    fn one_namespace_leaves_room_for_others_and_the_whole_has_an_end() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let fits = |queue: &mut Queue, namespace: &str| {
+            (0..WAITING_MAX).filter(|number| queue.put(item(&format!("{namespace}-{number}"), namespace), now)).count()
+        };
+        assert_eq!(fits(&mut queue, "flood"), OF_ONE_NAMESPACE);
+        assert_eq!(fits(&mut queue, "other"), WAITING_MAX - OF_ONE_NAMESPACE);
+        assert_eq!(fits(&mut queue, "third"), 0);
+        assert!(queue.put(item("flood-0", "flood"), now), "what waits already needs no room");
+    }
+
+    #[test]
+    fn tries_come_within_seconds_at_first_and_never_stop_for_long() {
+        let times: Vec<u64> = (1..=12).map(|attempt| pause(attempt).as_secs()).collect();
+        assert_eq!(times, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+    }
+}
