@@ -71,6 +71,7 @@ pub(crate) fn asked_for(request: &CertificateRequest, issuer: &IssuerSpec) -> Re
         kind: RequestKind::CertificateRequest,
         uid: request.metadata.uid.clone().unwrap_or_default(),
         csr: pem,
+        names: Vec::new(),
         profile: issuer.profile.clone(),
         lifetime_s: Some(lifetime_s),
         usages: spec.usages.clone(),

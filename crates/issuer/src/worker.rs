@@ -114,7 +114,7 @@ impl Worker {
             Ok(SigningState::Issued(signed)) => {
                 let checked = csr.check(&signed.chain, &signed.root, clock::as_x509(clock::now()), SKEW);
                 let outcome = match checked {
-                    Ok(Answered { chain, root, not_after: _ }) => {
+                    Ok(Answered { chain, root, .. }) => {
                         Outcome::Issued { chain, root, warnings: signed.warnings }
                     }
                     Err(fault) => {
