@@ -29,6 +29,14 @@ pub(crate) struct Checker {
     pub(crate) dialer: Dialer,
 }
 
+/// An issuer that would sign now.
+#[derive(Debug, Clone)]
+pub(crate) struct Checked {
+    pub(crate) client: Arc<RemoteClient>,
+    /// What its server says of itself.
+    pub(crate) info: Arc<SignerInfo>,
+}
+
 /// A client, and what it was made of.
 #[derive(Debug)]
 pub(crate) struct Made {
@@ -57,7 +65,7 @@ impl Checker {
         spec: &IssuerSpec,
         before: &mut Option<Made>,
         reread: bool,
-    ) -> Result<Arc<RemoteClient>, Trouble> {
+    ) -> Result<Checked, Trouble> {
         let servers = servers(key, spec, &self.allowed)?;
         let unchanged = before.as_ref().is_some_and(|made| made.servers == servers);
         let due = before.as_ref().and_then(Made::until).is_some_and(|until| clock::now() >= until);
@@ -85,7 +93,7 @@ impl Checker {
         let client = client.ok_or_else(|| Trouble::passing("there is no client".to_owned()))?;
         let info = client.signer().await.map_err(|error| trouble(&error))?;
         accept(key, spec, &info)?;
-        Ok(client)
+        Ok(Checked { client, info: Arc::new(info) })
     }
 }
 

@@ -8,13 +8,16 @@ use std::{
 
 use chancery_api::{IssuerRef, Origin, RequestKind, SigningRequest};
 use chancery_pki::answer::Asked as Csr;
-use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use k8s_openapi::{
+    api::core::v1::Namespace,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
 use kube::{Api, Client};
 
 use crate::resource::{Certificate, CertificateRequest, IssuerSpec, go_duration};
 
 /// What cert-manager gives to a request that names no duration: 90 days.
-const USUAL_LIFE_S: u64 = 90 * 24 * 3600;
+pub(crate) const USUAL_LIFE_S: u64 = 90 * 24 * 3600;
 /// Owners that are known early, at most.
 const EARLY_MAX: usize = 1024;
 /// For how long what was known early is believed.
@@ -24,12 +27,13 @@ const ANNOTATIONS: usize = 64;
 /// Longest annotation that is passed on, key and value, in octets.
 const ANNOTATION_MAX: usize = 1024;
 /// Groups of the requester that are passed on, at most.
-const GROUPS: usize = 64;
+pub(crate) const GROUPS: usize = 64;
 /// Annotations that controllers and tools write; the API server lets nobody change cert-manager's.
-const OF_TOOLS: [&str; 6] = [
+const OF_TOOLS: [&str; 7] = [
     "kubectl.kubernetes.io/",
     "cert-manager.io/",
     "acme.cert-manager.io/",
+    "experimental.cert-manager.io/",
     "fluxcd.io/",
     "argocd.argoproj.io/",
     "meta.helm.sh/",
@@ -82,6 +86,18 @@ pub(crate) fn asked_for(request: &CertificateRequest, issuer: &IssuerSpec) -> Re
     Ok((csr, Body(body)))
 }
 
+/// The annotations that are passed on.
+pub(crate) fn annotations_of(metadata: &ObjectMeta) -> BTreeMap<String, String> {
+    let annotations = metadata.annotations.iter().flatten();
+    annotations
+        .filter(|(key, value)| {
+            !OF_TOOLS.iter().any(|prefix| key.starts_with(prefix)) && key.len() + value.len() <= ANNOTATION_MAX
+        })
+        .take(ANNOTATIONS)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
 /// What has become of what a deleted request was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -108,7 +124,7 @@ impl NamespaceLabels {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(namespace);
     }
 
-    fn get(&self, namespace: &str) -> Option<Labels> {
+    pub(crate) fn get(&self, namespace: &str) -> Option<Labels> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned()
     }
 }
@@ -161,14 +177,7 @@ impl Origins {
                 api.get_metadata_opt(&namespace).await?.and_then(|found| found.metadata.labels).unwrap_or_default()
             }
         };
-        let annotations = metadata.annotations.iter().flatten();
-        let annotations = annotations
-            .filter(|(key, value)| {
-                !OF_TOOLS.iter().any(|prefix| key.starts_with(prefix)) && key.len() + value.len() <= ANNOTATION_MAX
-            })
-            .take(ANNOTATIONS)
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
+        let annotations = annotations_of(metadata);
         let spec = &request.spec;
         Ok(Origin {
             namespace: Some(namespace),

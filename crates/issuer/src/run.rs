@@ -24,7 +24,7 @@ use crate::{
     check::Checker,
     cli::{LogFormat, Run},
     credentials::{AllowedServers, Reader},
-    discovery::{self, Found},
+    discovery::{self, Feature, Found, Presence},
     dispatch::{Desk, dispatch},
     events::Events,
     issuers::{Tending, tend_all},
@@ -33,6 +33,7 @@ use crate::{
     origin::{NamespaceLabels, Origins},
     probes::{self, Health},
     resource::{ChanceryClusterIssuer, ChanceryIssuer},
+    signers::{self, Asking, PodRequests, Serving, SigningRequests},
     watch,
     worker::Worker,
 };
@@ -163,10 +164,11 @@ impl Shared {
     }
 
     async fn look(&self) -> Option<Found> {
-        match timeout(Duration::from_secs(30), discovery::look(&self.client)).await {
+        let look = discovery::look(&self.client, &self.settings.features);
+        match timeout(Duration::from_secs(30), look).await {
             Ok(Ok(found)) => {
-                self.health.found(found);
-                self.metrics.found(found);
+                self.health.found(found.clone());
+                self.metrics.found(&found);
                 Some(found)
             }
             Ok(Err(error)) => {
@@ -219,17 +221,20 @@ impl Shared {
             () = stop.cancelled() => {}
             _ = timeout(FIRST_CHECKS, checked) => {}
         }
+        let labels = NamespaceLabels::default();
+        if found.requests || found.serves(Feature::PodCertificateRequests) {
+            tasks.spawn(watch::namespaces(self.client.clone(), labels.clone(), stop.clone()));
+        }
+        self.serve_signers(&found, &desk, &leadership, &labels, (&tasks, &jobs), &stop);
         if found.requests {
-            let labels = NamespaceLabels::default();
             let worker = Arc::new(Worker {
                 client: self.client.clone(),
                 events: self.events.clone(),
                 leadership,
                 metrics: Arc::clone(&self.metrics),
-                origins: Origins::new(self.client.clone(), labels.clone()),
+                origins: Origins::new(self.client.clone(), labels),
                 retry_budget: settings.retry_budget,
             });
-            tasks.spawn(watch::namespaces(self.client.clone(), labels, stop.clone()));
             tasks.spawn(watch::requests(
                 self.client.clone(),
                 found.selectable,
@@ -260,6 +265,56 @@ impl Shared {
             tracing::warn!("some requests are still under way; they are taken up by whoever leads next");
         }
         *self.desk.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Shared {
+    /// Serves Kubernetes' own kinds, those that are switched on and that the cluster has.
+    fn serve_signers(
+        &self,
+        found: &Found,
+        desk: &Arc<Desk>,
+        leadership: &Leadership,
+        labels: &NamespaceLabels,
+        (tasks, jobs): (&TaskTracker, &TaskTracker),
+        stop: &CancellationToken,
+    ) {
+        let settings = &self.settings;
+        let asking = Asking {
+            client: self.client.clone(),
+            desk: Arc::clone(desk),
+            events: self.events.clone(),
+            leadership: leadership.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let serving = || Serving {
+            client: self.client.clone(),
+            desk: Arc::clone(desk),
+            metrics: Arc::clone(&self.metrics),
+            limits: signers::Limits {
+                active: usize::try_from(settings.max_active).unwrap_or(usize::MAX),
+                concurrency: usize::from(settings.concurrency),
+                // So that a slow server does not take all.
+                each_issuer: usize::from(settings.concurrency).div_ceil(2),
+            },
+            rate: settings.rate(),
+            jobs: jobs.clone(),
+        };
+        if found.serves(Feature::CertificateSigningRequests) {
+            let requests = SigningRequests { asking: asking.clone(), retry_budget: settings.retry_budget };
+            tasks.spawn(signers::serve(Arc::new(requests), serving(), stop.clone()));
+        }
+        if found.serves(Feature::PodCertificateRequests) {
+            let requests = PodRequests { asking, labels: labels.clone() };
+            tasks.spawn(signers::serve(Arc::new(requests), serving(), stop.clone()));
+        }
+        for (feature, presence) in &found.others {
+            match presence {
+                Presence::On => tracing::info!("serving {}", feature.name()),
+                Presence::Lacking => tracing::warn!("{} is {}", feature.name(), presence.words()),
+                Presence::Off => {}
+            }
+        }
     }
 }
 
