@@ -7,3 +7,4 @@ mod conformance;
 mod control_plane;
 mod gateways;
 mod issuer;
+mod signers;

@@ -55,6 +55,10 @@ pub struct SigningRequest {
     pub uid: String,
     /// The certificate signing request (PKCS#10) in PEM.
     pub csr: String,
+    /// What the certificate shall name, where the CSR is but a stub for a key: URIs, for a PodCertificateRequest alone,
+    /// whose CSR names nothing. The controller decides them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// The profile that the issuer or signer is configured with; left out, the credential's first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
@@ -240,4 +244,8 @@ pub struct SignerProfile {
     pub lifetime_min_s: u64,
     /// See [`Self::lifetime_min_s`].
     pub lifetime_max_s: u64,
+    /// How long before its issuance a certificate begins at most, in seconds: never more than a twentieth of a life that
+    /// is asked for. None by a server that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backdate_s: Option<u64>,
 }

@@ -24,6 +24,7 @@ mod leaves;
 pub mod office;
 pub mod own_tls;
 pub mod place_order;
+pub mod pod_certificate;
 pub mod ports;
 pub mod records;
 pub mod register_account;

@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 
 use chancery_acme::{id::CertificateId, order::ProfileName};
 use chancery_pki::{
-    Content, Csr, Lifetime, Usages,
+    Content, Csr, Lifetime, NameSet, Usages,
     content::EchoDiffers,
     csr::{CsrRejection, CsrRules},
     usage::UsageRejection as UnknownUsage,
@@ -23,6 +23,7 @@ use crate::{
     issue::{IssuedChain, NameRefusal, chain_above, few_told},
     issue_once::{IssueOnce, IssueOnceRejection, Once},
     office::{ATTEMPTS, Office},
+    pod_certificate::{self, PodRejection},
     ports::CommitError,
     records::{
         CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, USED_BY_MAX, USED_BY_OCTETS_MAX,
@@ -61,6 +62,8 @@ pub struct SignForRequest {
     pub uid: String,
     /// The certificate signing request, in DER.
     pub csr: Vec<u8>,
+    /// What it shall name, where its CSR is but a stub for a key: for a PodCertificateRequest, and nothing else.
+    pub names: Option<NameSet>,
     /// Under which profile; none, under the credential's first.
     pub profile: Option<ProfileName>,
     /// How long it shall live; none, as the profile has it.
@@ -157,6 +160,12 @@ pub enum SignRejection {
     /// It names nothing.
     #[error("the certificate signing request names nothing; put at least one name into its subjectAltName")]
     NoNames,
+    /// Names that are told beside a CSR with names of its own.
+    #[error("names beside the certificate signing request are for PodCertificateRequests alone")]
+    NamesApart,
+    /// What the API server would not take as the answer to a PodCertificateRequest.
+    #[error(transparent)]
+    Pod(#[from] PodRejection),
     /// OCSP must-staple.
     #[error("the certificate signing request asks for OCSP must-staple, which is not issued for Kubernetes")]
     MustStaple,
@@ -205,7 +214,7 @@ impl Office {
     ) -> Result<Signed, Refusal<SignRejection>> {
         use SignRejection as R;
         let reject = |rejection| Err(Refusal::Rejected(rejection));
-        let SignForRequest { kind, uid, csr, profile, lifetime, usages, is_ca, reported, term } = asked;
+        let SignForRequest { kind, uid, csr, names, profile, lifetime, usages, is_ca, reported, term } = asked;
         if let Err(rejection) = reported.check() {
             return reject(rejection.into());
         }
@@ -227,11 +236,28 @@ impl Office {
                 });
             }
         };
-        let (csr, content) = match read(&csr, &usages, is_ca) {
+        let (csr, content) = match read(kind, &csr, &usages, is_ca) {
             Ok(read) => read,
             Err(rejection) => return reject(rejection),
         };
-        let Some(names) = csr.names().cloned() else { return reject(R::NoNames) };
+        let names = match (kind, names) {
+            // Of a stub nothing is taken but its key (KEP-4317).
+            (ObjectKind::PodCertificateRequest, names) => names,
+            (_, None) => csr.names().cloned(),
+            (_, Some(_)) => return reject(R::NamesApart),
+        };
+        let Some(names) = names else { return reject(R::NoNames) };
+        if kind == ObjectKind::PodCertificateRequest {
+            let settings = self.settings();
+            // A profile that is missing is refused further on, as for everybody.
+            let checked = settings
+                .profiles
+                .get(&profile)
+                .map_or(Ok(()), |known| pod_certificate::check(csr.public_key().kind(), known, lifetime, is_ca));
+            if let Err(rejection) = checked {
+                return reject(rejection.into());
+            }
+        }
         if csr.wants_must_staple() {
             return reject(R::MustStaple);
         }
@@ -449,9 +475,13 @@ impl Office {
 }
 
 /// The CSR, and what it and its object ask for beside names and key.
-fn read(csr: &[u8], usages: &[String], is_ca: bool) -> Result<(Csr, Content), SignRejection> {
+fn read(kind: ObjectKind, csr: &[u8], usages: &[String], is_ca: bool) -> Result<(Csr, Content), SignRejection> {
     let csr = Csr::from_der_by(csr, CsrRules::Object)?;
     let words: Vec<&str> = usages.iter().map(String::as_str).collect();
+    if kind == ObjectKind::PodCertificateRequest {
+        let content = Content { usages: Usages::from_words(words)?, is_ca, ..Content::default() };
+        return Ok((csr, content));
+    }
     let content = Content::of_object(&csr, Usages::from_words(words)?, is_ca)?;
     Ok((csr, content))
 }

@@ -35,6 +35,14 @@ pub(crate) struct Checker {
     pub(crate) clients: Clients,
 }
 
+/// An issuer that would sign now.
+#[derive(Debug, Clone)]
+pub(crate) struct Checked {
+    pub(crate) client: Arc<RemoteClient>,
+    /// What its server says of itself.
+    pub(crate) info: Arc<SignerInfo>,
+}
+
 /// What an issuer is asked with.
 #[derive(Debug)]
 pub(crate) struct Made {
@@ -68,7 +76,7 @@ impl Checker {
         spec: &IssuerSpec,
         before: &mut Option<Made>,
         reread: bool,
-    ) -> Result<Arc<RemoteClient>, Trouble> {
+    ) -> Result<Checked, Trouble> {
         if !spec.default_duration_fits() {
             let text = spec.default_duration.as_deref().unwrap_or_default();
             return Err(Trouble::settings(format!("spec.defaultDuration \"{text}\" is none from 1m to 87600h")));
@@ -101,7 +109,7 @@ impl Checker {
         let client = client.ok_or_else(|| Trouble::passing("there is no client".to_owned()))?;
         let info = client.signer().await.map_err(|error| trouble(&error))?;
         accept(key, spec, &info)?;
-        Ok(client)
+        Ok(Checked { client, info: Arc::new(info) })
     }
 
     fn client(&self, servers: &[Url], material: &Material) -> Result<RemoteClient, Trouble> {

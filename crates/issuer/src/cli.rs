@@ -12,7 +12,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use url::Url;
 
-use crate::resource::{self, RateLimit, go_duration};
+use crate::{
+    discovery::Feature,
+    resource::{self, RateLimit, go_duration},
+};
 
 /// cert-manager issuer in front of a Chancery server.
 #[derive(Debug, Parser)]
@@ -123,6 +126,18 @@ pub(crate) struct Run {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub(crate) max_active: u32,
+    /// What is served beside cert-manager's requests; give it once for each. Each needs rights of its own
+    #[arg(long = "feature", env = "CHANCERY_ISSUER_FEATURES", value_name = "FEATURE", value_delimiter = ',')]
+    pub(crate) features: Vec<Feature>,
+    /// Name of the ConfigMap with roots in each namespace with the label chancery.dev/roots
+    #[arg(
+        long,
+        env = "CHANCERY_ISSUER_ROOT_CONFIG_MAP",
+        value_name = "NAME",
+        default_value = "chancery-roots",
+        value_parser = config_map_name
+    )]
+    pub(crate) root_config_map: String,
     /// For how long after its approval a request is tried again before it fails, such as 1h
     #[arg(
         long,
@@ -193,6 +208,16 @@ fn https(text: &str) -> Result<Url, String> {
 fn fixed_host(text: &str) -> Result<(String, IpAddr), String> {
     let (name, address) = text.split_once('=').ok_or("NAME=ADDRESS is wanted")?;
     Ok((name.to_owned(), address.parse().map_err(|error| format!("{error}"))?))
+}
+
+/// A DNS subdomain (RFC 1123), as names of ConfigMaps are.
+fn config_map_name(text: &str) -> Result<String, String> {
+    let label = |label: &str| {
+        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let fits = text.len() <= 253 && text.split('.').all(label);
+    if fits { Ok(text.to_owned()) } else { Err("lower-case letters, digits, dots and hyphens are wanted".to_owned()) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     board::{Asked, Board, Counts, Done, IssuerKey, Limits, Next},
+    book::Book,
     decide::IssuerState,
     resource::CertificateRequest,
     signer::Signer,
@@ -27,13 +28,20 @@ const LONGEST: Duration = Duration::from_secs(300);
 pub(crate) struct Desk {
     board: Mutex<Board>,
     changed: Notify,
+    /// The issuers, for whoever signs other things than the board's.
+    pub(crate) book: Book,
     /// Empty once each issuer that was there at the start has been checked.
     pub(crate) first_checks: TaskTracker,
 }
 
 impl Desk {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { board: Mutex::new(Board::new(limits)), changed: Notify::new(), first_checks: TaskTracker::new() }
+        Self {
+            board: Mutex::new(Board::new(limits)),
+            changed: Notify::new(),
+            book: Book::default(),
+            first_checks: TaskTracker::new(),
+        }
     }
 
     /// Changes the board, and wakes whoever hands out.
@@ -48,6 +56,7 @@ impl Desk {
     }
 
     pub(crate) fn issuer_is(&self, key: &IssuerKey, state: IssuerState, signer: Option<Arc<Signer>>) {
+        self.book.set(key, &state, signer.as_ref());
         self.with(|board| board.issuer_is(key, state, signer));
     }
 

@@ -44,7 +44,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     backoff,
     board::IssuerKey,
-    check::{Checker, Made},
+    check::{Checked, Checker, Made},
     clock,
     condition::{Notice, cut},
     credentials::{Referred, Trouble, referred, wait_until},
@@ -384,12 +384,13 @@ fn tell_board(
     tending: &Tending,
     key: &IssuerKey,
     now: &Seen,
-    outcome: &Result<Arc<chancery_api::RemoteClient>, Trouble>,
+    outcome: &Result<Checked, Trouble>,
     trouble: &Arc<Notify>,
 ) {
     let (state, signer) = match outcome {
-        Ok(client) => {
-            let signer = Signer { client: Arc::clone(client), spec: now.spec.clone(), trouble: Arc::clone(trouble) };
+        Ok(Checked { client, info }) => {
+            let (client, info, trouble) = (Arc::clone(client), Arc::clone(info), Arc::clone(trouble));
+            let signer = Signer { client, spec: now.spec.clone(), info, trouble };
             (IssuerState::Ready, Some(Arc::new(signer)))
         }
         Err(Trouble { message, .. }) => (IssuerState::NotReady { message: message.clone() }, None),
@@ -402,7 +403,7 @@ async fn tell_people<I: Issuer>(
     tending: &Tending,
     key: &IssuerKey,
     now: &Seen,
-    outcome: &Result<Arc<chancery_api::RemoteClient>, Trouble>,
+    outcome: &Result<Checked, Trouble>,
     conditions: &mut Vec<Condition>,
 ) {
     let (status, reason, message) = match outcome {

@@ -11,6 +11,7 @@
 
 mod backoff;
 mod board;
+mod book;
 mod breaker;
 mod check;
 pub mod cli;
@@ -32,5 +33,6 @@ mod queue;
 pub mod resource;
 mod run;
 mod signer;
+mod signers;
 mod watch;
 mod worker;

@@ -12,7 +12,12 @@ use prometheus_client::{
 };
 
 use crate::{
-    board::IssuerKey, clock, condition::Outcome, discovery::Found, dispatch::Desk, events::Events,
+    board::IssuerKey,
+    clock,
+    condition::Outcome,
+    discovery::{Found, Presence},
+    dispatch::Desk,
+    events::Events,
     resource::CertificateRequest,
 };
 
@@ -31,6 +36,17 @@ struct ByIssuer {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKindAndOutcome {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByFeature {
     feature: &'static str,
 }
@@ -46,6 +62,8 @@ pub(crate) struct Metrics {
     broken: Counter,
     writes_failed: Counter,
     since_approval: Histogram,
+    signers: Family<ByKindAndOutcome, Counter>,
+    signers_waiting: Family<ByKind, Gauge>,
     issuers: Family<ByIssuer, Gauge>,
     features: Family<ByFeature, Gauge>,
     leading: Gauge<i64>,
@@ -62,6 +80,8 @@ impl Metrics {
             broken: Counter::default(),
             writes_failed: Counter::default(),
             since_approval: Histogram::new(SECONDS),
+            signers: Family::default(),
+            signers_waiting: Family::default(),
             issuers: Family::default(),
             features: Family::default(),
             leading: Gauge::default(),
@@ -95,6 +115,16 @@ impl Metrics {
             "From the approval of a request, known to the second, to its certificate",
             self.since_approval.clone(),
         );
+        registry.register(
+            "signer_requests",
+            "CertificateSigningRequests and PodCertificateRequests by their outcome",
+            self.signers.clone(),
+        );
+        registry.register(
+            "signer_requests_waiting",
+            "CertificateSigningRequests and PodCertificateRequests without an outcome",
+            self.signers_waiting.clone(),
+        );
         registry.register("issuer_ready", "Whether an issuer would sign", self.issuers.clone());
         registry.register("feature", "What of the cluster is served", self.features.clone());
         registry.register("leading", "Whether this process leads", self.leading.clone());
@@ -120,6 +150,15 @@ impl Metrics {
         if let Some(approved) = approved {
             self.since_approval.observe(clock::now().duration_since(approved).as_secs_f64().max(0.0));
         }
+    }
+
+    pub(crate) fn signer_outcome(&self, kind: &'static str, outcome: &'static str) {
+        self.signers.get_or_create(&ByKindAndOutcome { kind, outcome }).inc();
+    }
+
+    pub(crate) fn signers_waiting(&self, kind: &str, waiting: usize) {
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        self.signers_waiting.get_or_create(&ByKind { kind: kind.to_owned() }).set(waiting);
     }
 
     pub(crate) fn untrusted_answer(&self) {
@@ -155,8 +194,12 @@ impl Metrics {
         self.leading.set(i64::from(leading));
     }
 
-    pub(crate) fn found(&self, found: Found) {
-        let Found { issuers, requests, selectable } = found;
+    pub(crate) fn found(&self, found: &Found) {
+        let Found { issuers, requests, selectable, ref others } = *found;
+        for (feature, presence) in others {
+            let on = i64::from(issuers && *presence == Presence::On);
+            self.features.get_or_create(&ByFeature { feature: feature.name() }).set(on);
+        }
         for (feature, there) in [
             ("issuers", issuers),
             ("certificate-requests", issuers && requests),

@@ -8,13 +8,16 @@ use std::{
 
 use chancery_api::{IssuerRef, Origin, RequestKind, SigningRequest};
 use chancery_pki::answer::Asked as Csr;
-use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use k8s_openapi::{
+    api::core::v1::Namespace,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
 use kube::{Api, Client};
 
 use crate::resource::{Certificate, CertificateRequest, IssuerSpec, go_duration};
 
 /// What cert-manager gives to a request that names no duration: 90 days.
-const USUAL_LIFE_S: u64 = 90 * 24 * 3600;
+pub(crate) const USUAL_LIFE_S: u64 = 90 * 24 * 3600;
 /// Owners that are known early, at most.
 const EARLY_MAX: usize = 1024;
 /// For how long what was known early is believed.
@@ -26,10 +29,11 @@ const ANNOTATION_MAX: usize = 1024;
 /// Groups of the requester that are passed on, at most.
 pub(crate) const GROUPS: usize = 64;
 /// Annotations that controllers and tools write; the API server lets nobody change cert-manager's.
-const OF_TOOLS: [&str; 6] = [
+const OF_TOOLS: [&str; 7] = [
     "kubectl.kubernetes.io/",
     "cert-manager.io/",
     "acme.cert-manager.io/",
+    "experimental.cert-manager.io/",
     "fluxcd.io/",
     "argocd.argoproj.io/",
     "meta.helm.sh/",
@@ -85,6 +89,7 @@ pub(crate) fn asked_for(request: &CertificateRequest, issuer: &IssuerSpec) -> Re
         kind: RequestKind::CertificateRequest,
         uid: request.metadata.uid.clone().unwrap_or_default(),
         csr: pem,
+        names: Vec::new(),
         profile: issuer.profile.clone(),
         lifetime_s: Some(lifetime_s),
         usages: spec.usages.clone(),
@@ -93,6 +98,16 @@ pub(crate) fn asked_for(request: &CertificateRequest, issuer: &IssuerSpec) -> Re
         term: None,
     };
     Ok((csr, Body(body)))
+}
+
+/// The annotations that are passed on.
+pub(crate) fn annotations_of(metadata: &ObjectMeta) -> BTreeMap<String, String> {
+    let annotations = metadata.annotations.iter().flatten();
+    annotations
+        .filter(|(key, value)| is_passed_on(key, value))
+        .take(ANNOTATIONS)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// What has become of what a deleted request was for.
@@ -144,7 +159,7 @@ impl NamespaceLabels {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(namespace);
     }
 
-    fn get(&self, namespace: &str) -> Option<Labels> {
+    pub(crate) fn get(&self, namespace: &str) -> Option<Labels> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned()
     }
 }
@@ -197,12 +212,7 @@ impl Origins {
                 api.get_metadata_opt(&namespace).await?.and_then(|found| found.metadata.labels).unwrap_or_default()
             }
         };
-        let annotations = metadata.annotations.iter().flatten();
-        let annotations = annotations
-            .filter(|(key, value)| is_passed_on(key, value))
-            .take(ANNOTATIONS)
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
+        let annotations = annotations_of(metadata);
         let spec = &request.spec;
         Ok(Origin {
             namespace: Some(namespace),

@@ -46,7 +46,7 @@ impl Health {
     fn report(&self) -> (bool, String) {
         let known = self.lock();
         let mut text = String::new();
-        let Some(found) = known.found else {
+        let Some(found) = &known.found else {
             let why = known.trouble.as_deref().unwrap_or("the API server has not been asked yet");
             return (false, format!("not ready: {why}\n"));
         };
@@ -76,6 +76,9 @@ impl Health {
                 "off: cert-manager before 1.20; every CertificateRequest is looked at"
             },
         );
+        for (feature, presence) in &found.others {
+            line(feature.name(), presence.words());
+        }
         if let Some(trouble) = &known.trouble {
             line("trouble", trouble);
         }

@@ -26,7 +26,7 @@ use crate::{
     cli::{LogFormat, Run},
     clients::Clients,
     credentials::{AllowedServers, Reader},
-    discovery::{self, Found},
+    discovery::{self, Feature, Found, Presence},
     dispatch::{Desk, dispatch},
     disposal::Disposals,
     events::Events,
@@ -36,6 +36,7 @@ use crate::{
     origin::{NamespaceLabels, Origins},
     probes::{self, Health},
     resource::{ChanceryClusterIssuer, ChanceryIssuer},
+    signers::{self, Asking, PodRequests, Serving, SigningRequests},
     watch,
     worker::Worker,
 };
@@ -191,10 +192,11 @@ impl Shared {
     }
 
     async fn look(&self) -> Option<Found> {
-        match timeout(Duration::from_secs(30), discovery::look(&self.client)).await {
+        let look = discovery::look(&self.client, &self.settings.features);
+        match timeout(Duration::from_secs(30), look).await {
             Ok(Ok(found)) => {
-                self.health.found(found);
-                self.metrics.found(found);
+                self.health.found(found.clone());
+                self.metrics.found(&found);
                 Some(found)
             }
             Ok(Err(error)) => {
@@ -251,9 +253,13 @@ impl Shared {
             () = stop.cancelled() => {}
             _ = timeout(FIRST_CHECKS, checked) => {}
         }
+        let labels = NamespaceLabels::default();
+        if found.requests || found.serves(Feature::PodCertificateRequests) {
+            lasting.spawn(watch::namespaces(self.client.clone(), labels.clone(), stop.clone()));
+        }
+        self.serve_signers(&found, &desk, &leadership, &labels, (&mut lasting, &jobs), &stop);
         if found.requests {
-            let labels = NamespaceLabels::default();
-            let origins = Origins::new(self.client.clone(), labels.clone());
+            let origins = Origins::new(self.client.clone(), labels);
             let disposals = Arc::new(Disposals::new(Arc::clone(&self.metrics)));
             lasting.spawn(Arc::clone(&disposals).work_off(
                 Arc::clone(&desk),
@@ -271,7 +277,6 @@ impl Shared {
                 desk: Arc::clone(&desk),
                 retry_budget: settings.retry_budget,
             });
-            lasting.spawn(watch::namespaces(self.client.clone(), labels, stop.clone()));
             lasting.spawn(watch::requests(
                 self.client.clone(),
                 found.selectable,
@@ -313,6 +318,56 @@ impl Shared {
             tracing::warn!("some requests are still under way; they are taken up by whoever leads next");
         }
         *self.desk.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Shared {
+    /// Serves Kubernetes' own kinds, those that are switched on and that the cluster has.
+    fn serve_signers(
+        &self,
+        found: &Found,
+        desk: &Arc<Desk>,
+        leadership: &Leadership,
+        labels: &NamespaceLabels,
+        (lasting, jobs): (&mut JoinSet<()>, &TaskTracker),
+        stop: &CancellationToken,
+    ) {
+        let settings = &self.settings;
+        let asking = Asking {
+            client: self.client.clone(),
+            desk: Arc::clone(desk),
+            events: self.events.clone(),
+            leadership: leadership.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let serving = || Serving {
+            client: self.client.clone(),
+            desk: Arc::clone(desk),
+            metrics: Arc::clone(&self.metrics),
+            limits: signers::Limits {
+                active: usize::try_from(settings.max_active).unwrap_or(usize::MAX),
+                concurrency: usize::from(settings.concurrency),
+                // So that a slow server does not take all.
+                each_issuer: usize::from(settings.concurrency).div_ceil(2),
+            },
+            rate: settings.rate(),
+            jobs: jobs.clone(),
+        };
+        if found.serves(Feature::CertificateSigningRequests) {
+            let requests = SigningRequests { asking: asking.clone(), retry_budget: settings.retry_budget };
+            lasting.spawn(signers::serve(Arc::new(requests), serving(), stop.clone()));
+        }
+        if found.serves(Feature::PodCertificateRequests) {
+            let requests = PodRequests { asking, labels: labels.clone() };
+            lasting.spawn(signers::serve(Arc::new(requests), serving(), stop.clone()));
+        }
+        for (feature, presence) in &found.others {
+            match presence {
+                Presence::On => tracing::info!("serving {}", feature.name()),
+                Presence::Lacking => tracing::warn!("{} is {}", feature.name(), presence.words()),
+                Presence::Off => {}
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chancery_api::RemoteClient;
+use chancery_api::{RemoteClient, SignerInfo};
 use tokio::sync::Notify;
 
 use crate::resource::IssuerSpec;
@@ -12,6 +12,8 @@ use crate::resource::IssuerSpec;
 pub(crate) struct Signer {
     pub(crate) client: Arc<RemoteClient>,
     pub(crate) spec: IssuerSpec,
+    /// What the server said when it was asked last.
+    pub(crate) info: Arc<SignerInfo>,
     /// Wakes whoever checks the issuer.
     pub(crate) trouble: Arc<Notify>,
 }

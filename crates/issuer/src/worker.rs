@@ -115,9 +115,7 @@ impl Worker {
             Ok(SigningState::Issued(signed)) => {
                 let checked = csr.check(&signed.chain, &signed.root, clock::as_x509(clock::now()), SKEW);
                 let outcome = match checked {
-                    Ok(Answered { chain, root, not_after: _ }) => {
-                        Outcome::Issued { chain, root, warnings: signed.warnings }
-                    }
+                    Ok(Answered { chain, root, .. }) => Outcome::Issued { chain, root, warnings: signed.warnings },
                     Err(fault) => {
                         self.metrics.untrusted_answer();
                         tracing::error!(
@@ -364,7 +362,7 @@ impl Worker {
 }
 
 /// A refusal in words: the rule, and what would be allowed.
-fn refusal(reason: RefusalReason, message: &str, rule: Option<&str>) -> String {
+pub(crate) fn refusal(reason: RefusalReason, message: &str, rule: Option<&str>) -> String {
     let what = match reason {
         RefusalReason::Csr => "The CSR is refused",
         RefusalReason::Key => "The key is refused",

@@ -18,7 +18,7 @@ use crate::{
     KeyRejection, PublicKey, SignatureAlgorithm, Timestamp,
     certificate::{self, CertificateFault},
     chain::{InstallRejection, install},
-    tlv::{Tlv, tag},
+    tlv::{self, Tlv, tag},
     usage::{KeyUsage, UsageRejection, Usages},
 };
 
@@ -137,6 +137,8 @@ pub struct Answered {
     pub chain: String,
     /// The root, or the highest certificate that is known.
     pub root: String,
+    /// The first second of the certificate.
+    pub not_before: Timestamp,
     /// The last second of the certificate.
     pub not_after: Timestamp,
 }
@@ -184,6 +186,15 @@ impl Asked {
         Ok(Self { key, names, common_names, usages, is_ca, life_s })
     }
 
+    /// The same for a CSR that is but a stub for its key, as a PodCertificateRequest has it: the certificate names these
+    /// URIs, and nothing that the CSR names.
+    #[must_use]
+    pub fn naming<'a>(self, uris: impl IntoIterator<Item = &'a str>) -> Self {
+        // uniformResourceIdentifier is [6] (RFC 5280 §4.2.1.6).
+        let names = uris.into_iter().map(|uri| tlv::write(tag::context(6), uri.as_bytes())).collect();
+        Self { names, common_names: BTreeSet::new(), ..self }
+    }
+
     /// The key that has signed the CSR.
     #[must_use]
     pub const fn key(&self) -> &PublicKey {
@@ -213,7 +224,7 @@ impl Asked {
         if leaf_pem.len() > LEAF_PEM_MAX {
             return Err(AnswerFault::TooLong { what: "certificate", length: leaf_pem.len(), max: LEAF_PEM_MAX });
         }
-        let not_after = self.check_leaf(leaf, now, skew)?;
+        let (not_before, not_after) = self.check_leaf(leaf, now, skew)?;
 
         let root = match root.trim() {
             "" => None,
@@ -252,10 +263,12 @@ impl Asked {
         }
         let chain = [leaf.as_slice()].into_iter().chain(above.iter().map(|der| der.as_slice()));
         let highest = root.as_ref().or(above.last().copied()).ok_or(AnswerFault::Order)?;
-        Ok(Answered { chain: certificate::to_pem(chain), root: certificate::to_pem([highest.as_slice()]), not_after })
+        let (chain, root) = (certificate::to_pem(chain), certificate::to_pem([highest.as_slice()]));
+        Ok(Answered { chain, root, not_before, not_after })
     }
 
-    fn check_leaf(&self, der: &[u8], now: Timestamp, skew: Duration) -> Result<Timestamp, AnswerFault> {
+    /// Its first and its last second.
+    fn check_leaf(&self, der: &[u8], now: Timestamp, skew: Duration) -> Result<(Timestamp, Timestamp), AnswerFault> {
         let unreadable = |why: String| AnswerFault::Unreadable(CertificateFault::Unreadable(why));
         let (rest, parsed) = X509Certificate::from_der(der).map_err(|error| unreadable(error.to_string()))?;
         if !rest.is_empty() {
@@ -278,7 +291,7 @@ impl Asked {
         }
         self.check_names(&parsed)?;
         self.check_usages(&parsed)?;
-        Ok(not_after)
+        Ok((not_before, not_after))
     }
 
     fn check_names(&self, parsed: &X509Certificate<'_>) -> Result<(), AnswerFault> {

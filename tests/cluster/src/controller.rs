@@ -12,6 +12,9 @@ use crate::{CertManager, Plane, Process, RealServer, Result, SigningServer, unti
 
 /// Where the controller lives.
 pub const NAMESPACE: &str = "chancery-system";
+/// Everything that can be switched on.
+pub const FEATURES: &str =
+    "certificate-signing-requests,pod-certificate-requests,cluster-trust-bundles,root-config-maps";
 /// Its service account.
 const ACCOUNT: &str = "chancery-issuer";
 
@@ -153,6 +156,10 @@ pub async fn give_rights(plane: &Plane) -> Result<()> {
     plane.apply_files(NAMESPACE, &deploy().join("issuer-rbac.yaml")).await?;
     let documents = vec![
         binding("ClusterRoleBinding", "chancery-issuer", ""),
+        binding("ClusterRoleBinding", "chancery-issuer-signing-requests", ""),
+        binding("ClusterRoleBinding", "chancery-issuer-pod-certificates", ""),
+        binding("ClusterRoleBinding", "chancery-issuer-trust-bundles", ""),
+        binding("ClusterRoleBinding", "chancery-issuer-root-config-maps", ""),
         binding("RoleBinding", "chancery-issuer-leader", NAMESPACE),
     ];
     plane.apply_documents(NAMESPACE, documents).await?;
@@ -179,7 +186,9 @@ fn binding(kind: &str, role: &str, namespace: &str) -> serde_json::Value {
 }
 
 async fn controller(plane: &Plane, allowed: &[&str], identity: &str) -> Result<Process> {
-    start(plane, identity, &["--listen", "127.0.0.1:0", "--allowed-server", &allowed.join(",")]).await
+    let allowed = allowed.join(",");
+    let arguments = ["--listen", "127.0.0.1:0", "--feature", FEATURES, "--allowed-server", &allowed];
+    start(plane, identity, &arguments).await
 }
 
 /// Starts a controller with these arguments beside the usual ones.

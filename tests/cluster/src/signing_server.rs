@@ -12,7 +12,8 @@ use std::{
 };
 
 use chancery_api::{
-    ErrorBody, RefusalReason, RevokeRequest, SignedCertificate, SignerInfo, SignerProfile, SigningRequest, SigningState,
+    ErrorBody, RefusalReason, RequestKind, RevokeRequest, SignedCertificate, SignerInfo, SignerProfile, SigningRequest,
+    SigningState,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Collected, Full};
@@ -24,7 +25,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DistinguishedName, DnType,
-    IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls_pki_types::PrivateKeyDer;
 use tokio::{net::TcpListener, sync::Notify};
@@ -73,6 +74,9 @@ struct State {
     checks: usize,
     turned_away: usize,
     redirect: Option<String>,
+    /// What it tells of its roots; none, its one root.
+    roots: Option<String>,
+    backdate_s: u64,
 }
 
 /// See the module.
@@ -108,6 +112,8 @@ impl SigningServer {
             checks: 0,
             turned_away: 0,
             redirect: None,
+            roots: None,
+            backdate_s: 60,
         }));
         let (released, changed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let key = KeyPair::generate()?;
@@ -164,6 +170,16 @@ impl SigningServer {
         self.state().tokens = BTreeSet::from([token.to_owned()]);
     }
 
+    /// Tells of these roots, in PEM.
+    pub fn tell_roots(&self, roots: &str) {
+        self.state().roots = Some(roots.to_owned());
+    }
+
+    /// Says that certificates begin this long before they are issued.
+    pub fn backdate(&self, seconds: u64) {
+        self.state().backdate_s = seconds;
+    }
+
     /// Sends whoever asks elsewhere.
     pub fn redirect(&self, location: Option<String>) {
         self.state().redirect = location;
@@ -179,6 +195,18 @@ impl SigningServer {
     #[must_use]
     pub fn asked_for(&self, uid: &str) -> usize {
         self.state().asked.iter().filter(|request| request.uid == uid).count()
+    }
+
+    /// Waits until it was asked so often for this UID.
+    pub async fn until_asked(&self, uid: &str, times: usize) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + crate::until::LIMIT;
+        while self.asked_for(uid) < times {
+            if tokio::time::Instant::now() > deadline {
+                return Err(format!("the server was asked {} times for {uid}", self.asked_for(uid)).into());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// What it has signed, by UID.
@@ -285,7 +313,8 @@ impl Serving {
                 let mut state = self.state();
                 state.checks += 1;
                 self.changed.notify_waiters();
-                json(&info(&state.profiles, &self.authority.root.pem()))
+                let roots = state.roots.clone().unwrap_or_else(|| self.authority.root.pem());
+                json(&info(&state.profiles, &roots, state.backdate_s))
             }
             (&Method::POST, ["signing-requests"]) => match serde_json::from_slice(&body) {
                 Ok(asked) => self.sign(asked).await,
@@ -362,12 +391,22 @@ impl Serving {
         csr.params.not_before = (now - minute).into();
         csr.params.not_after = (now + life).into();
         csr.params.use_authority_key_identifier_extension = true;
+        match asked.kind {
+            RequestKind::CertificateRequest => {}
+            RequestKind::CertificateSigningRequest => as_asked(&mut csr.params, asked),
+            RequestKind::PodCertificateRequest => {
+                csr.params.not_after = (now - minute + life - Duration::from_secs(1)).into();
+                csr.params.distinguished_name = DistinguishedName::new();
+                let uri = |name: &String| Ok(SanType::URI(name.as_str().try_into()?));
+                csr.params.subject_alt_names = asked.names.iter().map(uri).collect::<Result<_>>()?;
+            }
+        }
         if *behaviour == Behaviour::Expired {
             csr.params.not_before = (now - life - minute).into();
             csr.params.not_after = (now - minute).into();
         }
         if *behaviour == Behaviour::OtherNames {
-            csr.params.subject_alt_names.push(rcgen::SanType::DnsName("evil.example".try_into()?));
+            csr.params.subject_alt_names.push(SanType::DnsName("evil.example".try_into()?));
         }
         let middle = &self.authority.middle;
         let leaf = match behaviour {
@@ -388,13 +427,31 @@ impl Serving {
     }
 }
 
-fn info(profiles: &[String], roots: &str) -> SignerInfo {
+/// What the object says beside the CSR.
+fn as_asked(params: &mut CertificateParams, asked: &SigningRequest) {
+    params.is_ca = if asked.is_ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::NoCa };
+    params.key_usages.clear();
+    params.extended_key_usages.clear();
+    for usage in &asked.usages {
+        match usage.as_str() {
+            "digital signature" => params.key_usages.push(KeyUsagePurpose::DigitalSignature),
+            "key encipherment" => params.key_usages.push(KeyUsagePurpose::KeyEncipherment),
+            "cert sign" => params.key_usages.push(KeyUsagePurpose::KeyCertSign),
+            "server auth" => params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth),
+            "client auth" => params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth),
+            _ => {}
+        }
+    }
+}
+
+fn info(profiles: &[String], roots: &str, backdate_s: u64) -> SignerInfo {
     let profile = |name: &String| SignerProfile {
         name: name.clone(),
-        keys: vec!["p256".to_owned()],
+        keys: ["rsa2048", "rsa3072", "p256", "p384", "ed25519"].map(str::to_owned).to_vec(),
         lifetime_s: 90 * 24 * 3600,
         lifetime_min_s: 60,
         lifetime_max_s: 365 * 24 * 3600,
+        backdate_s: Some(backdate_s),
     };
     SignerInfo {
         cluster: "tests".to_owned(),

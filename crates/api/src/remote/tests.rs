@@ -241,6 +241,7 @@ async fn a_certificate_is_asked_for_and_read() {
         kind: RequestKind::CertificateRequest,
         uid: "u".to_owned(),
         csr: String::new(),
+        names: Vec::new(),
         profile: None,
         lifetime_s: None,
         usages: Vec::new(),

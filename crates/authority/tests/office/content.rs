@@ -4,6 +4,7 @@
 
 mod asked;
 mod conformance;
+mod pods;
 mod refused;
 
 use std::{collections::BTreeSet, sync::Arc};

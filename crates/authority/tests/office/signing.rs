@@ -29,6 +29,7 @@ fn request(uid: &str, names: &[&str]) -> SignForRequest {
         kind: ObjectKind::CertificateRequest,
         uid: uid.to_owned(),
         csr: csr(names).der().to_vec(),
+        names: None,
         profile: None,
         lifetime: None,
         usages: Vec::new(),
@@ -91,7 +92,7 @@ async fn a_request_leads_to_one_certificate_however_often_by_whichever_credentia
     );
     // Another UID, or another door, is another request.
     ca.office.sign_for_request(&credential, request("2", &["a.test"])).await.unwrap();
-    let kind = ObjectKind::PodCertificateRequest;
+    let kind = ObjectKind::CertificateSigningRequest;
     ca.office.sign_for_request(&credential, SignForRequest { kind, ..request("1", &["b.test"]) }).await.unwrap();
     assert_eq!(ca.signer.signatures(), 3);
     ledger_is_clean(&ca).await;

@@ -18,11 +18,12 @@ use chancery_authority::{
     credential::Credential,
     issue::{IssueRejection, RefusedNames, few_told},
     issue_once::IssueOnceRejection,
+    pod_certificate::PodRejection,
     revoke::RevokeRejection,
     sign_for_request::{ObjectKind, SignForRequest, SignRejection, Signed, SignedFor, UsageRejection},
 };
 use chancery_pki::{
-    KeyKind, Lifetime,
+    KeyKind, Lifetime, Name, NameRejection, NameSet,
     certificate::{pem_block, to_pem},
     csr::{self, CsrRejection},
     profile::ProfileRejection,
@@ -55,9 +56,9 @@ pub(super) async fn sign(
 ) -> Result<Response, ApiError> {
     let body = api.clusters.read(body).await?;
     let _working = api.clusters.at_work.enter();
-    let SigningRequest { kind, uid, csr, profile, lifetime_s, usages, is_ca, origin, term } = read(&body)?;
+    let SigningRequest { kind, uid, csr, names, profile, lifetime_s, usages, is_ca, origin, term } = read(&body)?;
     let shown = uid.escape_debug().to_string();
-    let asked = match asked(kind, uid, &csr, (profile, lifetime_s), (usages, is_ca), origin, term) {
+    let asked = match asked(kind, uid, (&csr, &names), (profile, lifetime_s), (usages, is_ca), origin, term) {
         Ok(asked) => asked,
         Err(refused) => return Ok(answered(*refused, &shown)),
     };
@@ -158,6 +159,7 @@ pub(super) async fn signer(
             lifetime_s: seconds(profile.lifetime()),
             lifetime_min_s: seconds(profile.lifetime_min()),
             lifetime_max_s: seconds(profile.lifetime_max()),
+            backdate_s: Some(profile.backdate().as_secs()),
         })
     });
     Ok(Json(SignerInfo {
@@ -205,7 +207,7 @@ const fn object_kind(kind: RequestKind) -> ObjectKind {
 fn asked(
     kind: RequestKind,
     uid: String,
-    csr: &str,
+    (csr, names): (&str, &[String]),
     (profile, lifetime_s): (Option<String>, Option<u64>),
     (usages, is_ca): (Vec<String>, bool),
     origin: Origin,
@@ -215,8 +217,18 @@ fn asked(
     let csr = csr::from_pem(csr).map_err(|error| refused(RefusalReason::Csr, error.to_string()))?;
     let lifetime = lifetime_s.map(Lifetime::from_seconds).transpose();
     let lifetime = lifetime.map_err(|error| refused(RefusalReason::Lifetime, error.to_string()))?;
+    let names = named_apart(names).map_err(|error| refused(RefusalReason::Csr, error.to_string()))?;
     let (kind, reported) = (object_kind(kind), reported(origin));
-    Ok(SignForRequest { kind, uid, csr, profile, lifetime, usages, is_ca, reported, term })
+    Ok(SignForRequest { kind, uid, csr, names, profile, lifetime, usages, is_ca, reported, term })
+}
+
+/// The names that are told beside a CSR; none where none are.
+fn named_apart(names: &[String]) -> Result<Option<NameSet>, NameRejection> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let names = names.iter().map(|name| Name::uri(name)).collect::<Result<Vec<_>, _>>()?;
+    NameSet::new(names).map(Some)
 }
 
 fn reported(origin: Origin) -> Reported {
@@ -299,9 +311,12 @@ fn refused(rejection: &SignRejection) -> Result<SigningState, ApiError> {
         R::Once(IssueOnceRejection::Issue(rejection)) => return Ok(not_issued(rejection)),
         R::Reported(_) | R::Namespace { .. } | R::Limits(_) => (Why::Policy, None),
         R::Profile { .. } => (Why::Profile, None),
-        R::Csr(CsrRejection::Key(_)) => (Why::Key, None),
+        R::Csr(CsrRejection::Key(_)) | R::Pod(PodRejection::Key { .. }) => (Why::Key, None),
+        R::Pod(PodRejection::NoLife | PodRejection::Life { .. }) => (Why::Lifetime, None),
+        R::Pod(PodRejection::Backdated { .. } | PodRejection::Ca) => (Why::Profile, None),
         R::Csr(_)
         | R::NoNames
+        | R::NamesApart
         | R::MustStaple
         | R::Usages(_)
         | R::Echo(_)

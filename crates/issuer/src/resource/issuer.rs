@@ -10,6 +10,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{PodCertificates, RegistrationAuthority};
+
 /// How often an issuer is looked at where nothing else is said.
 const CHECK_INTERVAL: &str = "1m";
 
@@ -24,6 +26,7 @@ const CHECK_INTERVAL: &str = "1m";
     category = "cert-manager",
     derive = "PartialEq",
     doc = "A Chancery server that signs the CertificateRequests of this namespace.",
+    validation = Rule::new("!has(self.spec.registrationAuthority) && !has(self.spec.podCertificates) && (!has(self.spec.publishRoots) || !self.spec.publishRoots)").message("registrationAuthority, podCertificates and publishRoots are for a ChanceryClusterIssuer alone"),
     printcolumn(json_path = ".status.conditions[?(@.type==\"Ready\")].status", name = "Ready", type_ = "string"),
     printcolumn(json_path = ".status.conditions[?(@.type==\"Ready\")].reason", name = "Reason", type_ = "string"),
     printcolumn(json_path = ".status.conditions[?(@.type==\"Ready\")].message", name = "Message", type_ = "string"),
@@ -104,6 +107,15 @@ pub struct IssuerSpec {
     /// How fast the server is asked; left out, the controller's limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
+    /// Of a ChanceryClusterIssuer: whose CertificateSigningRequests alone are signed, such as istiod's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration_authority: Option<RegistrationAuthority>,
+    /// Of a ChanceryClusterIssuer: pods may ask for certificates (PodCertificateRequest); left out, none may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_certificates: Option<PodCertificates>,
+    /// Of a ChanceryClusterIssuer: whether the server's roots are published in the cluster.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub publish_roots: bool,
 }
 
 /// Certificates of CAs in PEM. Exactly one place.

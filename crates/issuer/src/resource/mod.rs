@@ -3,6 +3,7 @@
 mod certificate;
 mod certificate_request;
 mod issuer;
+mod signers;
 
 pub use certificate::{Certificate, CertificateSpec, CertificateStatus};
 pub use certificate_request::{
@@ -13,6 +14,7 @@ pub use issuer::{
     CaBundle, ChanceryClusterIssuer, ChanceryClusterIssuerSpec, ChanceryIssuer, ChanceryIssuerSpec, Credentials,
     Disposal, IssuerSpec, IssuerStatus, KeyReference, RateLimit, SecretReference, ServiceAccountReference,
 };
+pub use signers::{PodCertificates, RegistrationAuthority, ServiceAccountName};
 
 /// The API group of our kinds.
 pub const GROUP: &str = "chancery.dev";

@@ -1,0 +1,378 @@
+//! PodCertificateRequests (`certificates.k8s.io/v1`, KEP-4317) whose signer name means one of our cluster issuers.
+//!
+//! Nobody approves them. The API server holds a node to its own pods, and nobody else who may create such requests: so
+//! the pod and its service account are looked up again, and have to be those of the request. What the certificate names
+//! is decided here: the SPIFFE ID of the service account, and nothing that the pod says. A request ends in exactly one of
+//! `Issued`, `Denied` (it may not have this) and `Failed`; to the kubelet either of the last two is final.
+
+use std::{sync::Arc, time::Duration};
+
+use chancery_api::{IssuerRef, Origin, PodRef, RefusalReason, RequestKind, SignerProfile, SigningRequest};
+use chancery_pki::{
+    KeyKind,
+    answer::{Answered, Asked as Csr, RequestFault},
+    certificate::pem_block,
+};
+use k8s_openapi::{
+    api::{
+        certificates::v1::{PodCertificateRequest, PodCertificateRequestSpec},
+        core::v1::{Namespace, Pod, ServiceAccount},
+    },
+    jiff::Timestamp,
+};
+use kube::{Api, Resource as _, ResourceExt as _, runtime::events::EventType};
+use serde_json::{Value, json};
+
+use super::{
+    asking::{Answer, Asking, Waiting, as_kubernetes, text_of},
+    line::{Done, Job},
+    pod_rules::{self, BACKDATE_MAX_S, Refresh},
+    serve::Controller,
+    signer_name,
+    status::{Written, write},
+};
+use crate::{
+    board::{Asked, IssuerKey},
+    clock,
+    condition::cut,
+    origin::NamespaceLabels,
+    resource::PodCertificates,
+    signer::Signer,
+};
+
+/// Longest message of a condition, in characters.
+const MESSAGE_MAX: usize = 2048;
+/// How often a result is written again after somebody else's write.
+const CONFLICTS: usize = 5;
+/// How long a request waits for whoever runs the issuer.
+const OPERATOR: Duration = Duration::from_secs(15);
+
+/// See the module.
+pub(crate) struct PodRequests {
+    pub(crate) asking: Asking,
+    pub(crate) labels: NamespaceLabels,
+}
+
+/// What is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Here it is.
+    Issued { chain: String, refresh: Refresh },
+    /// It may not have this.
+    Denied { reason: &'static str, message: String },
+    /// It could not be done.
+    Failed { reason: &'static str, message: String },
+}
+
+/// Why nothing is asked of the server now.
+enum Unasked {
+    /// For good.
+    Outcome(Outcome),
+    /// The API server did not answer.
+    Api(kube::Error),
+    /// The issuer's settings do not fit; whoever runs it has to mend them.
+    Settings(String),
+}
+
+impl From<Outcome> for Unasked {
+    fn from(outcome: Outcome) -> Self {
+        Self::Outcome(outcome)
+    }
+}
+
+impl Controller for PodRequests {
+    type Object = PodCertificateRequest;
+
+    fn issuer_of(object: &PodCertificateRequest) -> Option<IssuerKey> {
+        let over = object.status.as_ref().is_some_and(|status| !status.conditions.iter().flatten().count().eq(&0));
+        if over { None } else { signer_name::issuer_of(&object.spec.signer_name) }
+    }
+
+    fn who(object: &PodCertificateRequest) -> &str {
+        object.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    async fn work(&self, job: &Job<PodCertificateRequest>) -> (Done, Asked) {
+        if let Some(later) = self.asking.not_leading() {
+            return later;
+        }
+        let request = &*job.object;
+        if job.issuer.namespace.is_some() {
+            let message = format!("Pods ask signers of the cluster ({}/…) alone", signer_name::CLUSTER_ISSUERS);
+            let denied = Outcome::Denied { reason: "UnknownSigner", message };
+            return (self.tell(request, denied).await, Asked::Not);
+        }
+        let signer = match self.asking.signer(&job.issuer) {
+            Ok(signer) => signer,
+            Err((reason, message)) => {
+                let waiting = Waiting { about: request.object_ref(&()), told: job.told, message: &message };
+                return self.asking.await_issuer(waiting, reason);
+            }
+        };
+        let (csr, body) = match self.asked_for(request, &job.issuer, &signer).await {
+            Ok(asked) => asked,
+            Err(Unasked::Outcome(outcome)) => return (self.tell(request, outcome).await, Asked::Not),
+            Err(Unasked::Api(error)) => {
+                tracing::warn!(request.uid = %job.uid, error = %error, "whom a pod's request is for cannot be looked up");
+                return (Done::Later(None), Asked::Not);
+            }
+            Err(Unasked::Settings(message)) => {
+                let waiting = Waiting { about: request.object_ref(&()), told: job.told, message: &message };
+                self.asking.say(waiting, EventType::Warning, "IssuerNotReady");
+                return (Done::Later(Some(OPERATOR)), Asked::Not);
+            }
+        };
+        // Looking up took time.
+        if let Some(later) = self.asking.not_leading() {
+            return later;
+        }
+        match self.asking.ask(&signer, &csr, &body).await {
+            Answer::Issued(answered) => {
+                let outcome = issued(answered, &request.spec, clock::now());
+                (self.tell(request, outcome).await, Asked::Answered)
+            }
+            Answer::Refused { reason, message } => {
+                let outcome = refused(reason, message, profile(&signer).ok());
+                (self.tell(request, outcome).await, Asked::Answered)
+            }
+            Answer::Later { message, after, counts: _, asked } => {
+                let waiting = Waiting { about: request.object_ref(&()), told: job.told, message: &message };
+                self.asking.say(waiting, EventType::Warning, "RetryableError");
+                (Done::Later(after), asked)
+            }
+        }
+    }
+}
+
+impl PodRequests {
+    /// What is asked of the server, once the request is found to be what it says.
+    async fn asked_for(
+        &self,
+        request: &PodCertificateRequest,
+        issuer: &IssuerKey,
+        signer: &Signer,
+    ) -> Result<(Csr, SigningRequest), Unasked> {
+        let spec = &request.spec;
+        let Some(pods) = &signer.spec.pod_certificates else {
+            let message =
+                format!("The ChanceryClusterIssuer \"{issuer}\" signs for no pods: it has no podCertificates");
+            return Err(Outcome::Denied { reason: "UnknownSigner", message }.into());
+        };
+        if let Some(outcome) = pod_rules::check_annotations(spec.unverified_user_annotations.as_ref()) {
+            return Err(outcome.into());
+        }
+        let profile = profile(signer).map_err(Unasked::Settings)?;
+        let pem = pem_block("CERTIFICATE REQUEST", &spec.stub_pkc_s10_request.0);
+        let csr = Csr::from_pem(pem.as_bytes(), &[], false, None).map_err(|fault| unreadable(&fault, profile))?;
+        if let Some(outcome) = unsupported(csr.key().kind(), profile) {
+            return Err(outcome.into());
+        }
+        let lifetime_s = pod_rules::life(spec.max_expiration_seconds, profile)?;
+        if let Some(backdate) = profile.backdate_s.map(|most| most.min(lifetime_s / 20))
+            && backdate > BACKDATE_MAX_S
+        {
+            return Err(Unasked::Settings(format!(
+                "The profile \"{}\" lets certificates begin {backdate} s before they are issued; Kubernetes takes {BACKDATE_MAX_S} s \
+                 at most for a pod's: set its backdate to 5m or less, or name another one in podCertificates.profile",
+                profile.name
+            )));
+        }
+        let namespace = request.namespace().unwrap_or_default();
+        let (pod, account) = self.look_up(&namespace, spec).await.map_err(Unasked::Api)?;
+        if let Some(outcome) = pod_rules::check_pod(spec, pod.as_ref(), account.as_ref()) {
+            return Err(outcome.into());
+        }
+        let id = spiffe_id(pods, &namespace, &spec.service_account_name);
+        let namespace_labels = match self.labels.get(&namespace) {
+            Some(labels) => labels,
+            // The watch has not shown it yet.
+            None => {
+                let api: Api<Namespace> = Api::all(self.asking.client.clone());
+                let found = api.get_metadata_opt(&namespace).await.map_err(Unasked::Api)?;
+                found.and_then(|found| found.metadata.labels).unwrap_or_default()
+            }
+        };
+        let origin = Origin {
+            namespace: Some(namespace),
+            name: request.name_any(),
+            issuer: Some(IssuerRef { kind: "Signer".to_owned(), name: spec.signer_name.clone() }),
+            pod: Some(PodRef {
+                name: spec.pod_name.clone(),
+                uid: spec.pod_uid.clone(),
+                service_account: spec.service_account_name.clone(),
+                node: spec.node_name.clone(),
+            }),
+            namespace_labels,
+            ..Origin::default()
+        };
+        let body = SigningRequest {
+            kind: RequestKind::PodCertificateRequest,
+            uid: request.uid().unwrap_or_default(),
+            csr: pem,
+            names: vec![id.clone()],
+            profile: Some(profile.name.clone()),
+            lifetime_s: Some(lifetime_s),
+            usages: Vec::new(),
+            is_ca: false,
+            origin,
+            term: self.asking.leadership.term(),
+        };
+        Ok((csr.naming([id.as_str()]), body))
+    }
+
+    /// The pod and the service account that a request names, as they are now.
+    async fn look_up(
+        &self,
+        namespace: &str,
+        spec: &PodCertificateRequestSpec,
+    ) -> Result<(Option<Pod>, Option<ServiceAccount>), kube::Error> {
+        let pods: Api<Pod> = Api::namespaced(self.asking.client.clone(), namespace);
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.asking.client.clone(), namespace);
+        tokio::try_join!(pods.get_opt(&spec.pod_name), accounts.get_opt(&spec.service_account_name))
+    }
+
+    /// Writes an outcome; what was signed is written again after somebody else's write rather than signed again.
+    async fn tell(&self, request: &PodCertificateRequest, outcome: Outcome) -> Done {
+        let namespace = request.namespace().unwrap_or_default();
+        let api: Api<PodCertificateRequest> = Api::namespaced(self.asking.client.clone(), &namespace);
+        let (mut request, mut outcome) = (Arc::new(request.clone()), outcome);
+        for _ in 0..CONFLICTS {
+            if let Some((later, _)) = self.asking.not_leading() {
+                return later;
+            }
+            match write(&api, &request, changes(&request, &outcome, clock::now())).await {
+                Written::Yes => {
+                    self.announce(&request, &outcome);
+                    return Done::Over;
+                }
+                Written::Gone => return Done::Over,
+                Written::Conflict(fresh) => {
+                    if Self::issuer_of(&fresh).is_none() {
+                        return Done::Over;
+                    }
+                    request = Arc::from(fresh);
+                }
+                Written::Invalid(message) => {
+                    self.asking.metrics.write_failed();
+                    tracing::error!(request.uid = ?request.metadata.uid, error = %message, "the API server refuses a status");
+                    if !matches!(outcome, Outcome::Issued { .. }) {
+                        return Done::Later(None);
+                    }
+                    let message = format!("The API server refuses the certificate: {message}");
+                    outcome = Outcome::Failed { reason: "CertificateRefused", message };
+                }
+                Written::No(error) => {
+                    self.asking.metrics.write_failed();
+                    tracing::warn!(
+                        request.uid = ?request.metadata.uid, error = %error,
+                        "the API server did not take a status; may this service account patch \
+                         podcertificaterequests/status, and sign for {}?", request.spec.signer_name
+                    );
+                    return Done::Later(None);
+                }
+            }
+        }
+        Done::Later(None)
+    }
+
+    fn announce(&self, request: &PodCertificateRequest, outcome: &Outcome) {
+        let about = request.object_ref(&());
+        let word = match outcome {
+            // The kubelet tells of it, and a mesh would fill the list of events.
+            Outcome::Issued { .. } => "issued",
+            Outcome::Denied { reason, message } => {
+                self.asking.publish(about, EventType::Warning, reason, message);
+                "denied"
+            }
+            Outcome::Failed { reason, message } => {
+                self.asking.publish(about, EventType::Warning, reason, message);
+                "failed"
+            }
+        };
+        self.asking.metrics.signer_outcome("PodCertificateRequest", word);
+    }
+}
+
+/// The profile that pods get, as the server describes it.
+fn profile(signer: &Signer) -> Result<&SignerProfile, String> {
+    let pods = signer.spec.pod_certificates.as_ref();
+    let wanted = pods.and_then(|pods| pods.profile.as_ref()).or(signer.spec.profile.as_ref());
+    let mut offered = signer.info.profiles.iter();
+    match wanted {
+        None => offered.next().ok_or_else(|| "The credential may ask for no profile".to_owned()),
+        Some(wanted) => offered
+            .find(|profile| profile.name == *wanted)
+            .ok_or_else(|| format!("The profile \"{wanted}\" is not among those that the credential may ask for")),
+    }
+}
+
+/// What a pod is called.
+fn spiffe_id(pods: &PodCertificates, namespace: &str, service_account: &str) -> String {
+    format!("spiffe://{}/ns/{namespace}/sa/{service_account}", pods.trust_domain)
+}
+
+/// A CSR that is none, or whose key is none.
+fn unreadable(fault: &RequestFault, profile: &SignerProfile) -> Outcome {
+    match fault {
+        RequestFault::Key(_) => {
+            let message = format!("{fault}; {}", pod_rules::suggestion(&profile.keys));
+            Outcome::Denied { reason: pod_rules::UNSUPPORTED_KEY, message }
+        }
+        _ => Outcome::Failed { reason: "InvalidRequest", message: format!("The request cannot be signed: {fault}") },
+    }
+}
+
+/// A kind of key that the profile does not take.
+fn unsupported(kind: KeyKind, profile: &SignerProfile) -> Option<Outcome> {
+    let taken = profile.keys.iter().any(|known| *known == pod_rules::configured(kind));
+    (!taken).then(|| {
+        let message = format!("This signer takes no {kind} keys; {}", pod_rules::suggestion(&profile.keys));
+        Outcome::Denied { reason: pod_rules::UNSUPPORTED_KEY, message }
+    })
+}
+
+/// What the server's refusal is to a pod.
+fn refused(reason: Option<RefusalReason>, message: String, profile: Option<&SignerProfile>) -> Outcome {
+    use RefusalReason as R;
+    match reason {
+        Some(R::Key) => {
+            let suggestion = profile.map(|profile| pod_rules::suggestion(&profile.keys)).unwrap_or_default();
+            Outcome::Denied { reason: pod_rules::UNSUPPORTED_KEY, message: format!("{message}; {suggestion}") }
+        }
+        Some(R::Policy | R::Denied) => Outcome::Denied { reason: "DeniedByPolicy", message },
+        Some(R::Csr | R::Profile | R::Lifetime | R::OtherRequest) | None => {
+            Outcome::Failed { reason: "PermanentError", message }
+        }
+    }
+}
+
+/// A certificate with its times, if the API server would take them.
+fn issued(answered: Answered, spec: &PodCertificateRequestSpec, now: Timestamp) -> Outcome {
+    let Answered { chain, not_before, not_after, .. } = answered;
+    match pod_rules::refresh(as_kubernetes(not_before), as_kubernetes(not_after), spec.max_expiration_seconds, now) {
+        Ok(refresh) => Outcome::Issued { chain, refresh },
+        Err(message) => Outcome::Failed { reason: "CertificateRefused", message },
+    }
+}
+
+/// The changes of the status: all of it at once, since nothing of it can be changed later.
+fn changes(request: &PodCertificateRequest, outcome: &Outcome, now: Timestamp) -> Vec<Value> {
+    let condition = |type_: &str, reason: &str, message: &str| {
+        json!([{
+            "type": type_, "status": "True", "reason": reason, "message": cut(message, MESSAGE_MAX),
+            "lastTransitionTime": text_of(now), "observedGeneration": request.metadata.generation,
+        }])
+    };
+    let status = match outcome {
+        Outcome::Issued { chain, refresh } => json!({
+            "conditions": condition("Issued", "Issued", "Certificate fetched from issuer successfully"),
+            "certificateChain": chain,
+            "notBefore": text_of(refresh.not_before),
+            "beginRefreshAt": text_of(refresh.begin_refresh_at),
+            "notAfter": text_of(refresh.not_after),
+        }),
+        Outcome::Denied { reason, message } => json!({ "conditions": condition("Denied", reason, message) }),
+        Outcome::Failed { reason, message } => json!({ "conditions": condition("Failed", reason, message) }),
+    };
+    vec![json!({ "op": "add", "path": "/status", "value": status })]
+}

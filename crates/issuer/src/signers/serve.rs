@@ -1,0 +1,159 @@
+//! Watches the objects of one kind and has them worked on, one at a time each, in the order of a [`Line`].
+
+use std::{collections::HashMap, fmt::Debug, future::Future, sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use kube::{
+    Api, Client, Resource,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::line::{Done, Job, Limits, Line, Next};
+use crate::{
+    board::{Asked, IssuerKey},
+    dispatch::Desk,
+    metrics::Metrics,
+    resource::RateLimit,
+};
+
+/// Longest that one job takes.
+const LONGEST: Duration = Duration::from_secs(300);
+/// How often it is looked whether there is room again for objects that were left out.
+const ROOM: Duration = Duration::from_secs(5);
+
+/// What is done about the objects of one kind.
+pub(crate) trait Controller: Send + Sync + 'static {
+    /// The kind.
+    type Object: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static;
+
+    /// The issuer that is to sign this object now; none where there is nothing to be done.
+    fn issuer_of(object: &Self::Object) -> Option<IssuerKey>;
+
+    /// Who takes turns with others.
+    fn who(object: &Self::Object) -> &str;
+
+    /// Does what is to be done about one.
+    fn work(&self, job: &Job<Self::Object>) -> impl Future<Output = (Done, Asked)> + Send;
+}
+
+/// What a kind is served with.
+pub(crate) struct Serving {
+    pub(crate) client: Client,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) limits: Limits,
+    /// How fast an issuer's server is asked where the issuer does not say.
+    pub(crate) rate: RateLimit,
+    /// What is under way.
+    pub(crate) jobs: TaskTracker,
+}
+
+impl Serving {
+    fn ready(&self) -> HashMap<IssuerKey, RateLimit> {
+        let all = self.desk.book.all().into_iter();
+        all.filter_map(|(key, known)| Some((key, known.signer?.spec.rate_limit.unwrap_or(self.rate)))).collect()
+    }
+}
+
+/// Serves the objects of one kind until `stop`.
+pub(crate) async fn serve<C: Controller>(controller: Arc<C>, serving: Serving, stop: CancellationToken) {
+    let kind = C::Object::kind(&()).into_owned();
+    let mut line = Line::new(serving.limits);
+    let mut issuers = serving.desk.book.changes();
+    line.ready_are(&serving.ready());
+    let (ended, mut ends) = mpsc::channel(serving.limits.concurrency.max(1));
+    loop {
+        let api: Api<C::Object> = Api::all(serving.client.clone());
+        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        loop {
+            let until = loop {
+                match line.next(Instant::now()) {
+                    Next::Job(job) => start(&controller, &serving.jobs, job, ended.clone()),
+                    Next::Nothing(until) => break until,
+                }
+            };
+            serving.metrics.signers_waiting(&kind, line.len());
+            let far = Instant::now() + Duration::from_secs(3600);
+            let event = tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(ROOM), if line.has_left_out() => {
+                    if line.wants_listing() {
+                        break;
+                    }
+                    continue;
+                }
+                Some((job, done, asked)) = ends.recv() => {
+                    line.finished(&job, &done, asked, Instant::now());
+                    continue;
+                }
+                Ok(()) = issuers.changed() => {
+                    line.ready_are(&serving.ready());
+                    continue;
+                }
+                () = sleep_until(until.unwrap_or(far)) => continue,
+                event = events.next() => event,
+            };
+            match event {
+                None => break,
+                Some(Ok(Event::Init)) => line.listing_begins(),
+                Some(Ok(Event::InitApply(object) | Event::Apply(object))) => observe::<C>(&mut line, object),
+                Some(Ok(Event::InitDone)) => line.listing_ends(),
+                Some(Ok(Event::Delete(object))) => line.forget(object.meta().uid.as_deref().unwrap_or_default()),
+                Some(Err(error)) => {
+                    tracing::warn!(kind = %kind, error = %error, "objects cannot be watched; trying again");
+                }
+            }
+        }
+    }
+}
+
+fn observe<C: Controller>(line: &mut Line<C::Object>, mut object: C::Object) {
+    // What nobody here reads is not kept.
+    object.meta_mut().managed_fields = None;
+    let issuer = C::issuer_of(&object).filter(|_| object.meta().deletion_timestamp.is_none());
+    match issuer {
+        Some(issuer) => {
+            let who = C::who(&object).to_owned();
+            line.observe(object, issuer, &who);
+        }
+        None => line.forget(object.meta().uid.as_deref().unwrap_or_default()),
+    }
+}
+
+/// How a job has ended.
+type End<K> = (Job<K>, Done, Asked);
+
+fn start<C: Controller>(
+    controller: &Arc<C>,
+    jobs: &TaskTracker,
+    job: Job<C::Object>,
+    ended: mpsc::Sender<End<C::Object>>,
+) {
+    let controller = Arc::clone(controller);
+    jobs.spawn(async move {
+        let work = tokio::spawn({
+            let job = job.clone();
+            async move { timeout(LONGEST, controller.work(&job)).await }
+        });
+        let (done, asked) = match work.await {
+            Ok(Ok(end)) => end,
+            // An API server that takes a connection and says nothing.
+            Ok(Err(_)) => (Done::Later(None), Asked::Not),
+            Err(error) => {
+                tracing::error!(request.uid = %job.uid, error = %error, "a task broke; its object is tried again");
+                (Done::Later(None), Asked::Not)
+            }
+        };
+        // Nobody takes it when this process stops leading.
+        let _nobody = ended.send((job, done, asked)).await;
+    });
+}
