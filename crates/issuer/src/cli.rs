@@ -12,7 +12,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use url::Url;
 
-use crate::resource::{self, RateLimit, go_duration};
+use crate::{
+    renew::Renew,
+    resource::{self, RateLimit, go_duration},
+};
 
 /// cert-manager issuer in front of a Chancery server.
 #[derive(Debug, Parser)]
@@ -28,6 +31,8 @@ enum Command {
     Run(Box<Run>),
     /// Print the custom resource definitions as YAML
     Crds,
+    /// Have every Certificate of chosen issuers renewed, at a chosen pace, as after a change of the root
+    Renew(Box<Renew>),
 }
 
 /// Settings of `run`.
@@ -155,6 +160,7 @@ pub(crate) enum LogFormat {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(settings) => crate::run::run(*settings),
+        Command::Renew(settings) => crate::renew::renew(&settings),
         Command::Crds => definitions_as_yaml()
             .and_then(|yaml| std::io::stdout().write_all(yaml.as_bytes()).map_err(|error| error.to_string())),
     };
@@ -195,7 +201,7 @@ fn fixed_host(text: &str) -> Result<(String, IpAddr), String> {
     Ok((name.to_owned(), address.parse().map_err(|error| format!("{error}"))?))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     go_duration(text).ok_or_else(|| "a duration such as 90s, 30m or 1h is wanted".to_owned())
 }
 
