@@ -5,6 +5,7 @@ mod ending;
 mod health;
 mod older;
 mod once;
+mod renewal;
 mod tenants;
 mod whole;
 

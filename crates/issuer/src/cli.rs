@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::{
     discovery::Feature,
+    renew::Renew,
     resource::{self, RateLimit, go_duration},
 };
 
@@ -31,6 +32,8 @@ enum Command {
     Run(Box<Run>),
     /// Print the custom resource definitions as YAML
     Crds,
+    /// Have every Certificate of chosen issuers renewed, at a chosen pace, as after a change of the root
+    Renew(Box<Renew>),
 }
 
 /// Settings of `run`.
@@ -170,6 +173,7 @@ pub(crate) enum LogFormat {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(settings) => crate::run::run(*settings),
+        Command::Renew(settings) => crate::renew::renew(&settings),
         Command::Crds => definitions_as_yaml()
             .and_then(|yaml| std::io::stdout().write_all(yaml.as_bytes()).map_err(|error| error.to_string())),
     };
@@ -220,7 +224,7 @@ fn config_map_name(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("lower-case letters, digits, dots and hyphens are wanted".to_owned()) }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     go_duration(text).ok_or_else(|| "a duration such as 90s, 30m or 1h is wanted".to_owned())
 }
 

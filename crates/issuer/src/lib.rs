@@ -30,6 +30,7 @@ mod metrics;
 mod origin;
 mod probes;
 mod queue;
+mod renew;
 pub mod resource;
 mod run;
 mod signer;

@@ -236,6 +236,8 @@ fn the_chart_gives_the_rights_that_the_controller_is_tested_with() -> Result<()>
     let manager = of(&objects, "ClusterRole", "chancery-issuer-chancery-issuer");
     assert!(!manager.is_empty());
     assert_eq!(manager, of(&tested, "ClusterRole", "chancery-issuer"));
+    let renew = of(&objects, "ClusterRole", "chancery-issuer-chancery-issuer-renew");
+    assert_eq!(renew, of(&tested, "ClusterRole", "chancery-issuer-renew"));
     assert_eq!(of(&objects, "Role", "chancery-issuer-leader"), of(&tested, "ClusterRole", "chancery-issuer-leader"));
     // The chart is stricter about tokens: of named service accounts alone.
     let mut secrets = of(&objects, "Role", "chancery-issuer-chancery-issuer-secrets");

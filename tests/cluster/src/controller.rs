@@ -204,7 +204,7 @@ pub async fn start(plane: &Plane, identity: &str, arguments: &[&str]) -> Result<
 }
 
 /// The binary under test: `CHANCERY_ISSUER_BIN`, else the one that was built beside this test.
-fn binary() -> Result<PathBuf> {
+pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("CHANCERY_ISSUER_BIN") {
         return Ok(path.into());
     }

@@ -46,6 +46,8 @@ pub enum Behaviour {
     Pending,
     /// Refuses, with this message.
     Refuse(String),
+    /// Refuses CSRs with this DNS name, and signs the others.
+    RefuseNames(String),
     /// Signs somebody else's key.
     WrongKey,
     /// Signs for a time that is over.
@@ -362,6 +364,10 @@ impl Serving {
                 let (reason, message) = (RefusalReason::Policy, message.clone());
                 return json(&SigningState::Refused { reason, message, rule: Some("no-such-names".to_owned()) });
             }
+            Behaviour::RefuseNames(name) if holds(&asked.csr, name) => {
+                let (reason, message) = (RefusalReason::Policy, format!("{name} is refused"));
+                return json(&SigningState::Refused { reason, message, rule: Some("no-such-names".to_owned()) });
+            }
             Behaviour::Garbage => return json(&"garbage"),
             _ => {}
         }
@@ -425,6 +431,16 @@ impl Serving {
             warnings: Vec::new(),
         })
     }
+}
+
+/// Whether a CSR asks for this DNS name.
+fn holds(csr: &str, name: &str) -> bool {
+    CertificateSigningRequestParams::from_pem(csr).is_ok_and(|csr| {
+        csr.params
+            .subject_alt_names
+            .iter()
+            .any(|one| matches!(one, rcgen::SanType::DnsName(dns) if dns.as_str() == name))
+    })
 }
 
 /// What the object says beside the CSR.
