@@ -123,6 +123,15 @@ pub(crate) struct Run {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub(crate) max_active: u32,
+    /// For how long a request stays unapproved before an event says what is missing, such as 5m
+    #[arg(
+        long,
+        env = "CHANCERY_ISSUER_UNAPPROVED_AFTER",
+        value_name = "DURATION",
+        default_value = "5m",
+        value_parser = duration
+    )]
+    pub(crate) unapproved_after: Duration,
     /// For how long after its approval a request is tried again before it fails, such as 1h
     #[arg(
         long,

@@ -32,5 +32,8 @@ mod queue;
 pub mod resource;
 mod run;
 mod signer;
+mod throttle;
+mod unapproved;
+mod usage;
 mod watch;
 mod worker;

@@ -36,6 +36,9 @@ use crate::{
     origin::{NamespaceLabels, Origins},
     probes::{self, Health},
     resource::{ChanceryClusterIssuer, ChanceryIssuer},
+    throttle::Throttle,
+    unapproved::Unapproved,
+    usage::Usages,
     watch,
     worker::Worker,
 };
@@ -261,6 +264,10 @@ impl Shared {
                 leadership.clone(),
                 stop.clone(),
             ));
+            let unapproved = Arc::new(Unapproved::new(settings.unapproved_after));
+            lasting.spawn(Arc::clone(&unapproved).tell(self.events.clone(), stop.clone()));
+            let usages = Arc::new(Usages::new(Arc::clone(&self.metrics)));
+            lasting.spawn(Arc::clone(&usages).send(stop.clone()));
             let worker = Arc::new(Worker {
                 client: self.client.clone(),
                 events: self.events.clone(),
@@ -268,6 +275,8 @@ impl Shared {
                 metrics: Arc::clone(&self.metrics),
                 origins,
                 disposals,
+                usages,
+                throttle: Throttle::default(),
                 desk: Arc::clone(&desk),
                 retry_budget: settings.retry_budget,
             });
@@ -277,6 +286,7 @@ impl Shared {
                 found.selectable,
                 Arc::clone(&desk),
                 Arc::clone(&worker),
+                unapproved,
                 jobs.clone(),
                 stop.clone(),
             ));
