@@ -2,6 +2,7 @@
 
 mod contract;
 mod ending;
+mod faults;
 mod health;
 mod older;
 mod once;
@@ -11,10 +12,15 @@ mod whole;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chancery_cluster_tests::{Issuing, Result, SigningServer, controller, until};
+use futures::StreamExt as _;
 use k8s_openapi::api::events::v1::Event;
 use kube::{
-    Api, ResourceExt as _,
+    Api, Client, ResourceExt as _,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, watcher},
+    },
 };
 use serde_json::{Value, json};
 
@@ -138,6 +144,23 @@ impl Test {
         });
         Ok(ours.filter_map(|event| event.reason).collect())
     }
+}
+
+/// Waits for an event about an object that the controller has written.
+async fn until_event(client: Client, namespace: &str, uid: &str) -> Result<Event> {
+    let events: Api<Event> = Api::namespaced(client, namespace);
+    let mut seen = watcher(events, watcher::Config::default()).applied_objects().boxed();
+    let ours = async {
+        while let Some(event) = seen.next().await {
+            let event = event?;
+            let about = event.regarding.as_ref().and_then(|about| about.uid.as_deref());
+            if about == Some(uid) && event.reporting_controller.as_deref() == Some("chancery.dev/issuer") {
+                return Ok(event);
+            }
+        }
+        Err("events cannot be watched".into())
+    };
+    tokio::time::timeout(until::LIMIT, ours).await?
 }
 
 #[expect(clippy::disallowed_methods, reason = "an approver writes the time of day")]

@@ -141,6 +141,15 @@ pub(crate) struct Run {
         value_parser = config_map_name
     )]
     pub(crate) root_config_map: String,
+    /// For how long a request stays unapproved before an event says what is missing, such as 5m
+    #[arg(
+        long,
+        env = "CHANCERY_ISSUER_UNAPPROVED_AFTER",
+        value_name = "DURATION",
+        default_value = "5m",
+        value_parser = duration
+    )]
+    pub(crate) unapproved_after: Duration,
     /// For how long after its approval a request is tried again before it fails, such as 1h
     #[arg(
         long,

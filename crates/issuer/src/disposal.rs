@@ -372,7 +372,10 @@ fn in_use_pause(waiting: usize) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::{board::Limits, resource::RateLimit};
 
     fn item(uid: &str, namespace: &str) -> Item {
         Item {
@@ -408,6 +411,50 @@ mod tests {
         assert_eq!(fits(&mut queue, "other"), WAITING_MAX - OF_ONE_NAMESPACE);
         assert_eq!(fits(&mut queue, "third"), 0);
         assert!(queue.put(item("flood-0", "flood"), now), "what waits already needs no room");
+    }
+
+    #[test]
+    fn what_was_deleted_while_nobody_watched_is_found_by_the_next_listing() {
+        let desk =
+            Desk::new(Limits { active: 10, concurrency: 4, rate: RateLimit { requests_per_second: 10, burst: None } });
+        let corp = IssuerKey { namespace: None, name: "corp".into() };
+        desk.issuer_is(&corp, IssuerState::Unchecked, None);
+        let disposals = Disposals::new(Arc::new(Metrics::new()));
+        let request = |uid: &str, owner: &str| -> CertificateRequest {
+            serde_json::from_value(json!({
+                "metadata": {
+                    "name": uid, "namespace": "shop", "uid": uid,
+                    "ownerReferences": [{
+                        "apiVersion": "cert-manager.io/v1", "kind": owner, "name": "web", "uid": "c", "controller": true,
+                    }],
+                },
+                "spec": {
+                    "request": "",
+                    "issuerRef": { "name": "corp", "kind": "ChanceryClusterIssuer", "group": "chancery.dev" },
+                },
+                "status": { "conditions": [{ "type": "Ready", "status": "True", "reason": "Issued" }] },
+            }))
+            .expect("a request")
+        };
+        for uid in ["stays", "goes"] {
+            disposals.observe(&request(uid, "Certificate"), None);
+        }
+        disposals.observe(&request("nobodys", "Pod"), None);
+        disposals.listing_begins();
+        disposals.observe(&request("stays", "Certificate"), None);
+        disposals.listing_ends(&desk);
+        let now = Instant::now() + Duration::from_secs(1);
+        let item = disposals.queue().take(now).expect("one that is gone");
+        assert_eq!((&*item.uid, matches!(item.wanted, Wanted::Fate(_))), ("goes", true));
+        assert!(disposals.queue().take(now).is_none());
+        // Signed, and the write of it failed: then it is deleted.
+        disposals.signed(&"unwritten".into());
+        disposals.deleted(&desk, &request("unwritten", "Pod"));
+        assert_eq!(disposals.queue().take(now).map(|item| item.wanted), Some(Wanted::Unused));
+        // An issuer that never was wants nothing.
+        desk.issuer_is(&corp, IssuerState::Absent, None);
+        disposals.deleted(&desk, &request("stays", "Certificate"));
+        assert_eq!(disposals.waiting(), 0);
     }
 
     #[test]

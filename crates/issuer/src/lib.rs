@@ -35,5 +35,8 @@ pub mod resource;
 mod run;
 mod signer;
 mod signers;
+mod throttle;
+mod unapproved;
+mod usage;
 mod watch;
 mod worker;

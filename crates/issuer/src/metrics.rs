@@ -60,6 +60,8 @@ pub(crate) struct Metrics {
     revoked: Counter,
     disposals_dropped: Counter,
     broken: Counter,
+    usages_dropped: Counter,
+    throttled: Counter,
     writes_failed: Counter,
     since_approval: Histogram,
     signers: Family<ByKindAndOutcome, Counter>,
@@ -78,6 +80,8 @@ impl Metrics {
             revoked: Counter::default(),
             disposals_dropped: Counter::default(),
             broken: Counter::default(),
+            usages_dropped: Counter::default(),
+            throttled: Counter::default(),
             writes_failed: Counter::default(),
             since_approval: Histogram::new(SECONDS),
             signers: Family::default(),
@@ -103,6 +107,16 @@ impl Metrics {
             "revocations_dropped",
             "Certificates that were to be revoked and stay valid until they end",
             self.disposals_dropped.clone(),
+        );
+        registry.register(
+            "usages_dropped",
+            "Certificates of which no server was told where they are used",
+            self.usages_dropped.clone(),
+        );
+        registry.register(
+            "throttled",
+            "Requests that wait since their Secret has had too many certificates",
+            self.throttled.clone(),
         );
         registry.register("broken_tasks", "Tasks that ended by a fault of the program", self.broken.clone());
         registry.register(
@@ -171,6 +185,14 @@ impl Metrics {
 
     pub(crate) fn disposal_dropped(&self) {
         self.disposals_dropped.inc();
+    }
+
+    pub(crate) fn usage_dropped(&self) {
+        self.usages_dropped.inc();
+    }
+
+    pub(crate) fn throttled(&self) {
+        self.throttled.inc();
     }
 
     /// A task broke. Alarm on any.

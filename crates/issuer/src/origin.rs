@@ -59,6 +59,11 @@ pub(crate) fn keep_what_is_passed_on(annotations: &mut BTreeMap<String, String>)
 pub(crate) struct Body(SigningRequest);
 
 impl Body {
+    /// How long the certificate shall live.
+    pub(crate) fn life(&self) -> Duration {
+        Duration::from_secs(self.0.lifetime_s.unwrap_or(USUAL_LIFE_S))
+    }
+
     /// The whole.
     pub(crate) fn with(mut self, origin: Origin, term: Option<u64>) -> SigningRequest {
         self.0.origin = origin;
@@ -119,6 +124,15 @@ pub(crate) enum Fate {
     Deleted,
     /// Its Certificate is there, and has no newer one yet.
     InUse,
+}
+
+/// Whom a request is for.
+#[derive(Debug)]
+pub(crate) struct LookedUp {
+    /// What the server is told.
+    pub(crate) origin: Origin,
+    /// For how long before its end cert-manager renews the certificate, if the Certificate says so.
+    pub(crate) renew_before: Option<Duration>,
 }
 
 /// The Certificate that a request was made for, as the request says.
@@ -200,7 +214,7 @@ impl Origins {
     /// # Errors
     ///
     /// The API server's.
-    pub(crate) async fn of(&self, request: &CertificateRequest) -> Result<Origin, kube::Error> {
+    pub(crate) async fn of(&self, request: &CertificateRequest) -> Result<LookedUp, kube::Error> {
         let metadata = &request.metadata;
         let namespace = metadata.namespace.clone().unwrap_or_default();
         let certificate = self.owner(request).await?;
@@ -214,7 +228,9 @@ impl Origins {
         };
         let annotations = annotations_of(metadata);
         let spec = &request.spec;
-        Ok(Origin {
+        let renew_before = certificate.as_ref().and_then(|certificate| certificate.spec.renew_before.as_deref());
+        let renew_before = renew_before.and_then(go_duration);
+        let origin = Origin {
             namespace: Some(namespace),
             name: metadata.name.clone().unwrap_or_default(),
             issuer: Some(IssuerRef { kind: spec.issuer_ref.kind.clone(), name: spec.issuer_ref.name.clone() }),
@@ -225,7 +241,8 @@ impl Origins {
             pod: None,
             namespace_labels,
             annotations,
-        })
+        };
+        Ok(LookedUp { origin, renew_before })
     }
 
     /// What has become of the Certificate of a request that was deleted.

@@ -37,6 +37,9 @@ use crate::{
     probes::{self, Health},
     resource::{ChanceryClusterIssuer, ChanceryIssuer},
     signers::{self, Asking, PodRequests, Serving, SigningRequests},
+    throttle::Throttle,
+    unapproved::Unapproved,
+    usage::Usages,
     watch,
     worker::Worker,
 };
@@ -267,6 +270,10 @@ impl Shared {
                 leadership.clone(),
                 stop.clone(),
             ));
+            let unapproved = Arc::new(Unapproved::new(settings.unapproved_after));
+            lasting.spawn(Arc::clone(&unapproved).tell(self.events.clone(), stop.clone()));
+            let usages = Arc::new(Usages::new(Arc::clone(&self.metrics)));
+            lasting.spawn(Arc::clone(&usages).send(stop.clone()));
             let worker = Arc::new(Worker {
                 client: self.client.clone(),
                 events: self.events.clone(),
@@ -274,6 +281,8 @@ impl Shared {
                 metrics: Arc::clone(&self.metrics),
                 origins,
                 disposals,
+                usages,
+                throttle: Throttle::default(),
                 desk: Arc::clone(&desk),
                 retry_budget: settings.retry_budget,
             });
@@ -282,6 +291,7 @@ impl Shared {
                 found.selectable,
                 Arc::clone(&desk),
                 Arc::clone(&worker),
+                unapproved,
                 jobs.clone(),
                 stop.clone(),
             ));

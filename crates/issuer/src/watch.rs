@@ -14,7 +14,7 @@ use kube::{
 };
 use tokio::{
     sync::Semaphore,
-    time::{Duration, MissedTickBehavior},
+    time::{Duration, Instant, MissedTickBehavior},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -24,6 +24,7 @@ use crate::{
     dispatch::Desk,
     origin::{self, NamespaceLabels, owner_reference},
     resource::{CLUSTER_ISSUER, CertificateRequest, GROUP, ISSUER},
+    unapproved::Unapproved,
     worker::Worker,
 };
 
@@ -53,6 +54,7 @@ pub(crate) async fn requests(
     selectable: bool,
     desk: Arc<Desk>,
     worker: Arc<Worker>,
+    unapproved: Arc<Unapproved>,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
@@ -84,11 +86,11 @@ pub(crate) async fn requests(
                     worker.disposals.listing_begins();
                 }
                 Some(Ok(Event::InitApply(request))) => {
-                    remember(&desk, &worker, &request);
+                    remember(&desk, &worker, &unapproved, &request);
                     desk.observe(slim(request));
                 }
                 Some(Ok(Event::Apply(request))) => {
-                    remember(&desk, &worker, &request);
+                    remember(&desk, &worker, &unapproved, &request);
                     let request = slim(request);
                     prepare(&worker, &tasks, &preparing, &request);
                     desk.observe(request);
@@ -100,6 +102,7 @@ pub(crate) async fn requests(
                 Some(Ok(Event::Delete(request))) => {
                     if let Some(uid) = &request.metadata.uid {
                         desk.with(|board| board.forget(uid));
+                        unapproved.forget(uid);
                     }
                     if is_ours(&request) {
                         worker.disposals.deleted(&desk, &request);
@@ -118,9 +121,13 @@ fn is_ours(request: &CertificateRequest) -> bool {
     reference.group == GROUP && [ISSUER, CLUSTER_ISSUER].contains(&reference.kind.as_str())
 }
 
-/// What has its certificate is remembered, where its issuer wants it revoked one day.
-fn remember(desk: &Desk, worker: &Worker, request: &CertificateRequest) {
-    if is_ours(request) && request.is("Ready") {
+/// What has its certificate is remembered, where its issuer wants it revoked one day; and what nobody approves.
+fn remember(desk: &Desk, worker: &Worker, unapproved: &Unapproved, request: &CertificateRequest) {
+    if !is_ours(request) {
+        return;
+    }
+    unapproved.observe(request, Instant::now());
+    if request.is("Ready") {
         let signer = desk.with(|board| board.last_signer(&IssuerKey::of(request)));
         worker.disposals.observe(request, signer.as_deref());
     }

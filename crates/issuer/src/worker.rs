@@ -8,6 +8,7 @@ use kube::{
     Api, Client, Resource as _,
     api::{Patch, PatchParams},
 };
+use tokio::time::Instant;
 
 use crate::{
     board::{Asked, Done, Job},
@@ -19,9 +20,11 @@ use crate::{
     events::Events,
     leader::Leadership,
     metrics::Metrics,
-    origin::Origins,
+    origin::{LookedUp, Origins},
     resource::CertificateRequest,
     signer::Signer,
+    throttle::{Throttle, allowed},
+    usage::Usages,
 };
 
 /// Fewest tries before a request is given up, whatever time has passed.
@@ -31,6 +34,8 @@ const LEAST_TRIES: u32 = 5;
 pub(crate) const FIELD_MANAGER: &str = "chancery-issuer";
 /// How far the clocks of this machine and the server's may differ.
 const SKEW: Duration = Duration::from_secs(300);
+/// How soon a request that was throttled is looked at again, at the latest.
+const THROTTLED: Duration = Duration::from_secs(600);
 /// How often a result is written again after a conflict before the request is decided anew.
 const CONFLICTS: usize = 5;
 
@@ -43,6 +48,8 @@ pub(crate) struct Worker {
     pub(crate) origins: Origins,
     pub(crate) disposals: Arc<Disposals>,
     pub(crate) desk: Arc<Desk>,
+    pub(crate) usages: Arc<Usages>,
+    pub(crate) throttle: Throttle,
     /// From the approval to the last retry.
     pub(crate) retry_budget: Duration,
 }
@@ -96,8 +103,8 @@ impl Worker {
             Ok(read) => read,
             Err(message) => return (self.tell(job, Outcome::Failed { message }).await, Asked::Not),
         };
-        let origin = match self.origins.of(request).await {
-            Ok(origin) => origin,
+        let LookedUp { origin, renew_before } = match self.origins.of(request).await {
+            Ok(found) => found,
             Err(error) => {
                 tracing::warn!(request.uid = %job.uid, error = %error, "whom a request is for cannot be looked up");
                 return (Done::Later(None, None), Asked::Not);
@@ -107,6 +114,20 @@ impl Worker {
         if !self.leadership.holds() {
             return (Done::Later(Some(Duration::from_secs(1)), None), Asked::Not);
         }
+        let place = origin.namespace.clone().zip(origin.secret.clone());
+        let life = body.life();
+        if let Some((namespace, secret)) = &place
+            && let Err(wait) = self.throttle.enter(namespace, secret, &job.uid, life, Instant::now())
+        {
+            self.metrics.throttled();
+            let message = format!(
+                "The Secret \"{secret}\" has had {} certificates within an hour; do two Certificates or controllers \
+                 write it? The next one follows later",
+                allowed(life)
+            );
+            let outcome = Outcome::Pending { why: PendingFor::Retry, message };
+            return (self.wait(job, outcome, Some(wait.min(THROTTLED))).await, Asked::Not);
+        }
         let body = body.with(origin, self.leadership.term());
         let timer = self.metrics.signing();
         let answer = signer.client.sign(&body).await;
@@ -114,8 +135,17 @@ impl Worker {
         match answer {
             Ok(SigningState::Issued(signed)) => {
                 let checked = csr.check(&signed.chain, &signed.root, clock::as_x509(clock::now()), SKEW);
+                let left = |not_after: chancery_pki::Timestamp| not_after.since(clock::as_x509(clock::now()));
                 let outcome = match checked {
-                    Ok(Answered { chain, root, .. }) => Outcome::Issued { chain, root, warnings: signed.warnings },
+                    Ok(Answered { not_after, .. })
+                        if renew_before.is_some_and(|before| before < life && left(not_after) <= before) =>
+                    {
+                        self.disposals.unused(&self.desk, request);
+                        Outcome::Failed { message: too_short(left(not_after), renew_before.unwrap_or_default()) }
+                    }
+                    Ok(Answered { chain, root, .. }) => {
+                        Outcome::Issued { chain, root, warnings: signed.warnings }
+                    }
                     Err(fault) => {
                         self.metrics.untrusted_answer();
                         tracing::error!(
@@ -125,7 +155,12 @@ impl Worker {
                         Outcome::Failed { message: format!("The server's answer is not what was asked for: {fault}") }
                     }
                 };
-                (self.tell(job, outcome).await, Asked::Answered)
+                let is_issued = matches!(outcome, Outcome::Issued { .. });
+                let done = self.tell(job, outcome).await;
+                if let (Done::Finished, true, Some((namespace, secret))) = (&done, is_issued, &place) {
+                    self.usages.is_in_secret(signer, &job.uid, namespace, secret);
+                }
+                (done, Asked::Answered)
             }
             Ok(SigningState::Pending { retry_after_s, message }) => {
                 let after = Duration::from_secs(retry_after_s.clamp(1, 3600));
@@ -359,6 +394,16 @@ impl Worker {
             Err(error) => Written::No(error),
         }
     }
+}
+
+/// cert-manager would renew such a certificate as soon as it has it, and the next one, and so on.
+fn too_short(left: Duration, renew_before: Duration) -> String {
+    format!(
+        "The certificate would end in {} s, within the {} s of its Certificate's renewBefore, and be renewed at once; ask \
+         for a longer duration or a shorter renewBefore",
+        left.as_secs(),
+        renew_before.as_secs()
+    )
 }
 
 /// A refusal in words: the rule, and what would be allowed.

@@ -96,6 +96,14 @@ pub enum AnswerFault {
         /// Seconds that were asked for.
         asked: u64,
     },
+    /// It lives longer than asked.
+    #[error("the certificate ends at {ends}, later than the {asked} s that were asked for")]
+    LongerLife {
+        /// Its last second.
+        ends: Timestamp,
+        /// Seconds that were asked for.
+        asked: u64,
+    },
     /// Its names are not the CSR's.
     #[error("the names of the certificate are not those of the CSR")]
     Names,
@@ -288,6 +296,11 @@ impl Asked {
         let is = not_after.since(not_before).as_secs();
         if let Some(asked) = self.life_s.filter(|asked| is + LIFE_TOLERANCE_S < *asked) {
             return Err(AnswerFault::ShorterLife { is, asked });
+        }
+        // Backdating makes a life longer and its end no later.
+        let latest = |asked: u64| now.after(skew).after(Duration::from_secs(asked.saturating_add(LIFE_TOLERANCE_S)));
+        if let Some(asked) = self.life_s.filter(|asked| not_after > latest(*asked)) {
+            return Err(AnswerFault::LongerLife { ends: not_after, asked });
         }
         self.check_names(&parsed)?;
         self.check_usages(&parsed)?;

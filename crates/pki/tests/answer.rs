@@ -155,6 +155,18 @@ fn a_life_that_was_cut_is_found() {
 }
 
 #[test]
+fn a_life_that_is_longer_than_asked_is_found_and_backdating_is_none() {
+    let case = Case::new(&[], false, Some(30 * 24 * 3600));
+    let mut longer = good();
+    longer.not_after = date_time_ymd(2026, 7, 2);
+    assert!(matches!(case.check(&case.sign(&longer)), Err(AnswerFault::LongerLife { .. })));
+    let mut backdated = good();
+    backdated.not_before = date_time_ymd(2026, 1, 1);
+    backdated.not_after = date_time_ymd(2026, 7, 1);
+    assert_eq!(case.check(&case.sign(&backdated)), Ok(()));
+}
+
+#[test]
 fn names_that_are_not_the_csrs_are_found() {
     let case = Case::new(&[], false, None);
     for names in [

@@ -11,7 +11,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Test, chain, label, message, pem, ready, touched};
+use super::{Test, chain, label, message, pem, ready, touched, until_event};
 
 /// T1.
 #[tokio::test]
@@ -277,11 +277,10 @@ async fn a_certificate_becomes_ready_and_its_secret_holds_chain_and_root() -> Re
     assert_eq!((origin.certificate.as_deref(), origin.secret.as_deref()), (Some("web"), Some("web-tls")));
     assert_eq!(origin.namespace_labels.get("kubernetes.io/metadata.name"), Some(&test.namespace));
     let uid = request.uid().ok_or("no UID")?;
+    let used = [(uid.clone(), vec![format!("Secret {}/web-tls", test.namespace)])];
+    test.server.until("a word of where it is used", |server| server.used() == used).await?;
     // Events come a moment later.
-    let deadline = std::time::Instant::now() + until::LIMIT;
-    while test.events(&uid).await?.is_empty() && std::time::Instant::now() < deadline {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until_event(test.issuing.plane.client().await?, &test.namespace, &uid).await?;
     assert_eq!(test.events(&uid).await?, ["Issued"]);
     Ok(())
 }

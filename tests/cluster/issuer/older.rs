@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Instant};
 
 use chancery_cluster_tests::{Plane, Programs, Result, SigningServer, controller, until};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -11,7 +11,7 @@ use tokio::{
     time::{Duration, sleep},
 };
 
-use super::pem;
+use super::{message, pem, until_event};
 
 async fn get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address).await?;
@@ -37,7 +37,7 @@ async fn until_it_says(address: SocketAddr, path: &str, wanted: &[&str]) -> Resu
 }
 
 /// The kind as cert-manager had it before 1.20: nothing can be selected by the issuer.
-const OLD_REQUESTS: &str = r#"
+pub(super) const OLD_REQUESTS: &str = r#"
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: { name: certificaterequests.cert-manager.io }
@@ -61,7 +61,12 @@ async fn what_a_cluster_lacks_is_off_and_said_and_nothing_falls_over() -> Result
     controller::may_read_credentials(&plane, controller::NAMESPACE).await?;
     let file = tempfile::NamedTempFile::new()?;
     let path = file.path().to_str().ok_or("a path that is no text")?;
-    let running = controller::start(&plane, "older", &["--listen", "127.0.0.1:0", "--listen-file", path]).await?;
+    let running = controller::start(
+        &plane,
+        "older",
+        &["--listen", "127.0.0.1:0", "--listen-file", path, "--unapproved-after", "1s"],
+    )
+    .await?;
     running.until_it_prints(|line| line.contains("not installed")).await?;
     let address: SocketAddr = std::fs::read_to_string(path)?.parse()?;
     until_it_says(address, "/readyz", &["200 OK", "issuers: off", "certificate-requests: off"]).await?;
@@ -86,16 +91,29 @@ async fn what_a_cluster_lacks_is_off_and_said_and_nothing_falls_over() -> Result
     plane.apply(OLD_REQUESTS).await?;
     until_it_says(address, "/readyz", &["certificate-requests: on", "select-by-issuer-group: off"]).await?;
     let requests = plane.objects("cert-manager.io/v1", "CertificateRequest", "default").await?;
-    let request = json!({
-        "apiVersion": "cert-manager.io/v1", "kind": "CertificateRequest", "metadata": { "name": "web" },
-        "spec": {
-            "request": k8s_openapi::ByteString(pem("web.example.test")?.into_bytes()),
-            "issuerRef": { "group": "chancery.dev", "kind": "ChanceryClusterIssuer", "name": "old" },
-        },
-    });
-    requests.create(&PostParams::default(), &serde_json::from_value(request)?).await?;
+    let ask = async |name: &str, csr: Vec<u8>| -> Result<DynamicObject> {
+        let request = json!({
+            "apiVersion": "cert-manager.io/v1", "kind": "CertificateRequest", "metadata": { "name": name },
+            "spec": {
+                "request": k8s_openapi::ByteString(csr),
+                "issuerRef": { "group": "chancery.dev", "kind": "ChanceryClusterIssuer", "name": "old" },
+            },
+        });
+        Ok(requests.create(&PostParams::default(), &serde_json::from_value(request)?).await?)
+    };
+    let made = ask("web", pem("web.example.test")?.into_bytes()).await?;
+    let uid = made.metadata.uid.as_deref().ok_or("no UID")?;
+    let hint = until_event(plane.client().await?, "default", uid).await?.note.unwrap_or_default();
+    assert!(hint.contains("resourceNames: [chanceryclusterissuers.chancery.dev/old]"), "{hint}");
     let approved = json!({ "status": { "conditions": [{ "type": "Approved", "status": "True" }] } });
     requests.patch_status("web", &PatchParams::default(), &Patch::Merge(&approved)).await?;
     until(&requests, "web", until::condition("Ready", "True")).await?;
+
+    // cert-manager's webhook would not have let this pass.
+    ask("large", vec![b'x'; 70 << 10]).await?;
+    requests.patch_status("large", &PatchParams::default(), &Patch::Merge(&approved)).await?;
+    let failed = until(&requests, "large", until::condition("Ready", "False")).await?;
+    assert!(message(&failed).contains("more than 65536 octets"), "{}", message(&failed));
+    assert!(failed.data["status"]["failureTime"].is_string(), "{failed:?}");
     Ok(())
 }

@@ -2,8 +2,12 @@
 
 use std::{fs, path::PathBuf, process::Command, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chancery_harness::server::free_port;
 use http::Request;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper_util::{client::legacy, rt::TokioExecutor};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::{Api, ResourceExt as _, api::PostParams};
 use serde_json::{Value, json};
@@ -153,6 +157,28 @@ impl Plane {
     /// clients keep their connections.
     pub fn kill_api_server(&mut self) {
         self.api_server.kill();
+    }
+
+    /// Has etcd forget how everything came to be: who watches on from an earlier version is told that it is gone (410).
+    pub async fn compact(&self) -> Result<()> {
+        let range = self.ask_etcd("range", &json!({ "key": STANDARD.encode("/") })).await?;
+        let revision = range.pointer("/header/revision").cloned().ok_or("etcd names no revision")?;
+        self.ask_etcd("compaction", &json!({ "revision": revision, "physical": true })).await?;
+        Ok(())
+    }
+
+    /// etcd's own gateway from JSON to what it speaks.
+    async fn ask_etcd(&self, what: &str, body: &Value) -> Result<Value> {
+        let client = legacy::Client::builder(TokioExecutor::new()).build_http();
+        let request = Request::post(format!("http://127.0.0.1:{}/v3/kv/{what}", self.etcd_port))
+            .body(Full::new(Bytes::from(serde_json::to_vec(body)?)))?;
+        let answer = client.request(request).await?;
+        let status = answer.status();
+        let octets = answer.into_body().collect().await?.to_bytes();
+        if !status.is_success() {
+            return Err(format!("etcd answers {status} to {what}: {}", String::from_utf8_lossy(&octets)).into());
+        }
+        Ok(serde_json::from_slice(&octets)?)
     }
 
     /// Starts the API server again, where it was and on what etcd holds; returns once it is ready.

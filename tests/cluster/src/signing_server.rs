@@ -13,7 +13,7 @@ use std::{
 
 use chancery_api::{
     ErrorBody, RefusalReason, RequestKind, RevokeRequest, SignedCertificate, SignerInfo, SignerProfile, SigningRequest,
-    SigningState,
+    SigningState, UsageReport,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Collected, Full};
@@ -52,6 +52,8 @@ pub enum Behaviour {
     WrongKey,
     /// Signs for a time that is over.
     Expired,
+    /// Signs by a clock that is so many seconds ahead, or behind.
+    Shifted(i64),
     /// Sends a chain that does not lead to its root.
     ForeignChain,
     /// Sends a chain longer than cert-manager reads.
@@ -73,6 +75,7 @@ struct State {
     first: BTreeMap<String, SigningRequest>,
     issued: BTreeMap<String, SignedCertificate>,
     revoked: Vec<(String, Option<u64>)>,
+    used: Vec<(String, Vec<String>)>,
     checks: usize,
     turned_away: usize,
     redirect: Option<String>,
@@ -111,6 +114,7 @@ impl SigningServer {
             first: BTreeMap::new(),
             issued: BTreeMap::new(),
             revoked: Vec::new(),
+            used: Vec::new(),
             checks: 0,
             turned_away: 0,
             redirect: None,
@@ -215,6 +219,12 @@ impl SigningServer {
     #[must_use]
     pub fn issued(&self) -> BTreeMap<String, SignedCertificate> {
         self.state().issued.clone()
+    }
+
+    /// Where it was told that certificates are used, by UID of their requests.
+    #[must_use]
+    pub fn used(&self) -> Vec<(String, Vec<String>)> {
+        self.state().used.clone()
     }
 
     /// What it was told to revoke.
@@ -329,6 +339,13 @@ impl Serving {
                     None => refused(StatusCode::NOT_FOUND, "it was never asked for"),
                 }
             }
+            (&Method::POST, ["signing-requests", _kind, uid, "usage"]) => {
+                if let Ok(report) = serde_json::from_slice::<UsageReport>(&body) {
+                    self.state().used.push(((*uid).to_owned(), report.used_by));
+                    self.changed.notify_waiters();
+                }
+                Response::builder().status(StatusCode::NO_CONTENT).body(Full::default()).unwrap_or_default()
+            }
             (&Method::POST, ["signing-requests", _kind, uid, "revoke"]) => {
                 let reason = serde_json::from_slice::<RevokeRequest>(&body).ok().and_then(|request| request.reason);
                 self.state().revoked.push(((*uid).to_owned(), reason));
@@ -394,6 +411,11 @@ impl Serving {
         let now = now();
         let life = Duration::from_secs(asked.lifetime_s.unwrap_or(3600));
         let minute = Duration::from_secs(60);
+        let now = match behaviour {
+            Behaviour::Shifted(by) if *by < 0 => now - Duration::from_secs(by.unsigned_abs()),
+            Behaviour::Shifted(by) => now + Duration::from_secs(by.unsigned_abs()),
+            _ => now,
+        };
         csr.params.not_before = (now - minute).into();
         csr.params.not_after = (now + life).into();
         csr.params.use_authority_key_identifier_extension = true;

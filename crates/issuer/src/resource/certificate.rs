@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 pub struct CertificateSpec {
     /// The Secret that the result is written to.
     pub secret_name: String,
+    /// For how long before its end it is renewed, in Go's notation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renew_before: Option<String>,
 }
 
 /// What has become of it.
