@@ -61,11 +61,8 @@ impl Company {
     /// The one that all tests of this process share. `None` where this machine cannot have it; that has been said then.
     pub async fn shared() -> Result<Option<&'static Self>> {
         let Some(issuing) = Issuing::shared().await? else { return Ok(None) };
-        let shared = SHARED.get_or_init(|| async {
-            let mut company = Self::start(issuing).await.map_err(|error| error.to_string())?;
-            company.server.end_with_this_process().map_err(|error| error.to_string())?;
-            Ok(Some(company))
-        });
+        let shared =
+            SHARED.get_or_init(|| async { Self::start(issuing).await.map(Some).map_err(|error| error.to_string()) });
         match shared.await {
             Ok(shared) => Ok(shared.as_ref()),
             Err(error) => Err(error.clone().into()),
@@ -73,7 +70,7 @@ impl Company {
     }
 
     /// Starts the server and makes the issuer; returns once that is ready. One of them on a plane: the issuer is the
-    /// cluster's.
+    /// cluster's. The server ends with this process, however that ends.
     pub async fn start(issuing: &'static Issuing) -> Result<Self> {
         let http_port = free_port().await?;
         let configuration = format!(
@@ -102,6 +99,7 @@ token = {{ issuer = "https://kubernetes.default.svc", audience = "chancery/prod-
         fs::create_dir_all(server.path().join("clusters"))?;
         fs::write(server.path().join("clusters/prod-eu.jwks"), keys)?;
         server.serve().await?;
+        server.end_with_this_process()?;
         let company = Self { issuing, server, http_port };
         company.make_issuer().await?;
         Ok(company)

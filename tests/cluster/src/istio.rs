@@ -74,7 +74,7 @@ impl Istio {
         plane.apply_files(NAMESPACE, &beside(&program, "crds")?).await?;
         plane.apply_documents(NAMESPACE, vec![mesh, only_on_loopback()]).await?;
 
-        let folder = tempfile::Builder::new().prefix("chancery-istiod.").tempdir()?;
+        let folder = plane.scratch("istiod")?;
         let mut command = Command::new(&program);
         command
             .args(["pilot-discovery", "discovery", "--domain", "cluster.local", "--ctrlz_port", "0", "--kubeconfig"])
@@ -114,7 +114,7 @@ impl Istio {
         ];
         self.plane.apply_documents(namespace, made).await?;
 
-        let folder = tempfile::Builder::new().prefix("chancery-gateway.").tempdir()?;
+        let folder = self.plane.scratch("gateway")?;
         self.mount(folder.path(), namespace, name).await?;
         // What Envoy begins with, but for the addresses of its own status and metrics.
         let bootstrap = folder.path().join("envoy_bootstrap.json");

@@ -54,7 +54,7 @@ impl Nginx {
     /// that has been said then.
     pub async fn start(plane: &Plane, sites: &[Site], backend: &Backend) -> Result<Option<Self>> {
         let Some(program) = programs::nginx() else { return Ok(None) };
-        let folder = tempfile::Builder::new().prefix("chancery-nginx.").tempdir()?;
+        let folder = plane.scratch("nginx")?;
         let port = free_port().await?;
         fs::write(folder.path().join("nginx.conf"), configuration(folder.path(), port, sites, backend.address))?;
         let mut command = Command::new(program);
@@ -128,7 +128,7 @@ impl IngressController {
         let client = plane.client().await?;
         let ingress = Api::<Ingress>::namespaced(client.clone(), namespace).get(name).await?;
         let secrets = Api::<Secret>::namespaced(client, namespace);
-        let folder = tempfile::Builder::new().prefix("chancery-ingress.").tempdir()?;
+        let folder = plane.scratch("ingress")?;
         let mut served = Vec::new();
         for tls in ingress.spec.and_then(|spec| spec.tls).unwrap_or_default() {
             let secret = tls.secret_name.ok_or("an Ingress with tls and no secretName")?;

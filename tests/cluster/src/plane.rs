@@ -197,6 +197,11 @@ impl Plane {
         &self.authority
     }
 
+    /// A folder that goes with the plane, if not before.
+    pub(crate) fn scratch(&self, beginning: &str) -> Result<TempDir> {
+        Ok(tempfile::Builder::new().prefix(&format!("{beginning}.")).tempdir_in(self.folder.path())?)
+    }
+
     /// Starts another program of this plane.
     pub(crate) fn run(&self, name: &str, mut command: Command) -> Result<Process> {
         // What it leaves behind goes with the plane.
