@@ -39,6 +39,16 @@ impl<T> FairQueue<T> {
         }
         item
     }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    /// Takes all of them out.
+    pub(crate) fn drain(&mut self) -> Vec<T> {
+        std::iter::from_fn(|| self.pop()).collect()
+    }
 }
 
 #[cfg(test)]
@@ -63,6 +73,9 @@ mod tests {
         queue.push("a", 1);
         queue.push("a", 2);
         assert_eq!((queue.pop(), queue.pop(), queue.pop()), (Some(1), Some(2), None));
-        assert_eq!((queue.rows.len(), queue.turns.len()), (0, 0));
+        assert!(queue.is_empty() && queue.rows.is_empty());
+        queue.push("a", 1);
+        queue.push("b", 2);
+        assert_eq!((queue.drain(), queue.is_empty()), (vec![1, 2], true));
     }
 }

@@ -143,9 +143,7 @@ impl Worker {
                         self.disposals.unused(&self.desk, request);
                         Outcome::Failed { message: too_short(left(not_after), renew_before.unwrap_or_default()) }
                     }
-                    Ok(Answered { chain, root, .. }) => {
-                        Outcome::Issued { chain, root, warnings: signed.warnings }
-                    }
+                    Ok(Answered { chain, root, .. }) => Outcome::Issued { chain, root, warnings: signed.warnings },
                     Err(fault) => {
                         self.metrics.untrusted_answer();
                         tracing::error!(
@@ -193,9 +191,7 @@ impl Worker {
                         .map_err(|fault| fault.to_string())
                 });
                 let outcome = match checked {
-                    Ok(Answered { chain, root, not_after: _ }) => {
-                        Outcome::Issued { chain, root, warnings: signed.warnings }
-                    }
+                    Ok(Answered { chain, root, .. }) => Outcome::Issued { chain, root, warnings: signed.warnings },
                     Err(fault) => {
                         tracing::warn!(request.uid = %job.uid, fault, "what was issued before does not answer the request");
                         failed

@@ -205,7 +205,7 @@ impl SigningServer {
 
     /// Waits until it was asked so often for this UID.
     pub async fn until_asked(&self, uid: &str, times: usize) -> Result<()> {
-        let deadline = tokio::time::Instant::now() + crate::until::LIMIT;
+        let deadline = tokio::time::Instant::now() + until::LIMIT;
         while self.asked_for(uid) < times {
             if tokio::time::Instant::now() > deadline {
                 return Err(format!("the server was asked {} times for {uid}", self.asked_for(uid)).into());
@@ -458,10 +458,7 @@ impl Serving {
 /// Whether a CSR asks for this DNS name.
 fn holds(csr: &str, name: &str) -> bool {
     CertificateSigningRequestParams::from_pem(csr).is_ok_and(|csr| {
-        csr.params
-            .subject_alt_names
-            .iter()
-            .any(|one| matches!(one, rcgen::SanType::DnsName(dns) if dns.as_str() == name))
+        csr.params.subject_alt_names.iter().any(|one| matches!(one, SanType::DnsName(dns) if dns.as_str() == name))
     })
 }
 

@@ -130,7 +130,7 @@ impl Lane {
 
     /// Whether one more may go now; if only time is missing, until when.
     fn admits(&self, each_issuer: usize, now: Instant) -> Result<bool, Instant> {
-        if self.queue.len() == 0 || self.in_flight >= each_issuer {
+        if self.queue.is_empty() || self.in_flight >= each_issuer {
             return Ok(false);
         }
         if !self.breaker.admits(self.in_flight, now) {
