@@ -3,50 +3,39 @@
 //! One small task for each issuer. It looks again when the issuer changes, when a Secret or ConfigMap that it refers
 //! to changes, when its server fails a request, and on a timer.
 
-use std::{
-    collections::HashMap,
-    fmt::Debug,
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+mod changes;
+mod status;
 
-use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
+use std::{collections::HashMap, fmt::Debug, num::NonZeroU32, sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, StreamExt as _};
 use governor::{
     DefaultDirectRateLimiter, Quota, RateLimiter,
     clock::{Clock as _, DefaultClock},
 };
 use k8s_openapi::{
-    NamespaceResourceScope,
-    api::core::v1::{ConfigMap, ObjectReference, Secret},
-    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time},
+    api::core::v1::ObjectReference,
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
 };
 use kube::{
     Api, Client, Resource,
-    api::{PartialObjectMeta, Patch, PatchParams},
     runtime::{
         WatchStreamExt as _,
-        events::EventType,
         watcher::{self, Event, watcher},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::json;
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::{changes::Changes, status::tell_people};
 use crate::{
     backoff,
     board::IssuerKey,
     check::{Checked, Checker, Made},
-    clock,
-    condition::{Notice, cut},
     credentials::{Referred, Trouble, referred, wait_until},
     decide::IssuerState,
     dispatch::Desk,
@@ -55,7 +44,6 @@ use crate::{
     metrics::Metrics,
     resource::{ChanceryClusterIssuer, ChanceryIssuer, IssuerSpec, IssuerStatus},
     signer::Signer,
-    worker::FIELD_MANAGER,
 };
 
 /// Most issuers that are looked after.
@@ -67,8 +55,6 @@ const OF_ONE_NAMESPACE: usize = 64;
 /// Looks at cluster issuers each second, and at all issuers of namespaces.
 const CHECKS_PER_SECOND: [NonZeroU32; 2] =
     [NonZeroU32::new(50).expect("not zero"), NonZeroU32::new(100).expect("not zero")];
-/// Longest that a write of a status takes.
-const WRITE: Duration = Duration::from_secs(10);
 /// Least time between two looks at one issuer.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -161,10 +147,6 @@ impl Seen {
             conditions,
         }
     }
-}
-
-fn ready_of(conditions: &[Condition]) -> Option<&Condition> {
-    conditions.iter().find(|one| one.type_ == "Ready")
 }
 
 struct Tended {
@@ -396,119 +378,4 @@ fn tell_board(
         Err(Trouble { message, .. }) => (IssuerState::NotReady { message: message.clone() }, None),
     };
     tending.desk.issuer_is(key, state, signer);
-}
-
-/// Writes the issuer's status, where it says something new.
-async fn tell_people<I: Issuer>(
-    tending: &Tending,
-    key: &IssuerKey,
-    now: &Seen,
-    outcome: &Result<Checked, Trouble>,
-    conditions: &mut Vec<Condition>,
-) {
-    let (status, reason, message) = match outcome {
-        Ok(_) => ("True", "Checked", "Succeeded checking the issuer".to_owned()),
-        Err(Trouble { reason, message, .. }) => ("False", *reason, cut(message, 2048)),
-    };
-    let ready = ready_of(conditions);
-    let same = ready.is_some_and(|ready| {
-        ready.status == status
-            && ready.reason == reason
-            && ready.message == message
-            && ready.observed_generation == now.metadata.generation
-    });
-    // One that leads no more would overwrite what the next one has found out.
-    if same || !tending.leadership.holds() {
-        return;
-    }
-    let turned = ready.is_none_or(|ready| ready.status != status);
-    let since =
-        ready.filter(|_| !turned).map_or_else(|| Time(clock::now()), |ready| ready.last_transition_time.clone());
-    let condition = Condition {
-        type_: "Ready".to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message: message.clone(),
-        last_transition_time: since,
-        observed_generation: now.metadata.generation,
-    };
-    let mut after: Vec<Condition> = conditions.iter().filter(|one| one.type_ != "Ready").cloned().collect();
-    after.push(condition);
-    let operations = json!([
-        { "op": "test", "path": "/metadata/uid", "value": now.metadata.uid },
-        { "op": "add", "path": "/status", "value": IssuerStatus { conditions: after.clone() } },
-    ]);
-    let Ok(patch) = serde_json::from_value(operations) else { return };
-    let api = I::api(tending.client.clone(), key.namespace.as_deref());
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    match timeout(WRITE, api.patch_status(&key.name, &parameters, &Patch::<()>::Json(patch))).await {
-        Ok(Ok(_)) => *conditions = after,
-        // The next look tries again, and only what was written is told.
-        Ok(Err(error)) => {
-            tracing::warn!(issuer = %key, error = %error, "the issuer's status is not written");
-            return;
-        }
-        Err(_) => {
-            tracing::warn!(issuer = %key, "the API server does not take the issuer's status");
-            return;
-        }
-    }
-    if turned {
-        let (kind, reason) = match (outcome, reason) {
-            (Ok(_), _) => (EventType::Normal, "Checked"),
-            (Err(_), "Failed") => (EventType::Warning, "PermanentError"),
-            (Err(_), _) => (EventType::Warning, "RetryableError"),
-        };
-        tracing::info!(issuer = %key, issuer.ready = status, "{message}");
-        tending.events.publish(now.reference.clone(), Notice { kind, reason, note: cut(&message, 1000) });
-    }
-}
-
-/// Something that is referred to has changed.
-struct Changes {
-    stream: BoxStream<'static, ()>,
-    watched: Vec<Arc<AtomicBool>>,
-}
-
-impl Changes {
-    fn of(client: &Client, namespace: &str, referred: &[Referred]) -> Self {
-        let watched: Vec<_> = referred.iter().map(|_| Arc::new(AtomicBool::new(false))).collect();
-        let streams = referred.iter().zip(&watched).map(|(one, watched)| match one {
-            Referred::Secret(name) => changes::<Secret>(client, namespace, name, Arc::clone(watched)),
-            Referred::ConfigMap(name) => changes::<ConfigMap>(client, namespace, name, Arc::clone(watched)),
-        });
-        // An empty selection would end at once.
-        let stream = futures::stream::select_all(streams.chain([futures::stream::pending().boxed()])).boxed();
-        Self { stream, watched }
-    }
-
-    /// Whether each of them is watched now.
-    fn are_watched(&self) -> bool {
-        self.watched.iter().all(|watched| watched.load(Ordering::Relaxed))
-    }
-}
-
-fn changes<K>(client: &Client, namespace: &str, name: &str, watched: Arc<AtomicBool>) -> BoxStream<'static, ()>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let api: Api<PartialObjectMeta<K>> = Api::namespaced(client.clone(), namespace);
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut known: Option<Option<String>> = None;
-    watcher(api, config)
-        .default_backoff()
-        .filter_map(move |event| {
-            watched.store(event.is_ok(), Ordering::Relaxed);
-            let version = match event {
-                Ok(Event::Apply(object) | Event::InitApply(object)) => Some(object.metadata.resource_version),
-                Ok(Event::Delete(_)) => Some(None),
-                Ok(Event::Init | Event::InitDone) | Err(_) => None,
-            };
-            let changed = version.as_ref().is_some_and(|version| known.as_ref() != Some(version));
-            if version.is_some() {
-                known = version;
-            }
-            futures::future::ready(changed.then_some(()))
-        })
-        .boxed()
 }
