@@ -5,7 +5,7 @@ use futures::{StreamExt as _, stream};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::{CASES, Case, Ground, Trust, faults};
+use super::{CASES, Case, Ground, Issued, Trust, faults};
 
 /// Below it everything is allowed to the cluster.
 const DOMAIN: &str = "cluster.test";
@@ -52,6 +52,49 @@ async fn an_issuer_of_a_namespace_passes_every_case_of_the_suite() -> Result<()>
     let cases: Vec<&Case> = CASES.iter().collect();
     let failed = failed(&ground, &issuer, &cases, DOMAIN, &trust(&ground)).await;
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn whatever_is_not_as_asked_for_is_found() -> Result<()> {
+    let Some(ground) = Ground::new("found").await? else { return Ok(()) };
+    let issuer = ground.cluster_issuer().await?;
+    let spec = json!({ "dnsNames": ["found.cluster.test"] });
+    let mut issued = ground.passes("found", &issuer, &spec, &trust(&ground)).await?;
+    let spec = issued.certificate.data["spec"].clone();
+    for (change, words) in [
+        (json!({ "dnsNames": ["other.cluster.test"] }), "OpenSSL"),
+        (json!({ "dnsNames": ["found.cluster.test", "other.cluster.test"] }), "alternative names"),
+        (json!({ "emailAddresses": ["found@cluster.test"] }), "alternative names"),
+        (json!({ "commonName": "test-common-name-1" }), "common name"),
+        (json!({ "literalSubject": "CN=found" }), "subject"),
+        (json!({ "isCA": true }), "CA"),
+        (json!({ "duration": "2161h" }), "it lives"),
+        (json!({ "renewBefore": "1h" }), "it is renewed"),
+        (json!({ "usages": ["digital signature"] }), "key usages"),
+        (json!({ "usages": ["digital signature", "key encipherment", "client auth"] }), "extended key usages"),
+        (json!({ "privateKey": { "algorithm": "ECDSA" } }), "kind of key"),
+    ] {
+        issued.certificate.data["spec"] = spec.clone();
+        json_patch::merge(&mut issued.certificate.data["spec"], &change);
+        let found = faults(&issued, &trust(&ground))?;
+        assert!(found.iter().any(|fault| fault.starts_with(words)), "{change}: {found:?}");
+    }
+    issued.certificate.data["spec"] = spec;
+    let own = issued.octets("tls.crt")?.to_vec();
+    let other =
+        ground.passes("other", &issuer, &json!({ "dnsNames": ["found.cluster.test"] }), &trust(&ground)).await?;
+    for (key, octets, words) in [
+        ("tls.crt", other.octets("tls.crt")?.to_vec(), "the key"),
+        ("tls.crt", [own.clone(), ground.issuing.real.root().into()].concat(), "the root is in the chain"),
+        ("ca.crt", own.clone(), "ca.crt"),
+        ("more.crt", own, "keys of the Secret"),
+    ] {
+        let mut changed = Issued { certificate: issued.certificate.clone(), secret: issued.secret.clone() };
+        changed.secret.data.get_or_insert_default().insert(key.to_owned(), k8s_openapi::ByteString(octets));
+        let found = faults(&changed, &trust(&ground))?;
+        assert!(found.iter().any(|fault| fault.starts_with(words)), "{key}: {found:?}");
+    }
     Ok(())
 }
 

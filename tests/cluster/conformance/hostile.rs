@@ -104,13 +104,17 @@ async fn whoever_writes_a_certificates_name_on_a_request_is_not_believed() -> Re
         }])
     };
     let uid = victim.uid().ok_or("no UID")?;
+    // One that is there, or what it owns would be collected.
+    let map = "{ apiVersion: v1, kind: ConfigMap, metadata: { name: victim } }";
+    let map = ground.issuing.plane.apply_in(&ground.namespace, map).await?;
+    let of_a_map = map.first().and_then(kube::ResourceExt::uid).ok_or("no UID")?;
     for (name, owners) in [
         ("annotated", json!([])),
         ("not-controlled", owner(&uid, false)),
         (
             "of-another-kind",
             json!([{
-                "apiVersion": "v1", "kind": "ConfigMap", "name": "victim", "uid": uid, "controller": true,
+                "apiVersion": "v1", "kind": "ConfigMap", "name": "victim", "uid": of_a_map, "controller": true,
             }]),
         ),
     ] {

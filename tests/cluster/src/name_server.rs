@@ -36,6 +36,8 @@ impl NameServer {
     async fn start(plane: &Plane, program: PathBuf) -> Result<Self> {
         let folder = plane.folder("knot")?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port().await?));
+        // It makes no folder for its journal, and takes no update without one.
+        fs::create_dir(folder.join("db"))?;
         fs::write(folder.join("dns.test.zone"), ZONE)?;
         let (name, secret) = UPDATE_KEY;
         let (at, port, path) = (address.ip(), address.port(), folder.display());
