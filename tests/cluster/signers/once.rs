@@ -16,7 +16,7 @@ async fn a_controller_that_dies_between_signing_and_writing_leads_to_no_second_c
     test.approve("web").await?;
     test.server.until_asked(&uid, 1).await?;
     {
-        let mut controller = test.issuing.controller.lock().await;
+        let mut controller = test.issuing.controller.write().await;
         controller.kill();
         test.server.behave(Behaviour::Sign);
         test.server.release();

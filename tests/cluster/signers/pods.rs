@@ -216,7 +216,7 @@ async fn a_controller_that_dies_between_signing_and_writing_leads_to_no_second_c
     let uid = pods.ask("web", stub(&KeyPair::generate()?)?, &json!({})).await?;
     pods.test.server.until_asked(&uid, 1).await?;
     {
-        let mut controller = pods.test.issuing.controller.lock().await;
+        let mut controller = pods.test.issuing.controller.write().await;
         controller.kill();
         pods.test.server.behave(Behaviour::Sign);
         pods.test.server.release();
