@@ -120,6 +120,9 @@ fn what_has_its_outcome_is_not_signed_again_by_what_the_watch_shows_late() {
     line.observe(object("1"), issuer("a"), "x");
     assert!(job(&mut line, now).is_none());
     assert_eq!(line.len(), 0);
+    line.observe(object("2"), issuer("a"), "x");
+    line.forget("1");
+    assert_eq!(line.len(), 1);
 }
 
 #[test]
