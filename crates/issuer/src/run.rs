@@ -34,6 +34,7 @@ use crate::{
     probes::{self, Health},
     resource::{ChanceryClusterIssuer, ChanceryIssuer},
     signers::{self, Asking, PodRequests, Serving, SigningRequests},
+    trust::{Publishing, publish},
     watch,
     worker::Worker,
 };
@@ -207,6 +208,7 @@ impl Shared {
         let (of_cluster, mut second) = channel::channel(false);
         tasks.spawn(tend_all::<ChanceryIssuer>(tending.clone(), of_namespaces));
         tasks.spawn(tend_all::<ChanceryClusterIssuer>(tending, of_cluster));
+        self.publish_roots(&found, &desk, &leadership, second.clone(), &tasks, &stop);
         let checked = async {
             let listed = async {
                 first.wait_for(|listed| *listed).await.is_ok() && second.wait_for(|listed| *listed).await.is_ok()
@@ -315,6 +317,36 @@ impl Shared {
                 Presence::Off => {}
             }
         }
+    }
+}
+
+impl Shared {
+    /// Publishes the roots of issuers, where that is switched on; `listed` says whether all cluster issuers are known.
+    fn publish_roots(
+        &self,
+        found: &Found,
+        desk: &Arc<Desk>,
+        leadership: &Leadership,
+        listed: channel::Receiver<bool>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) {
+        let bundles = found.serves(Feature::ClusterTrustBundles);
+        let maps = found.serves(Feature::RootConfigMaps);
+        if !bundles && !maps {
+            return;
+        }
+        let publishing = Publishing {
+            client: self.client.clone(),
+            desk: Arc::clone(desk),
+            events: self.events.clone(),
+            leadership: leadership.clone(),
+            metrics: Arc::clone(&self.metrics),
+            bundles,
+            config_map: maps.then(|| self.settings.root_config_map.clone()),
+            listed,
+        };
+        tasks.spawn(publish(publishing, stop.clone()));
     }
 }
 
