@@ -7,6 +7,8 @@ mod pods;
 mod pods_refused;
 mod registration;
 mod requests;
+mod trust;
+mod whole;
 
 use chancery_cluster_tests::{Issuing, Result, SigningServer, controller, until};
 use k8s_openapi::api::{

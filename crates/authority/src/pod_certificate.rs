@@ -7,8 +7,9 @@ use chancery_pki::{KeyKind, Lifetime, profile::Profile};
 
 /// Shortest time from a certificate's first second to its last, in seconds.
 const SPAN_MIN_S: u32 = 3600;
-/// How long before the API server's clock a certificate may begin, in seconds.
-const BACKDATE_MAX_S: u64 = 300;
+/// How long before its issuance a certificate may begin, in seconds: the API server takes five minutes before its own
+/// clock, and one of them is for what is between, such as a status that is written at the second attempt.
+const BACKDATE_MAX_S: u64 = 240;
 
 /// Why a PodCertificateRequest is not signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +29,8 @@ pub enum PodRejection {
     },
     /// The certificate would begin longer ago than the API server takes.
     #[error(
-        "profile {profile} lets a certificate begin {backdate_s} s before it is issued, and Kubernetes takes at most \
-         {BACKDATE_MAX_S} s for a pod's; set backdate of a profile for pods to 5m or less"
+        "profile {profile} lets a certificate begin {backdate_s} s before it is issued; for a pod's that may be at most \
+         {BACKDATE_MAX_S} s, since Kubernetes takes 5 minutes when it is written; set backdate of a profile for pods to 4m or less"
     )]
     Backdated {
         /// The profile.

@@ -6,6 +6,9 @@
 //! `watch` speak to anybody. Signing is idempotent by the object's UID at the server, so a controller that dies at
 //! any step leads to no second certificate.
 //!
+//! Beside it, where they are switched on: `signers`, for Kubernetes' own requests that name an issuer as their signer,
+//! and `trust`, which publishes the servers' roots in the cluster.
+//!
 //! It never signs before an approval or after a denial, never approves, never changes a spec, sets no finalizer, and
 //! keeps no state in annotations.
 
@@ -36,6 +39,7 @@ mod run;
 mod signer;
 mod signers;
 mod throttle;
+mod trust;
 mod unapproved;
 mod usage;
 mod watch;

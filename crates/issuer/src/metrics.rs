@@ -66,6 +66,7 @@ pub(crate) struct Metrics {
     since_approval: Histogram,
     signers: Family<ByKindAndOutcome, Counter>,
     signers_waiting: Family<ByKind, Gauge>,
+    roots_written: Family<ByKindAndOutcome, Counter>,
     issuers: Family<ByIssuer, Gauge>,
     features: Family<ByFeature, Gauge>,
     leading: Gauge<i64>,
@@ -86,6 +87,7 @@ impl Metrics {
             since_approval: Histogram::new(SECONDS),
             signers: Family::default(),
             signers_waiting: Family::default(),
+            roots_written: Family::default(),
             issuers: Family::default(),
             features: Family::default(),
             leading: Gauge::default(),
@@ -139,6 +141,7 @@ impl Metrics {
             "CertificateSigningRequests and PodCertificateRequests without an outcome",
             self.signers_waiting.clone(),
         );
+        registry.register("roots_written", "Writes of published roots, by outcome", self.roots_written.clone());
         registry.register("issuer_ready", "Whether an issuer would sign", self.issuers.clone());
         registry.register("feature", "What of the cluster is served", self.features.clone());
         registry.register("leading", "Whether this process leads", self.leading.clone());
@@ -168,6 +171,10 @@ impl Metrics {
 
     pub(crate) fn signer_outcome(&self, kind: &'static str, outcome: &'static str) {
         self.signers.get_or_create(&ByKindAndOutcome { kind, outcome }).inc();
+    }
+
+    pub(crate) fn roots_written(&self, kind: &'static str, outcome: &'static str) {
+        self.roots_written.get_or_create(&ByKindAndOutcome { kind, outcome }).inc();
     }
 
     pub(crate) fn signers_waiting(&self, kind: &str, waiting: usize) {

@@ -38,6 +38,7 @@ use crate::{
     resource::{ChanceryClusterIssuer, ChanceryIssuer},
     signers::{self, Asking, PodRequests, Serving, SigningRequests},
     throttle::Throttle,
+    trust::{Publishing, publish},
     unapproved::Unapproved,
     usage::Usages,
     watch,
@@ -242,6 +243,7 @@ impl Shared {
         let (of_cluster, mut second) = channel::channel(false);
         lasting.spawn(tend_all::<ChanceryIssuer>(tending.clone(), of_namespaces));
         lasting.spawn(tend_all::<ChanceryClusterIssuer>(tending, of_cluster));
+        self.publish_roots(&found, &desk, &leadership, second.clone(), &mut lasting, &stop);
         let checked = async {
             let listed = async {
                 first.wait_for(|listed| *listed).await.is_ok() && second.wait_for(|listed| *listed).await.is_ok()
@@ -378,6 +380,36 @@ impl Shared {
                 Presence::Off => {}
             }
         }
+    }
+}
+
+impl Shared {
+    /// Publishes the roots of issuers, where that is switched on; `listed` says whether all cluster issuers are known.
+    fn publish_roots(
+        &self,
+        found: &Found,
+        desk: &Arc<Desk>,
+        leadership: &Leadership,
+        listed: channel::Receiver<bool>,
+        lasting: &mut JoinSet<()>,
+        stop: &CancellationToken,
+    ) {
+        let bundles = found.serves(Feature::ClusterTrustBundles);
+        let maps = found.serves(Feature::RootConfigMaps);
+        if !bundles && !maps {
+            return;
+        }
+        let publishing = Publishing {
+            client: self.client.clone(),
+            desk: Arc::clone(desk),
+            events: self.events.clone(),
+            leadership: leadership.clone(),
+            metrics: Arc::clone(&self.metrics),
+            bundles,
+            config_map: maps.then(|| self.settings.root_config_map.clone()),
+            listed,
+        };
+        lasting.spawn(publish(publishing, stop.clone()));
     }
 }
 

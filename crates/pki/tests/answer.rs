@@ -352,3 +352,30 @@ fn requests_that_nobody_can_sign_are_found_before_anybody_is_asked() {
 fn params_der(params: &CertificateParams, key: &KeyPair) -> Vec<u8> {
     as_request(params).serialize_request(key).expect("a CSR").der().to_vec()
 }
+
+#[test]
+fn a_stub_is_answered_by_the_names_that_were_decided_and_by_nothing_that_it_names() {
+    let (root, middle) = authorities();
+    let key = KeyPair::generate().expect("a key");
+    let id = "spiffe://cluster.local/ns/shop/sa/web";
+    // Longer than one octet of length can say.
+    let long = format!("spiffe://cluster.local/ns/shop/sa/{}", "w".repeat(200));
+    let stub = csr(&leaf_params(&["evil.example"]), &key);
+    let uri = |text: &str| SanType::URI(text.try_into().expect("text of ASCII"));
+    for decided in [id, &long] {
+        let asked = Asked::from_pem(stub.as_bytes(), &[], false, None).expect("a CSR").naming([decided]);
+        let answer = |names: Vec<SanType>| {
+            let mut params = leaf_params(&[]);
+            params.subject_alt_names = names;
+            let leaf = params.signed_by(&key, &middle).expect("a certificate");
+            asked.check(&format!("{}{}", leaf.pem(), middle.pem()), &root.pem(), now(), SKEW)
+        };
+        let answered = answer(vec![uri(decided)]).expect("as decided");
+        let first = Timestamp::from_unix_seconds(date_time_ymd(2026, 5, 1).unix_timestamp());
+        assert_eq!(answered.not_before, first);
+        let named = SanType::DnsName("evil.example".try_into().expect("text of ASCII"));
+        for names in [vec![named.clone()], vec![uri(decided), named], vec![uri("spiffe://cluster.local/ns/a/sa/b")]] {
+            assert!(matches!(answer(names), Err(AnswerFault::Names)));
+        }
+    }
+}

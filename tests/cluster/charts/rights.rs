@@ -225,6 +225,50 @@ async fn whoever_edits_a_namespace_makes_its_issuers_and_a_viewer_sees_them() ->
     Ok(())
 }
 
+/// What switches on each feature that needs rights of its own, and its role in `issuer-rbac.yaml`.
+const FEATURES: [(&str, &str); 4] = [
+    ("signers.certificateSigningRequests", "signing-requests"),
+    ("signers.podCertificateRequests", "pod-certificates"),
+    ("trust.clusterTrustBundles", "trust-bundles"),
+    ("trust.configMaps", "root-config-maps"),
+];
+
+#[test]
+fn what_is_not_switched_on_has_no_rights_and_what_is_has_those_that_are_tested() -> Result<()> {
+    let Some(chart) = Chart::named("chancery-issuer")? else { return Ok(()) };
+    let tested = documents(&fs::read_to_string(deploy().join("issuer-rbac.yaml"))?)?;
+    let of = |objects: &[Value], role: &str| -> Vec<Value> {
+        let all = rules(objects, "ClusterRole").into_iter();
+        all.filter(|(name, _)| *name == role).map(|(_, rule)| rule.clone()).collect()
+    };
+    for (value, role) in FEATURES {
+        let on = chart.objects("chancery-issuer", &[&format!("--set={value}=true")])?;
+        for (_, other) in FEATURES {
+            let given = of(&on, &format!("chancery-issuer-chancery-issuer-{other}"));
+            let expected = if role == other { of(&tested, &format!("chancery-issuer-{other}")) } else { Vec::new() };
+            let sorted = |rules: Vec<Value>| {
+                let mut rules: Vec<Value> = rules
+                    .into_iter()
+                    .map(|mut rule| {
+                        if let Some(names) = rule.get_mut("resourceNames").and_then(Value::as_array_mut) {
+                            names.sort_by_key(Value::to_string);
+                        }
+                        rule
+                    })
+                    .collect();
+                rules.sort_by_key(Value::to_string);
+                rules
+            };
+            assert_eq!(sorted(given), sorted(expected), "{value}: {other}");
+        }
+    }
+    let named = ["--set=signers.podCertificateRequests=true", "--set=signers.names={chanceryissuers.chancery.dev/a.b}"];
+    assert!(
+        chart.refusal(&chart.needed(&named).iter().map(String::as_str).collect::<Vec<_>>())?.contains("signers.names")
+    );
+    Ok(())
+}
+
 #[test]
 fn the_chart_gives_the_rights_that_the_controller_is_tested_with() -> Result<()> {
     let Some(chart) = Chart::named("chancery-issuer")? else { return Ok(()) };

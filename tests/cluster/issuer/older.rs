@@ -56,20 +56,23 @@ spec:
 #[tokio::test]
 async fn what_a_cluster_lacks_is_off_and_said_and_nothing_falls_over() -> Result<()> {
     let Some(programs) = Programs::find() else { return Ok(()) };
-    let plane = Plane::start(programs).await?;
+    // Pods' certificates and bundles of roots are v1 since Kubernetes 1.37; before, nothing of the kind is served.
+    let plane = Plane::start_with(programs, &["--runtime-config=certificates.k8s.io/v1=false"]).await?;
     controller::give_rights(&plane).await?;
     controller::may_read_credentials(&plane, controller::NAMESPACE).await?;
     let file = tempfile::NamedTempFile::new()?;
     let path = file.path().to_str().ok_or("a path that is no text")?;
-    let running = controller::start(
-        &plane,
-        "older",
-        &["--listen", "127.0.0.1:0", "--listen-file", path, "--unapproved-after", "1s"],
-    )
-    .await?;
+    let features = controller::FEATURES;
+    let mut arguments = vec!["--listen", "127.0.0.1:0", "--listen-file", path, "--feature", features];
+    arguments.extend(["--unapproved-after", "1s"]);
+    let running = controller::start(&plane, "older", &arguments).await?;
     running.until_it_prints(|line| line.contains("not installed")).await?;
     let address: SocketAddr = std::fs::read_to_string(path)?.parse()?;
     until_it_says(address, "/readyz", &["200 OK", "issuers: off", "certificate-requests: off"]).await?;
+    for lacking in ["certificate-signing-requests", "pod-certificate-requests", "cluster-trust-bundles"] {
+        let says = format!("{lacking}: off: this cluster does not have the kind");
+        until_it_says(address, "/readyz", &[&says, "root-config-maps: on"]).await?;
+    }
     until_it_says(
         address,
         "/metrics",

@@ -191,6 +191,6 @@ async fn nothing_happens_to_what_has_its_outcome() -> Result<()> {
     let later = requests.get(&test.named("web")).await?;
     assert_eq!(chain(&later), Some(before));
     assert!(condition(&later, "Failed").is_none());
-    assert_eq!(test.server.asked().len(), 1);
+    assert_eq!(test.server.issued().len(), 1);
     Ok(())
 }

@@ -41,6 +41,8 @@ pub struct Plane {
     administrator: Value,
     etcd_port: u16,
     port: u16,
+    /// What the API server is told beside the usual.
+    flags: Vec<String>,
     guard: Arc<Guard>,
     folder: TempDir,
 }
@@ -70,13 +72,19 @@ impl Plane {
 
     /// Starts a plane of one's own.
     pub async fn start(programs: Programs) -> Result<Self> {
+        Self::start_with(programs, &[]).await
+    }
+
+    /// The same with an API server that is told this, too.
+    pub async fn start_with(programs: Programs, flags: &[&str]) -> Result<Self> {
+        let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let folder = tempfile::Builder::new().prefix("chancery-plane.").tempdir()?;
         let guard = Arc::new(Guard::over(folder.path())?);
         let authority = Authority::create(folder.path())?;
         let (etcd_port, port) = (free_port().await?, free_port().await?);
 
         let etcd = start_etcd(&guard, &programs.etcd, &authority, etcd_port)?;
-        let api_server = start_api_server(&guard, &programs.api_server, &authority, etcd_port, port)?;
+        let api_server = start_api_server(&guard, &programs.api_server, &authority, (etcd_port, port), &flags)?;
         let mut plane = Self {
             controller_manager: None,
             api_server,
@@ -86,6 +94,7 @@ impl Plane {
             administrator: Value::Null,
             etcd_port,
             port,
+            flags,
             guard,
             folder,
         };
@@ -184,8 +193,8 @@ impl Plane {
     /// Starts the API server again, where it was and on what etcd holds; returns once it is ready.
     pub async fn start_api_server(&mut self) -> Result<()> {
         self.api_server.kill();
-        self.api_server =
-            start_api_server(&self.guard, &self.programs.api_server, &self.authority, self.etcd_port, self.port)?;
+        let (program, ports) = (&self.programs.api_server, (self.etcd_port, self.port));
+        self.api_server = start_api_server(&self.guard, program, &self.authority, ports, &self.flags)?;
         self.until_ready().await
     }
 
@@ -259,11 +268,12 @@ fn start_api_server(
     guard: &Arc<Guard>,
     program: &Program,
     authority: &Authority,
-    etcd_port: u16,
-    port: u16,
+    (etcd_port, port): (u16, u16),
+    flags: &[String],
 ) -> Result<Process> {
     let mut command = program.command();
     command
+        .args(flags)
         .args(["--etcd-servers", &format!("http://127.0.0.1:{etcd_port}")])
         .args(["--bind-address", "127.0.0.1", "--secure-port", &port.to_string()])
         .args(["--service-cluster-ip-range", "10.0.0.0/24", "--authorization-mode", "RBAC"])

@@ -37,7 +37,7 @@ pub struct PodCertificates {
     /// The trust domain of this cluster: a pod is `spiffe://<trustDomain>/ns/<namespace>/sa/<service account>`.
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[a-z0-9._-]+$"))]
     pub trust_domain: String,
-    /// The profile to ask for; left out, the issuer's. Its backdate must be 5 minutes or less.
+    /// The profile to ask for; left out, the issuer's. Its backdate must be 4 minutes or less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub profile: Option<String>,

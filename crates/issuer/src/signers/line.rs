@@ -154,6 +154,8 @@ pub(crate) struct Line<K> {
     others: FairQueue<Uid>,
     delayed: BinaryHeap<Reverse<(Instant, Uid)>>,
     running: usize,
+    /// Rows that have their outcome.
+    over: usize,
     listing: u64,
     left_out: usize,
 }
@@ -168,6 +170,7 @@ impl<K: Resource> Line<K> {
             others: FairQueue::default(),
             delayed: BinaryHeap::new(),
             running: 0,
+            over: 0,
             listing: 0,
             left_out: 0,
         }
@@ -198,7 +201,9 @@ impl<K: Resource> Line<K> {
 
     /// Nothing is to be done about this object any more.
     pub(crate) fn forget(&mut self, uid: &str) {
-        self.rows.remove(uid);
+        if self.rows.remove(uid).is_some_and(|row| row.state == State::Over) {
+            self.over = self.over.saturating_sub(1);
+        }
     }
 
     /// A new listing begins: what it does not show is gone.
@@ -211,6 +216,7 @@ impl<K: Resource> Line<K> {
     pub(crate) fn listing_ends(&mut self) {
         let listing = self.listing;
         self.rows.retain(|_, row| row.listing == listing);
+        self.over = self.rows.values().filter(|row| row.state == State::Over).count();
     }
 
     /// Whether objects were left out for want of room, and there is room again: a new listing finds them.
@@ -223,9 +229,9 @@ impl<K: Resource> Line<K> {
         self.left_out > 0
     }
 
-    /// How many are kept.
+    /// How many have no outcome.
     pub(crate) fn len(&self) -> usize {
-        self.rows.values().filter(|row| row.state != State::Over).count()
+        self.rows.len().saturating_sub(self.over)
     }
 
     /// These issuers are ready now, and asked that fast.
@@ -316,6 +322,7 @@ impl<K: Resource> Line<K> {
         let after = match done {
             Done::Over => {
                 (row.object, row.state) = (None, State::Over);
+                self.over += 1;
                 return;
             }
             Done::AwaitIssuer if !self.lanes.contains_key(&job.issuer) => {

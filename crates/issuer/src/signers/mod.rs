@@ -18,5 +18,5 @@ mod status;
 
 pub(crate) use self::{
     asking::Asking, line::Limits, pod_request::PodRequests, serve::Serving, serve::serve,
-    signing_request::SigningRequests,
+    signer_name::of_cluster_issuer, signing_request::SigningRequests,
 };

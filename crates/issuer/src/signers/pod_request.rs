@@ -167,13 +167,13 @@ impl PodRequests {
         if let Some(outcome) = unsupported(csr.key().kind(), profile) {
             return Err(outcome.into());
         }
-        let lifetime_s = pod_rules::life(spec.max_expiration_seconds, profile)?;
+        let lifetime_s = pod_rules::life(spec.max_expiration_seconds, profile).map_err(Unasked::Settings)?;
         if let Some(backdate) = profile.backdate_s.map(|most| most.min(lifetime_s / 20))
             && backdate > BACKDATE_MAX_S
         {
             return Err(Unasked::Settings(format!(
-                "The profile \"{}\" lets certificates begin {backdate} s before they are issued; Kubernetes takes {BACKDATE_MAX_S} s \
-                 at most for a pod's: set its backdate to 5m or less, or name another one in podCertificates.profile",
+                "The profile \"{}\" lets certificates begin {backdate} s before they are issued, and for a pod's that may be \
+                 {BACKDATE_MAX_S} s at most: set its backdate to 4m or less, or name another one in podCertificates.profile",
                 profile.name
             )));
         }

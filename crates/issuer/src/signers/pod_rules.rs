@@ -16,8 +16,11 @@ use super::pod_request::Outcome;
 
 /// The reason that Kubernetes has for a key that a signer does not take.
 pub(super) const UNSUPPORTED_KEY: &str = "UnsupportedKeyType";
-/// How long before the API server's clock a certificate may begin, in seconds.
-pub(super) const BACKDATE_MAX_S: u64 = 300;
+/// How long before its issuance a certificate may begin, in seconds: the server refuses more, so that something is left of
+/// what the API server takes.
+pub(super) const BACKDATE_MAX_S: u64 = 240;
+/// How far from the API server's clock a certificate may begin when it is written, in seconds.
+const APART_MAX_S: u64 = 300;
 /// Shortest time from the first second of a certificate to its last, in seconds.
 const SPAN_MIN_S: u64 = 3600;
 /// What the API server puts in where no longest life is named, in seconds.
@@ -80,17 +83,20 @@ pub(super) fn check_pod(
 
 /// The life to ask for, in seconds: the longest that request and profile allow. A life counts its last second, too; the
 /// API server counts from the first second to the last.
-pub(super) fn life(max_expiration_seconds: Option<i32>, profile: &SignerProfile) -> Result<u64, Outcome> {
+///
+/// # Errors
+///
+/// A sentence for whoever runs the issuer: its profile is too short for every pod.
+pub(super) fn life(max_expiration_seconds: Option<i32>, profile: &SignerProfile) -> Result<u64, String> {
     let span = max_expiration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(USUAL_MAX_S);
     let life = span.saturating_add(1).min(profile.lifetime_max_s);
     if life <= SPAN_MIN_S {
-        let message = format!(
-            "The longest life of profile \"{}\" is {} s; Kubernetes takes {} s or more for a pod",
+        return Err(format!(
+            "The longest life of profile \"{}\" is {} s; Kubernetes takes {} s or more for a pod: raise its lifetime_max",
             profile.name,
             profile.lifetime_max_s,
             SPAN_MIN_S + 1
-        );
-        return Err(Outcome::Failed { reason: "PermanentError", message });
+        ));
     }
     Ok(life)
 }
@@ -115,9 +121,9 @@ pub(super) fn refresh(
         ));
     }
     let apart = now.duration_since(not_before).unsigned_abs();
-    if apart > Duration::from_secs(BACKDATE_MAX_S) {
+    if apart > Duration::from_secs(APART_MAX_S) {
         return Err(format!(
-            "The certificate begins at {not_before}, and Kubernetes takes no more than {BACKDATE_MAX_S} s before or after \
+            "The certificate begins at {not_before}, and Kubernetes takes no more than {APART_MAX_S} s before or after \
              {now}: it was signed too long ago, or clocks differ; make the pod anew"
         ));
     }
@@ -232,7 +238,7 @@ mod tests {
         assert_eq!(life(None, &profile(1_000_000)), Ok(86_401));
         assert_eq!(life(Some(86_400), &profile(7200)), Ok(7200));
         assert_eq!(life(Some(3600), &profile(1_000_000)), Ok(3601));
-        assert!(matches!(life(Some(86_400), &profile(3600)), Err(Outcome::Failed { .. })));
+        assert!(life(Some(86_400), &profile(3600)).expect_err("too short").contains("raise its lifetime_max"));
     }
 
     #[test]

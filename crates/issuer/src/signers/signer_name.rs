@@ -21,6 +21,11 @@ pub(crate) fn issuer_of(signer_name: &str) -> Option<IssuerKey> {
     given.then(|| IssuerKey { namespace: namespace.map(Into::into), name: name.into() })
 }
 
+/// The signer name of a cluster issuer.
+pub(crate) fn of_cluster_issuer(name: &str) -> String {
+    format!("{CLUSTER_ISSUERS}/{name}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +50,6 @@ mod tests {
         ] {
             assert_eq!(issuer_of(name), issuer, "{name}");
         }
+        assert_eq!(issuer_of(&of_cluster_issuer("corp")), key(None, "corp"));
     }
 }

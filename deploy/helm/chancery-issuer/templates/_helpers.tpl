@@ -84,6 +84,13 @@ annotations:
 {{- if and .Values.secretAccess.clusterWide .Values.secretAccess.namespaces -}}
 {{- fail "secretAccess.clusterWide has every namespace; leave out secretAccess.namespaces" -}}
 {{- end -}}
+{{- $ofTheCluster := false -}}
+{{- range .Values.signers.names -}}
+{{- if hasPrefix "chanceryclusterissuers.chancery.dev/" . -}}{{- $ofTheCluster = true -}}{{- end -}}
+{{- end -}}
+{{- if and (or .Values.signers.podCertificateRequests .Values.trust.clusterTrustBundles) (not $ofTheCluster) -}}
+{{- fail "signers.podCertificateRequests and trust.clusterTrustBundles need a name of chanceryclusterissuers.chancery.dev in signers.names" -}}
+{{- end -}}
 {{- if and .Values.approval.enabled (not .Values.approval.subjects) -}}
 {{- fail "approval.enabled needs approval.subjects: the service account that approves; with approval.enabled=false another one must" -}}
 {{- end -}}
@@ -97,6 +104,14 @@ annotations:
 - --allowed-server={{ . }}
 {{- end }}
 - --token-audience={{ .Values.serviceAccountTokens.audience }}
+{{- range $feature, $on := dict "certificate-signing-requests" .Values.signers.certificateSigningRequests "pod-certificate-requests" .Values.signers.podCertificateRequests "cluster-trust-bundles" .Values.trust.clusterTrustBundles "root-config-maps" .Values.trust.configMaps }}
+{{- if $on }}
+- --feature={{ $feature }}
+{{- end }}
+{{- end }}
+{{- if .Values.trust.configMaps }}
+- --root-config-map={{ .Values.trust.configMapName }}
+{{- end }}
 - --lease-name={{ include "chancery-issuer.fullname" . }}
 - --listen={{ .Values.bindAddress }}:{{ .Values.metrics.port }}
 - --log-level={{ .Values.log.level }}
