@@ -180,13 +180,18 @@ pub(crate) fn account_stopped(account: AccountId, key: &EabKeyId, at: Timestamp)
     leaf::EabKey { account: Some(account.octets()), ..eab_key(key, leaf::EabAction::Stopped, &by, at) }.into()
 }
 
+/// The accounts that an EAB key made are stopped, all of them; each of them follows with a leaf of its own.
+pub(crate) fn eab_accounts_stopped(id: &EabKeyId, by: &str, at: Timestamp) -> Leaf {
+    eab_key(id, leaf::EabAction::Stopped, by, at).into()
+}
+
 fn eab_key(id: &EabKeyId, action: leaf::EabAction, by: &str, at: Timestamp) -> leaf::EabKey {
     let (by, key) = (by.to_owned(), id.to_string());
     leaf::EabKey { account: None, account_facts: None, action, at, binding: None, by, grant: None, key }
 }
 
 fn grant(key: &EabKey) -> leaf::EabGrant {
-    let EabKey { id: _, salt, owner, directory, limits, created: _, revoked: _ } = key;
+    let EabKey { id: _, salt, owner, directory, limits, created: _, revoked: _, accounts_stopped: _ } = key;
     let EabLimits { names, profiles, accounts, expires } = limits;
     leaf::EabGrant {
         accounts: *accounts,

@@ -309,8 +309,10 @@ impl Office {
     ///
     /// [`Failure`] if the store cannot be read.
     pub async fn account(&self, directory: &str, id: AccountId) -> Result<Option<Account>, Failure> {
-        let found = self.store().account(id).await?;
-        Ok(found.map(|account| account.value).filter(|account| account.directory == directory))
+        match self.store().account(id).await? {
+            Some(found) if found.value.directory == directory => self.as_it_counts(found.value).await.map(Some),
+            Some(_) | None => Ok(None),
+        }
     }
 
     /// The account of a key at a directory, whatever its status.
@@ -323,7 +325,10 @@ impl Office {
         directory: &DirectoryName,
         key: &SpkiDigest,
     ) -> Result<Option<Account>, Failure> {
-        Ok(self.store().account_by_key(directory, key).await?.map(|account| account.value))
+        match self.store().account_by_key(directory, key).await? {
+            Some(found) => self.as_it_counts(found.value).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// An order, unless it is unknown or another account's.

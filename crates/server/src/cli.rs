@@ -184,6 +184,9 @@ pub(crate) struct ServeArgs {
 }
 
 #[derive(Debug, Subcommand)]
+    /// Make another signer.eab_key where the file is lost: the EAB keys that were given out stop working
+    #[arg(long)]
+    pub(crate) new_eab_key: bool,
 pub(crate) enum PolicyCommand {
     /// Say what the policy decides for names and a requester, and why
     #[command(after_help = "Examples:

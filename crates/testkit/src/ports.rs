@@ -120,6 +120,7 @@ pub enum SignerFault {
 pub struct TestSigner {
     keys: BTreeMap<KeyId, (TestKey, PublicKey)>,
     signatures: AtomicUsize,
+    eab_secrets: AtomicUsize,
     faults: Mutex<VecDeque<SignerFault>>,
 }
 
@@ -170,13 +171,19 @@ impl TestSigner {
                 (KeyId(name.into()), (key, public))
             })
             .collect();
-        Self { keys, signatures: AtomicUsize::new(0), faults: Mutex::default() }
+        Self { keys, signatures: AtomicUsize::new(0), eab_secrets: AtomicUsize::new(0), faults: Mutex::default() }
     }
 
     /// How many certificates it signed.
     #[must_use]
     pub fn signatures(&self) -> usize {
         self.signatures.load(Ordering::SeqCst)
+    }
+
+    /// How many secrets of EAB keys it derived.
+    #[must_use]
+    pub fn eab_secrets(&self) -> usize {
+        self.eab_secrets.load(Ordering::SeqCst)
     }
 
     /// The next certificate meets this fault instead.
@@ -219,6 +226,7 @@ impl Signer for TestSigner {
     }
 
     fn eab_secret(&self, id: &EabKeyId, salt: [u8; 16]) -> Option<EabSecret> {
+        self.eab_secrets.fetch_add(1, Ordering::SeqCst);
         let digest = digest(&SHA512, &[salt.as_slice(), id.as_str().as_bytes()].concat());
         Some(EabSecret::new(digest.as_ref().try_into().ok()?))
     }

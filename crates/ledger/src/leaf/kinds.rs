@@ -386,7 +386,8 @@ pub enum EabAction {
     Revoked,
     /// It got other limits.
     Limited,
-    /// An account that was made with it was stopped, since the key was revoked with its accounts.
+    /// An account that was made with it was stopped, since the key was revoked with its accounts; or all of them were,
+    /// where none is named.
     Stopped,
 }
 
