@@ -5,7 +5,7 @@ use chancery_acme::{
     id::{AccountId, CertificateId},
 };
 use chancery_ledger::{Leaf, leaf};
-use chancery_pki::{Name, SpkiDigest, Timestamp, profile::Profile, tbs};
+use chancery_pki::{Name, PublicKey, SpkiDigest, Timestamp, profile::Profile, tbs};
 use chancery_policy::{Decision, Outcome, Requester, Warning};
 
 use crate::{
@@ -242,6 +242,11 @@ pub(crate) fn account_agreed(account: AccountId, agreed: &TermsAgreed) -> Leaf {
 /// An account that has a leaf ended.
 pub(crate) fn account_deactivated(account: AccountId, at: Timestamp) -> Leaf {
     leaf::AccountDeactivated { account: account.octets(), at }.into()
+}
+
+/// An account that has a leaf has another key.
+pub(crate) fn account_key_changed(account: AccountId, key: &PublicKey, at: Timestamp) -> Leaf {
+    leaf::AccountKeyChanged { account: account.octets(), at, spki: key.spki().to_vec() }.into()
 }
 
 /// A policy took effect with these profiles.

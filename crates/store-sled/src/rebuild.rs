@@ -677,6 +677,17 @@ impl Visit for Rebuilder<'_> {
         self.stage(vec![Change::Account(Put { replaces: Some(held.version), value: account })])
     }
 
+    fn on_account_key_changed(&mut self, index: u64, changed: &AccountKeyChanged) -> Result<(), Stopped> {
+        if index < self.from {
+            return Ok(());
+        }
+        let record_key = key::account(AccountId::from_random(changed.account));
+        let Some(held) = self.load::<Account>(&record_key)? else { return Ok(()) };
+        let key = PublicKey::from_spki(&changed.spki).map_err(|error| self.damaged(index, &error.to_string()))?;
+        let account = Account { key, ..held.value };
+        self.stage(vec![Change::Account(Put { replaces: Some(held.version), value: account })])
+    }
+
     fn on_crl_published(&mut self, index: u64, crl: &CrlPublished) -> Result<(), Stopped> {
         if index < self.from {
             return Ok(());
