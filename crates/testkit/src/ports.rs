@@ -297,6 +297,8 @@ pub struct TestIdentity {
     pub holders: BTreeMap<Vec<u8>, CertificateHolder>,
     /// Nothing can be looked at now.
     pub away: AtomicBool,
+    /// Tokens for which a look asks this cluster.
+    pub asked: BTreeMap<String, String>,
 }
 
 #[async_trait]
@@ -307,6 +309,10 @@ impl WorkloadIdentity for TestIdentity {
         }
         let unknown = || IdentityError::Unknown("a test does not know it".to_owned());
         self.accounts.get(token.expose_secret()).cloned().ok_or_else(unknown)
+    }
+
+    fn asks(&self, token: &SecretString) -> Option<String> {
+        self.asked.get(token.expose_secret()).cloned()
     }
 
     fn certificate_holder(&self, chain: &[Vec<u8>], _: Timestamp) -> Result<CertificateHolder, IdentityError> {
