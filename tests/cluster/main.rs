@@ -4,3 +4,4 @@ mod cert_manager;
 mod charts;
 mod control_plane;
 mod issuer;
+mod token_review;
