@@ -8,3 +8,4 @@ mod control_plane;
 mod gateways;
 mod issuer;
 mod signers;
+mod token_review;

@@ -38,7 +38,7 @@ async fn a_connection_too_many_is_answered_503_with_a_time_to_come_back_and_clos
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let elsewhere = ["/", "/acme/default/key-change"].map(|path| GET.replace("/acme/default/directory", path));
+    let elsewhere = ["/", "/acme/default/new-authz"].map(|path| GET.replace("/acme/default/directory", path));
     for request in [GET, &post, &GET.replace("GET", "HEAD"), &elsewhere[0], &elsewhere[1]] {
         let mut wire = Wire::connect(&site.target()?, &["http/1.1"]).await?;
         wire.write(request.as_bytes()).await;

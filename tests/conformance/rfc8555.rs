@@ -21,6 +21,7 @@ mod s7_3_1;
 mod s7_3_2;
 mod s7_3_3;
 mod s7_3_4;
+mod s7_3_5;
 mod s7_3_6;
 mod s7_4;
 mod s7_4_2;

@@ -50,6 +50,11 @@ authority = \"issuing\"
 profiles = [\"server\"]
 external_account = \"required\"
 preauthorized = true
+
+[[cluster]]
+name = \"prod-eu\"
+authority = \"issuing\"
+profiles = [\"server\"]
 ";
 const VARIABLE: &str = "CHANCERY_TEST_PASSPHRASE";
 
@@ -81,6 +86,7 @@ async fn nothing_holds_a_secret(from: From) -> Result<()> {
     run.issue("seen.test").await?;
     run.refusals().await?;
     run.eab_keys().await?;
+    run.cluster_tokens().await?;
     run.planted_in_requests().await?;
     run.planted_on_other_doors().await?;
     run.commands().await?;
@@ -243,6 +249,43 @@ impl Run {
             self.tell(&output.stdout);
             self.tell(&output.stderr);
         }
+        Ok(())
+    }
+
+    /// API tokens of a cluster: made, used rightly and wrongly, listed, revoked. Only the command that made one shows it.
+    async fn cluster_tokens(&mut self) -> Result<()> {
+        let made = self.server.json(&["cluster", "token", "create", "prod-eu", "--comment", "seen.test"]).await?;
+        let text = |pointer: &str| made.pointer(pointer).and_then(Value::as_str).map(str::to_owned).ok_or("no text");
+        let (token, id) = (text("/secret")?, text("/token/id")?);
+        self.search.secret("an API token", &token);
+        let base = self.server.directory().split("/acme/").next().unwrap_or_default().to_owned();
+        let (bearer, basic) = (format!("Bearer {token}"), format!("Basic {}", STANDARD.encode(format!("x:{token}"))));
+        let path = format!("/api/v1/signing-requests/certificate-request/{token}");
+        let query = format!("/api/v1/signer?token={token}");
+        for (method, path, headers, status) in [
+            ("GET", "/api/v1/signer", vec![("authorization", bearer.as_str())], 200),
+            ("POST", "/api/v1/signing-requests", vec![("authorization", bearer.as_str())], 400),
+            ("GET", "/api/v1/signer", vec![("authorization", bearer.as_str()), ("cookie", bearer.as_str())], 200),
+            // Where it does not belong.
+            ("GET", "/api/v1/signer", vec![("authorization", basic.as_str())], 401),
+            ("GET", "/api/v1/signer", vec![("authorization", token.as_str())], 401),
+            ("GET", "/api/v1/signer", vec![("x-api-key", token.as_str())], 401),
+            ("GET", query.as_str(), vec![], 401),
+            ("GET", path.as_str(), vec![("authorization", bearer.as_str())], 404),
+        ] {
+            let answer = self.client.send_with(method, &format!("{base}{path}"), &headers, b"{".to_vec()).await?;
+            assert_eq!(answer.status, status, "{method} {path}");
+            self.tell_answer(&answer);
+        }
+        for command in [&["cluster", "token", "list"][..], &["cluster", "token", "revoke", &id, "--yes"]] {
+            let output = self.server.command(command).await?;
+            assert!(output.status.success(), "{command:?}: {output:?}");
+            self.tell(&output.stdout);
+            self.tell(&output.stderr);
+        }
+        let (url, headers) = (format!("{base}/api/v1/signer"), [("authorization", bearer.as_str())]);
+        let refused = self.client.send_with("GET", &url, &headers, Vec::new()).await?;
+        self.tell_answer(&refused.expect_status(401)?);
         Ok(())
     }
 

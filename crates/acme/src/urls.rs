@@ -57,6 +57,12 @@ impl Urls {
         self.under("revoke-cert")
     }
 
+    /// keyChange.
+    #[must_use]
+    pub fn key_change(&self) -> String {
+        self.under("key-change")
+    }
+
     /// An account; also the `kid` of its requests.
     #[must_use]
     pub fn account(&self, id: AccountId) -> String {

@@ -17,7 +17,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chancery_pki::{Name, NameRejection};
 use serde::{Deserialize, Serialize};
 
-pub use account::{Account, AccountUpdate, NewAccount, Orders};
+pub use account::{Account, AccountUpdate, KeyChange, NewAccount, Orders};
 pub use authorization::{Authorization, AuthorizationUpdate, Challenge, ChallengeResponse};
 pub use directory::{Directory, Meta};
 pub use order::{Finalize, NewOrder, NewOrderRejection, Order};

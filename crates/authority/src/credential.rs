@@ -198,8 +198,13 @@ fn by_service_account(settings: &Settings, account: &ServiceAccount) -> Result<C
         return Ok(Credential::of(cluster, called, None));
     }
     if cluster.own_namespace_account.as_ref() == Some(name) {
-        let own = Credential::of(cluster, called, Some(BTreeSet::from([namespace.clone()])));
-        return Ok(Credential { own_account: Some(name.clone()), ..own });
+        let mut own = Credential::of(cluster, called, Some(BTreeSet::from([namespace.clone()])));
+        own.own_account = Some(name.clone());
+        if let Some(profiles) = &cluster.own_namespace_profiles {
+            own.profiles.clone_from(profiles);
+        }
+        own.names.extend(cluster.own_namespace_names.clone());
+        return Ok(own);
     }
     Err(unknown(format!("the {called} of cluster {} may not ask for anything here", cluster.name)))
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use chancery_acme::{
-    account::{Account, DirectoryName},
+    account::{Account, AccountStatus, DirectoryName},
     order::ProfileName,
 };
 use chancery_pki::Timestamp;
@@ -152,12 +152,23 @@ pub enum EabKeyRejection {
     },
 }
 
-/// The EAB key of an account is not known any more, so that its limits are not either.
+/// An account may do nothing any more because of its EAB key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the EAB key \"{key}\" of this account is not known any more; register a new account with another key")]
-pub struct EabKeyGone {
-    /// The key.
-    pub key: String,
+pub enum EabKeyGone {
+    /// The key is not known any more, so that its limits are not either.
+    #[error("the EAB key \"{key}\" of this account is not known any more; register a new account with another key")]
+    Unknown {
+        /// The key.
+        key: String,
+    },
+    /// The key was revoked together with its accounts.
+    #[error("this account was stopped at {at}, with the EAB key \"{key}\" that it was made with")]
+    Stopped {
+        /// The key.
+        key: String,
+        /// When.
+        at: Timestamp,
+    },
 }
 
 impl Office {
@@ -181,8 +192,17 @@ impl Office {
             Some(id) => id,
             None => self.fresh_id()?,
         };
-        let key = EabKey { id, salt: self.entropy().octets16(), owner, directory, limits, created: now, revoked: None };
-        let secret = self.eab_secret(&key)?;
+        let key = EabKey {
+            id,
+            salt: self.entropy().octets16(),
+            owner,
+            directory,
+            limits,
+            created: now,
+            revoked: None,
+            accounts_stopped: None,
+        };
+        let secret = self.eab_secret(&key.id, key.salt)?;
         let limit = settings.limits.eab_keys;
         let changes = Changes::new()
             .with(Change::EabKey(Put::new(key.clone())))
@@ -237,11 +257,21 @@ impl Office {
         for _ in 0..ATTEMPTS {
             let loaded = self.known_key(id).await?;
             let now = self.trusted_time()?;
-            if let Some(at) = loaded.value.revoked {
+            let ChangeEabLimits { names, profiles, accounts, expires } = change.clone();
+            // Names and profiles bind the accounts that a revoked key made, which go on; it makes no other.
+            if let Some(at) = loaded.value.revoked
+                && (accounts.is_some() || expires.is_some())
+            {
                 return Err(Refusal::Rejected(EabKeyRejection::Revoked { id: id.clone(), at }));
             }
-            let ChangeEabLimits { names, profiles, accounts, expires } = change.clone();
-            let moved = expires.is_some();
+            // What is not named stays as it was, also where the configuration has changed under it.
+            let named = EabLimits {
+                names: names.clone().flatten(),
+                profiles: profiles.clone().unwrap_or_default(),
+                accounts: accounts.unwrap_or(1),
+                expires: expires.unwrap_or_else(|| now.after(LIFE_MAX)),
+            };
+            check_limits(&settings, &loaded.value.directory, &named, now).map_err(Refusal::Rejected)?;
             let held = loaded.value.limits.clone();
             let limits = EabLimits {
                 names: names.unwrap_or(held.names),
@@ -249,10 +279,6 @@ impl Office {
                 accounts: accounts.unwrap_or(held.accounts),
                 expires: expires.unwrap_or(held.expires),
             };
-            // One that expired keeps its time where nothing else is asked for.
-            let checked =
-                EabLimits { expires: if moved { limits.expires } else { now.after(LIFE_MAX) }, ..limits.clone() };
-            check_limits(&settings, &loaded.value.directory, &checked, now).map_err(Refusal::Rejected)?;
             let key = EabKey { limits, ..loaded.value.clone() };
             if key == loaded.value {
                 return Ok(self.with_uses(key).await?);
@@ -270,9 +296,9 @@ impl Office {
         Err(Failure::Busy.into())
     }
 
-    /// Revokes a key: no account is made with it any more. With `accounts` those that it made are stopped as well, by a
-    /// job that the same commit owes: they can do nothing any more, and their open orders become invalid. That may also
-    /// be asked for later, of a key that is revoked.
+    /// Revokes a key: no account is made with it any more. With `accounts` those that it made are stopped as well, with
+    /// the same commit: they can do nothing any more. A job that the commit owes says so in the record of each, and their
+    /// open orders become invalid. That may also be asked for later, of a key that is revoked.
     ///
     /// # Errors
     ///
@@ -287,30 +313,28 @@ impl Office {
             let loaded = self.known_key(id).await?;
             let now = self.now();
             let mut changes = Changes::new();
-            let key = match loaded.value.revoked {
+            let mut key = loaded.value.clone();
+            match key.revoked {
                 Some(at) if !accounts => {
                     return Err(Refusal::Rejected(EabKeyRejection::Revoked { id: id.clone(), at }));
                 }
-                Some(_) => {
-                    changes = changes.with(Change::SameEabKey(id.clone(), loaded.version));
-                    loaded.value.clone()
-                }
+                Some(_) => {}
                 None => {
-                    let revoked = EabKey { revoked: Some(now), ..loaded.value.clone() };
+                    key.revoked = Some(now);
                     changes = changes
-                        .with(Change::EabKey(Put::over(&loaded, revoked.clone())))
-                        .schedule(JobKind::PruneEabKey { key: id.clone() }, self.pruned_at(&revoked))
-                        .leaf(leaves::eab_key_revoked(id, by, now))
-                        .urgently();
-                    revoked
+                        .schedule(JobKind::PruneEabKey { key: id.clone() }, self.pruned_at(&key))
+                        .leaf(leaves::eab_key_revoked(id, by, now));
                 }
-            };
-            if accounts {
-                // Owed since ever, as what an account's own end owes is.
-                changes = changes
-                    .schedule(JobKind::StopAccounts { key: id.clone() }, Timestamp::from_unix_millis(0))
-                    .urgently();
             }
+            if accounts {
+                if key.accounts_stopped.is_none() {
+                    key.accounts_stopped = Some(now);
+                    changes = changes.leaf(leaves::eab_accounts_stopped(id, by, now));
+                }
+                // Owed since ever, as what an account's own end owes is.
+                changes = changes.schedule(JobKind::StopAccounts { key: id.clone() }, Timestamp::from_unix_millis(0));
+            }
+            let changes = changes.with(Change::EabKey(Put::over(&loaded, key.clone()))).urgently();
             match self.commit(changes).await {
                 Ok(_) => return Ok(self.with_uses(key).await?),
                 Err(CommitError::Conflict) => {}
@@ -331,12 +355,31 @@ impl Office {
             Ok(id) => self.store().eab_key(&id).await?,
             Err(NotAnEabKeyId) => None,
         };
-        Ok(found.map(Some).ok_or_else(|| EabKeyGone { key: external.key_id.clone() }))
+        let key = || external.key_id.clone();
+        Ok(match found {
+            None => Err(EabKeyGone::Unknown { key: key() }),
+            Some(found) => match found.value.accounts_stopped {
+                Some(at) => Err(EabKeyGone::Stopped { key: key(), at }),
+                None => Ok(Some(found)),
+            },
+        })
+    }
+
+    /// An account as it counts: one whose EAB key was revoked with its accounts has ended, also where its own record does
+    /// not say so yet.
+    pub(crate) async fn as_it_counts(&self, account: Account) -> Result<Account, Failure> {
+        if account.status != AccountStatus::Valid {
+            return Ok(account);
+        }
+        Ok(match self.eab_key_of(&account).await? {
+            Err(EabKeyGone::Stopped { at, .. }) => Account { status: AccountStatus::Revoked { at }, ..account },
+            Err(EabKeyGone::Unknown { .. }) | Ok(_) => account,
+        })
     }
 
     /// The secret of a key, for whoever checks a binding or made the key.
-    pub(crate) fn eab_secret(&self, key: &EabKey) -> Result<EabSecret, Failure> {
-        self.ports().signer.eab_secret(&key.id, key.salt).ok_or_else(|| {
+    pub(crate) fn eab_secret(&self, id: &EabKeyId, salt: [u8; 16]) -> Result<EabSecret, Failure> {
+        self.ports().signer.eab_secret(id, salt).ok_or_else(|| {
             Failure::Unavailable("the signer has no key that EAB keys are derived from (signer.eab_key)".to_owned())
         })
     }

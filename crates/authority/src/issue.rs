@@ -11,15 +11,17 @@ use chancery_acme::{
     account::{Account, TenantName},
     id::{CertificateId, OrderId},
 };
+use chancery_ledger::Leaf;
 use chancery_pki::{
     Content, Lifetime, Name, NameSet, PublicKey, SerialNumber, Timestamp, Validity,
     certificate::{self, Certificate},
     chain::{Chain, IssuerRefusal, IssuingCertificate, RefusedName},
+    distinguished_name::{AttributeType, RequestedSubject},
     lint,
     profile::{self, Profile, ProfileRejection, ValidityRejection},
     tbs::{LeafRequest, Tbs},
 };
-use chancery_policy::{Decision, Outcome, Requester};
+use chancery_policy::{Decision, Outcome, Requester, SubjectAttribute};
 
 use crate::{
     changes::{Change, Changes, Committed, Put},
@@ -141,17 +143,24 @@ pub(crate) struct ContentFacts {
     usages: Vec<String>,
     is_ca: bool,
     subject: String,
+    attributes: Vec<SubjectAttribute>,
 }
 
 impl ContentFacts {
     pub(crate) fn of(profile: &Profile, content: &Content) -> Self {
         let subject = content.subject.as_ref().map(ToString::to_string).unwrap_or_default();
-        Self { usages: profile.usages_in_words(content), is_ca: content.is_ca, subject }
+        let attribute = |(kind, value): (&AttributeType, &str)| SubjectAttribute {
+            kind: kind.clone(),
+            value: value.to_owned(),
+            needs_no_grant: profile.gives_attribute(kind, value),
+        };
+        let attributes = content.subject.iter().flat_map(RequestedSubject::attributes).map(attribute).collect();
+        Self { usages: profile.usages_in_words(content), is_ca: content.is_ca, subject, attributes }
     }
 
     pub(crate) fn for_policy(&self) -> chancery_policy::Content<'_> {
-        let Self { usages, is_ca, subject } = self;
-        chancery_policy::Content { usages, is_ca: *is_ca, subject }
+        let Self { usages, is_ca, subject, attributes } = self;
+        chancery_policy::Content { usages, is_ca: *is_ca, subject, attributes }
     }
 }
 
@@ -424,24 +433,45 @@ impl Linted {
         }
     }
 
-    /// Commit 1: the intent, its record, its settlement job and that its request is under way become durable together.
-    pub(crate) async fn record(self, office: &Office, context: IntentContext<'_>) -> Result<Recorded, CommitError> {
-        if let Some(why) = office.held().into_iter().next() {
-            return Err(CommitError::NotApplied(NotApplied::Stopped(why.into())));
-        }
-        let record = self.record_value(&context);
-        let pending = context.idempotency.map(|attempt| attempt.pending(record.id, record.recorded));
-        let leaf = leaves::intent(&leaves::IntentFacts {
-            record: &record,
+    /// How many octets the TBSCertificate has.
+    pub(crate) fn tbs_octets(&self) -> usize {
+        self.tbs.der().len()
+    }
+
+    /// What the ledger keeps of the intent.
+    pub(crate) fn intent(&self, context: &IntentContext<'_>) -> Leaf {
+        let record = self.record_value(context);
+        let pending = context.idempotency.as_ref().map(|attempt| attempt.pending(record.id, record.recorded));
+        self.intent_of(&record, pending.as_ref().map(|pending| &pending.value), context)
+    }
+
+    fn intent_of(
+        &self,
+        record: &CertificateRecord,
+        idempotency: Option<&IdempotencyRecord>,
+        context: &IntentContext<'_>,
+    ) -> Leaf {
+        leaves::intent(&leaves::IntentFacts {
+            record,
             tbs: self.tbs.der(),
             profile: &self.permitted.profile,
             requester: &self.permitted.requester,
             decision: &self.permitted.decision,
             account: context.account,
             account_is_new: context.account_is_new,
-            idempotency: pending.as_ref().map(|pending| &pending.value),
+            idempotency,
             preauthorized_by: context.preauthorized_by.as_ref(),
-        });
+        })
+    }
+
+    /// Commit 1: the intent, its record, its settlement job and that its request is under way become durable together.
+    pub(crate) async fn record(self, office: &Office, context: IntentContext<'_>) -> Result<Recorded, CommitError> {
+        if let Some(why) = office.held().into_iter().next() {
+            return Err(CommitError::NotApplied(NotApplied::Stopped(why.into())));
+        }
+        let record = self.record_value(&context);
+        let pending = context.idempotency.as_ref().map(|attempt| attempt.pending(record.id, record.recorded));
+        let leaf = self.intent_of(&record, pending.as_ref().map(|pending| &pending.value), &context);
         let mut changes = context.changes;
         // INVARIANT: the record says that its intent is leaf 0 of this commit.
         changes.leaves.insert(0, leaf);

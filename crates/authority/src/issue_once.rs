@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use chancery_acme::{account::TenantName, id::CertificateId, order::ProfileName};
+use chancery_ledger::leaf::{EncodeError, MAX_LEAF_BYTES};
 use chancery_pki::{Content, Lifetime, NameSet, PublicKey, SerialNumber, Timestamp};
 use chancery_policy::Requester;
 
@@ -26,10 +27,14 @@ pub struct IssueOnce {
     pub credential: String,
     /// The requester's own identifier of the request.
     pub uid: String,
+    /// Whom else's request of that identifier it may be: the same asked for under that name before is this one.
+    pub also_under: Option<String>,
     /// By which authority.
     pub authority: AuthorityId,
     /// Under which profile.
     pub profile: ProfileName,
+    /// The profile that it names itself; none where the door chose one.
+    pub asked_profile: Option<ProfileName>,
     /// Who asks.
     pub requester: Requester,
     /// Whose the certificate is, where tenants are told apart.
@@ -84,6 +89,17 @@ pub enum IssueOnceRejection {
     /// Times and a life are asked for at once.
     #[error("both a lifetime and a first or last second are asked for; ask for one of them")]
     LifetimeTwice,
+    /// Its record would not fit into the ledger.
+    #[error(
+        "the ledger's record of the certificate would have {octets} octets, and it keeps {max} at most. Ask for fewer or \
+         shorter names, or for a shorter subject"
+    )]
+    RecordTooLarge {
+        /// Octets of the record.
+        octets: usize,
+        /// Octets that are kept.
+        max: usize,
+    },
     /// The certificate would not fit where such requesters keep it.
     #[error(
         "the certificate would have {leaf} octets in PEM, and {chain} with its issuers; at most {LEAF_PEM_MAX} and {CHAIN_PEM_MAX} are read by cert-manager. Ask for fewer or shorter names"
@@ -96,6 +112,9 @@ pub enum IssueOnceRejection {
     },
 }
 
+/// Octets of a TBSCertificate up to which its record fits into the ledger whatever else stands in it: the names are in it
+/// too, and the rest is bounded.
+const SMALL_TBS: usize = 8_192;
 /// Longest certificate in PEM, in octets, that cert-manager reads (its `internal/pem`).
 const LEAF_PEM_MAX: usize = 36_500;
 /// Longest chain in PEM, likewise.
@@ -112,10 +131,11 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     /// What commit 1 writes: of two at once the version lets one through.
-    pub(crate) fn pending(self, certificate: CertificateId, at: Timestamp) -> Put<IdempotencyRecord> {
+    pub(crate) fn pending(&self, certificate: CertificateId, at: Timestamp) -> Put<IdempotencyRecord> {
         let Self { key, request, number, over } = self;
         let outcome = IdempotencyOutcome::Pending { certificate };
-        Put { replaces: over, value: IdempotencyRecord { key, request, attempt: number, outcome, at } }
+        let value = IdempotencyRecord { key: key.clone(), request: *request, attempt: *number, outcome, at };
+        Put { replaces: *over, value }
     }
 }
 
@@ -126,15 +146,18 @@ enum Known {
 }
 
 impl IssueOnce {
-    /// SHA-256 of all that is asked for, each part with its length.
+    /// SHA-256 of all that is asked for, each part with its length. What this server decided about it (authority, default
+    /// profile, tenant, what of it is proven) may change with a reload, and the request stays the same.
     fn digest(&self) -> [u8; 32] {
         let Self {
             credential: _,
             uid: _,
-            authority,
-            profile,
+            also_under: _,
+            authority: _,
+            profile: _,
+            asked_profile,
             requester,
-            tenant,
+            tenant: _,
             names,
             public_key,
             not_before,
@@ -143,11 +166,13 @@ impl IssueOnce {
             content,
         } = self;
         let time = |time: Option<Timestamp>| time.map(|time| time.unix_millis().to_string()).unwrap_or_default();
+        let reported = requester.reported.as_deref();
+        let (namespace, certificate) =
+            reported.map_or((None, None), |said| (said.namespace.clone(), said.certificate.clone()));
         let mut parts = vec![
-            authority.to_string(),
-            profile.clone(),
-            requester.to_string(),
-            tenant.clone().unwrap_or_default(),
+            asked_profile.clone().unwrap_or_default(),
+            namespace.unwrap_or_default(),
+            certificate.unwrap_or_default(),
             time(*not_before),
             time(*not_after),
             lifetime.map(|lifetime| lifetime.seconds().to_string()).unwrap_or_default(),
@@ -185,7 +210,7 @@ impl Office {
     async fn record_once(&self, request: &IssueOnce) -> Result<Result<Recorded, Once>, Refusal<IssueOnceRejection>> {
         use IssueOnceRejection as R;
         let settings = self.settings();
-        let IssueOnce { credential, uid, requester, names, .. } = request;
+        let IssueOnce { credential, uid, also_under, requester, names, .. } = request;
         if request.lifetime.is_some() && (request.not_before.is_some() || request.not_after.is_some()) {
             return Err(Refusal::Rejected(R::LifetimeTwice));
         }
@@ -196,6 +221,15 @@ impl Office {
                 Known::Answered(once) => return Ok(Err(once)),
                 Known::Untried(attempt) => attempt,
             };
+            let elsewhere = also_under.as_ref().map(|name| IdempotencyKey::new(requester.door, name, uid));
+            if let Some(Ok(elsewhere)) = elsewhere {
+                match self.known(&elsewhere, request.digest()).await {
+                    Ok(Known::Answered(once)) => return Ok(Err(once)),
+                    // Nothing, or something else that is none of this requester's business.
+                    Ok(Known::Untried(_)) | Err(Refusal::Rejected(_)) => {}
+                    Err(failed) => return Err(failed),
+                }
+            }
             let (authority, profile) = settings.offered(&request.authority, &request.profile)?;
             let now = self.issuing_time()?;
             let asked = IssueRequest {
@@ -241,6 +275,12 @@ impl Office {
                 preauthorized_by: None,
                 settle_at: now.after(settings.limits.settle_after),
             };
+            // What cannot be recorded is refused once, and not tried for ever.
+            if linted.tbs_octets() > SMALL_TBS
+                && let Err(EncodeError::TooLarge { size, .. }) = linted.intent(&context).encode()
+            {
+                return Err(Refusal::Rejected(R::RecordTooLarge { octets: size, max: MAX_LEAF_BYTES }));
+            }
             match linted.record(self, context).await {
                 Ok(recorded) => return Ok(Ok(recorded)),
                 Err(CommitError::Conflict) => {}

@@ -5,7 +5,7 @@ use chancery_acme::{
     id::{AccountId, CertificateId},
 };
 use chancery_ledger::{Leaf, leaf};
-use chancery_pki::{Name, SpkiDigest, Timestamp, profile::Profile, tbs};
+use chancery_pki::{Name, PublicKey, SpkiDigest, Timestamp, profile::Profile, tbs};
 use chancery_policy::{Decision, Outcome, Requester, Warning};
 
 use crate::{
@@ -180,13 +180,18 @@ pub(crate) fn account_stopped(account: AccountId, key: &EabKeyId, at: Timestamp)
     leaf::EabKey { account: Some(account.octets()), ..eab_key(key, leaf::EabAction::Stopped, &by, at) }.into()
 }
 
+/// The accounts that an EAB key made are stopped, all of them; each of them follows with a leaf of its own.
+pub(crate) fn eab_accounts_stopped(id: &EabKeyId, by: &str, at: Timestamp) -> Leaf {
+    eab_key(id, leaf::EabAction::Stopped, by, at).into()
+}
+
 fn eab_key(id: &EabKeyId, action: leaf::EabAction, by: &str, at: Timestamp) -> leaf::EabKey {
     let (by, key) = (by.to_owned(), id.to_string());
     leaf::EabKey { account: None, account_facts: None, action, at, binding: None, by, grant: None, key }
 }
 
 fn grant(key: &EabKey) -> leaf::EabGrant {
-    let EabKey { id: _, salt, owner, directory, limits, created: _, revoked: _ } = key;
+    let EabKey { id: _, salt, owner, directory, limits, created: _, revoked: _, accounts_stopped: _ } = key;
     let EabLimits { names, profiles, accounts, expires } = limits;
     leaf::EabGrant {
         accounts: *accounts,
@@ -237,6 +242,11 @@ pub(crate) fn account_agreed(account: AccountId, agreed: &TermsAgreed) -> Leaf {
 /// An account that has a leaf ended.
 pub(crate) fn account_deactivated(account: AccountId, at: Timestamp) -> Leaf {
     leaf::AccountDeactivated { account: account.octets(), at }.into()
+}
+
+/// An account that has a leaf has another key.
+pub(crate) fn account_key_changed(account: AccountId, key: &PublicKey, at: Timestamp) -> Leaf {
+    leaf::AccountKeyChanged { account: account.octets(), at, spki: key.spki().to_vec() }.into()
 }
 
 /// A policy took effect with these profiles.

@@ -7,6 +7,7 @@ pub mod answer_challenge;
 pub mod api_token;
 pub mod at_work;
 pub mod ceremony;
+pub mod change_key;
 pub mod changes;
 pub mod checkpoint;
 pub mod credential;

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -37,6 +38,9 @@ const STEPS_INLINE: u64 = 20_000;
 
 /// Most terms of leadership that are remembered; past it new ones are not compared.
 const TERMS_REMEMBERED: usize = 4096;
+/// How long a term that does not ask any more shuts out lower ones: some twenty times a Lease's usual duration. A Lease
+/// that was made anew (a namespace that was deleted, a restore of etcd) counts from the beginning.
+pub(crate) const TERM_HOLDS: Duration = Duration::from_secs(300);
 /// Most refusals remembered as recorded within their hour; past it refusals are counted, not recorded.
 const REFUSALS_REMEMBERED: usize = 4096;
 
@@ -82,7 +86,7 @@ pub(crate) struct Inner {
     /// How many works go on whose request may be gone.
     working: watch::Sender<usize>,
     /// The newest term of leadership in which a cluster's controller has asked.
-    terms: Mutex<HashMap<String, u64>>,
+    terms: Mutex<HashMap<String, (u64, Timestamp)>>,
     /// Up to which end one kind of records was pruned by this process.
     pruned: Mutex<Option<(Retention, Timestamp)>>,
 }
@@ -309,8 +313,10 @@ impl Office {
     ///
     /// [`Failure`] if the store cannot be read.
     pub async fn account(&self, directory: &str, id: AccountId) -> Result<Option<Account>, Failure> {
-        let found = self.store().account(id).await?;
-        Ok(found.map(|account| account.value).filter(|account| account.directory == directory))
+        match self.store().account(id).await? {
+            Some(found) if found.value.directory == directory => self.as_it_counts(found.value).await.map(Some),
+            Some(_) | None => Ok(None),
+        }
     }
 
     /// The account of a key at a directory, whatever its status.
@@ -323,7 +329,10 @@ impl Office {
         directory: &DirectoryName,
         key: &SpkiDigest,
     ) -> Result<Option<Account>, Failure> {
-        Ok(self.store().account_by_key(directory, key).await?.map(|account| account.value))
+        match self.store().account_by_key(directory, key).await? {
+            Some(found) => self.as_it_counts(found.value).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// An order, unless it is unknown or another account's.
@@ -449,14 +458,17 @@ impl Office {
         refusals.seen.len() < REFUSALS_REMEMBERED && refusals.seen.insert(digest)
     }
 
-    /// Remembers a term of leadership; the newest there was.
-    pub(crate) fn newest_term(&self, whose: String, term: u64) -> u64 {
+    /// Remembers a term of leadership; the newest that has asked lately.
+    pub(crate) fn newest_term(&self, whose: String, term: u64, now: Timestamp) -> u64 {
         let mut terms = self.inner.terms.lock().unwrap_or_else(PoisonError::into_inner);
         if terms.len() >= TERMS_REMEMBERED && !terms.contains_key(&whose) {
             return term;
         }
-        let newest = terms.entry(whose).or_default();
-        *newest = term.max(*newest);
+        let (newest, asked) = terms.entry(whose).or_insert((term, now));
+        let is_over = now >= asked.after(TERM_HOLDS);
+        if term >= *newest || is_over {
+            (*newest, *asked) = (term, now);
+        }
         *newest
     }
 

@@ -289,6 +289,12 @@ pub trait WorkloadIdentity: Send + Sync {
     /// Whom a Kubernetes service-account token speaks for: one that is meant for us, of a cluster that we know, and
     /// that holds at `now`.
     async fn service_account(&self, token: &SecretString, now: Timestamp) -> Result<ServiceAccount, IdentityError>;
+    /// Whom a look at this token would ask: the cluster that it says it is of. None where the look asks nobody, and so
+    /// costs little. Nothing about the token is proven by that.
+    fn asks(&self, token: &SecretString) -> Option<String> {
+        let _ = token;
+        None
+    }
     /// Whom a client certificate speaks for; in DER, its issuers behind it. Whoever presents it has proved that it
     /// holds the key.
     fn certificate_holder(&self, chain: &[Vec<u8>], now: Timestamp) -> Result<CertificateHolder, IdentityError>;

@@ -117,6 +117,10 @@ pub struct Cluster {
     pub service_accounts: BTreeSet<(String, String)>,
     /// The service account that in each namespace speaks for that namespace alone.
     pub own_namespace_account: Option<String>,
+    /// The profiles that it may ask for, the first of which is issued where none is; none, those of the cluster.
+    pub own_namespace_profiles: Option<Vec<ProfileName>>,
+    /// The names that it may ask for, within those of the cluster; none sets no further limit.
+    pub own_namespace_names: Option<NameLimits>,
     /// What a client certificate must name to speak for it.
     pub client_names: BTreeSet<String>,
 }

@@ -22,7 +22,7 @@ use crate::{
     failure::{Failure, Refusal},
     issue::{IssuedChain, NameRefusal, chain_above, few_told},
     issue_once::{IssueOnce, IssueOnceRejection, Once},
-    office::{ATTEMPTS, Office},
+    office::{ATTEMPTS, Office, TERM_HOLDS},
     pod_certificate::{self, PodRejection},
     ports::CommitError,
     records::{
@@ -116,7 +116,12 @@ pub struct SignedFor {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SignRejection {
     /// Another leader has asked since.
-    #[error("this controller's leadership is over: it asks in term {term}, and term {seen} has asked already")]
+    #[error(
+        "this controller's leadership is over: it asks in term {term}, and term {seen} has asked within the last {} minutes. \
+         A Lease that was made anew counts from the beginning, and is listened to after that time; another controller of \
+         this cluster needs a credential of its own",
+        TERM_HOLDS.as_secs() / 60
+    )]
     StaleTerm {
         /// The term.
         term: u64,
@@ -225,6 +230,7 @@ impl Office {
                 allowed: credential.namespaces().into_iter().flatten().cloned().collect(),
             });
         }
+        let asked_profile = profile.clone();
         let profile = match profile.or_else(|| credential.profiles().first().cloned()) {
             Some(profile) if credential.profiles().contains(&profile) => profile,
             asked => {
@@ -273,8 +279,10 @@ impl Office {
         let request = IssueOnce {
             credential: asker(credential, reported.namespace.as_deref()),
             uid,
+            also_under: other_asker(credential, reported.namespace.as_deref()),
             authority: cluster.authority.clone(),
             profile,
+            asked_profile,
             requester: requester(credential, kind, reported),
             tenant: cluster.tenant.clone(),
             names,
@@ -395,6 +403,7 @@ impl Office {
         kind: ObjectKind,
         uid: &str,
     ) -> Result<Option<IdempotencyOutcome>, Failure> {
+        use IdempotencyOutcome as O;
         let askers = match credential.namespaces() {
             None => vec![asker(credential, None)],
             Some(namespaces) => namespaces.iter().map(|namespace| asker(credential, Some(namespace))).collect(),
@@ -405,6 +414,18 @@ impl Office {
             if let Some(held) = self.store().idempotency(&key).await? {
                 return Ok(Some(held.value.outcome));
             }
+        }
+        if credential.namespaces().is_some()
+            && let Ok(key) = IdempotencyKey::new(kind.door(), &credential.cluster().name, uid)
+            && let Some(held) = self.store().idempotency(&key).await?
+        {
+            // What a credential of the whole cluster asked for; whether it is of these namespaces its certificate tells.
+            let certificate = match &held.value.outcome {
+                O::Pending { certificate } | O::Issued { certificate } | O::Abandoned { certificate } => *certificate,
+                O::Held | O::Refused { .. } => return Ok(None),
+            };
+            let visible = self.visible(credential, certificate).await?.is_some();
+            return Ok(visible.then_some(held.value.outcome));
         }
         Ok(None)
     }
@@ -469,7 +490,7 @@ impl Office {
             None => credential.cluster().name.clone(),
             Some(_) => format!("{}\n{}", credential.cluster().name, credential.name()),
         };
-        let seen = self.newest_term(whose, term);
+        let seen = self.newest_term(whose, term, self.now());
         (term < seen).then_some(SignRejection::StaleTerm { term, seen })
     }
 }
@@ -495,8 +516,19 @@ fn asker(credential: &Credential, namespace: Option<&str>) -> String {
     }
 }
 
+/// Under whom a credential of the other kind would have asked for the same: a cluster's controller may be given a
+/// credential for namespaces, and the other way round, between two attempts.
+fn other_asker(credential: &Credential, namespace: Option<&str>) -> Option<String> {
+    let cluster = &credential.cluster().name;
+    match credential.namespaces() {
+        Some(_) => Some(cluster.clone()),
+        None => namespace.map(|namespace| format!("{cluster}/{namespace}")),
+    }
+}
+
 fn requester(credential: &Credential, kind: ObjectKind, reported: Reported) -> Requester {
-    let proves_it = credential.namespaces().is_some();
+    // One of several is the controller's choice, and so its report.
+    let proves_it = credential.namespaces().is_some_and(|namespaces| namespaces.len() == 1);
     let proven = Claims {
         cluster: Some(credential.cluster().name.clone()),
         namespace: reported.namespace.clone().filter(|_| proves_it),

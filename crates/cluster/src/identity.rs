@@ -77,7 +77,7 @@ struct Tokens {
 
 enum Check {
     Review(ApiServer),
-    Keys(Keys),
+    Keys(Arc<Keys>),
 }
 
 impl fmt::Debug for Identity {
@@ -137,16 +137,7 @@ impl WorkloadIdentity for Identity {
         let unverified = Unverified::read(token.expose_secret()).map_err(refused)?;
         let claims = &unverified.claims;
         let clusters = self.clusters();
-        // What a token says of itself decides by whom it is looked at: it goes to no other cluster's API server.
-        let of = |cluster: &&Cluster| {
-            cluster.tokens.as_ref().is_some_and(|tokens| tokens.issuer == claims.iss && claims.is_for(&tokens.audience))
-        };
-        let mut candidates = clusters.iter().filter(of);
-        let cluster = candidates.next().ok_or_else(|| refused("no cluster has that issuer and audience"))?;
-        if candidates.next().is_some() {
-            return Err(refused("the token is meant for several clusters' audiences"));
-        }
-        let Some(tokens) = &cluster.tokens else { return Err(refused("the cluster has no tokens")) };
+        let (cluster, tokens) = by_whom(&clusters, claims).map_err(refused)?;
         claims.check_time(now.unix_seconds()).map_err(refused)?;
         let digest = digest_of(token.expose_secret());
         let (namespace, name) = match tokens.known.find(&digest) {
@@ -158,6 +149,18 @@ impl WorkloadIdentity for Identity {
             }
         };
         Ok(ServiceAccount { cluster: cluster.name.clone(), namespace, name })
+    }
+
+    fn asks(&self, token: &SecretString) -> Option<String> {
+        let unverified = Unverified::read(token.expose_secret()).ok()?;
+        let clusters = self.clusters();
+        let (cluster, tokens) = by_whom(&clusters, &unverified.claims).ok()?;
+        let is_at_hand = tokens.known.find(&digest_of(token.expose_secret())).is_some()
+            || match &tokens.check {
+                Check::Review(_) => false,
+                Check::Keys(keys) => keys.at_hand(unverified.kid.as_deref(), unverified.algorithm).is_some(),
+            };
+        (!is_at_hand).then(|| cluster.name.clone())
     }
 
     fn certificate_holder(&self, chain: &[Vec<u8>], now: Timestamp) -> Result<CertificateHolder, IdentityError> {
@@ -176,6 +179,20 @@ impl WorkloadIdentity for Identity {
     }
 }
 
+/// The cluster that a token says it is of. That decides by whom it is looked at: it goes to no other cluster's API server.
+fn by_whom<'a>(clusters: &'a [Cluster], claims: &Claims) -> Result<(&'a Cluster, &'a Tokens), &'static str> {
+    let of = |cluster: &'a Cluster| {
+        let tokens = cluster.tokens.as_ref()?;
+        (tokens.issuer == claims.iss && claims.is_for(&tokens.audience)).then_some((cluster, tokens))
+    };
+    let mut candidates = clusters.iter().filter_map(of);
+    let found = candidates.next().ok_or("no cluster has that issuer and audience")?;
+    match candidates.next() {
+        None => Ok(found),
+        Some(_) => Err("the token is meant for several clusters' audiences"),
+    }
+}
+
 impl Tokens {
     /// Whom a token speaks for; its times were looked at.
     async fn check(
@@ -185,17 +202,23 @@ impl Tokens {
     ) -> Result<(String, String), IdentityError> {
         let refused = |why: &str| IdentityError::Unknown(why.to_owned());
         let busy = |_| IdentityError::Unavailable("too many tokens of that cluster are being looked at".to_owned());
-        let _place = self.looking.try_acquire().map_err(busy)?;
         match &self.check {
             Check::Review(server) => {
+                let _place = self.looking.try_acquire().map_err(busy)?;
                 let reviewed = server.review(token, &self.audience).await;
                 reviewed.map_err(|fault| IdentityError::Unavailable(fault.to_string()))?.map_err(IdentityError::Unknown)
             }
             Check::Keys(keys) => {
-                let found = keys.find(unverified.kid.as_deref(), unverified.algorithm).await;
-                let verifier = found
-                    .map_err(|fault| IdentityError::Unavailable(fault.to_string()))?
-                    .ok_or_else(|| refused("the cluster has no such key"))?;
+                let (kid, algorithm) = (unverified.kid.as_deref(), unverified.algorithm);
+                let verifier = match keys.at_hand(kid, algorithm) {
+                    Some(verifier) => verifier,
+                    None => {
+                        let _place = self.looking.try_acquire().map_err(busy)?;
+                        let found = keys.find(kid, algorithm).await;
+                        let found = found.map_err(|fault| IdentityError::Unavailable(fault.to_string()))?;
+                        found.ok_or_else(|| refused("the cluster has no such key"))?
+                    }
+                };
                 verifier
                     .verify(unverified.signed.as_bytes(), &unverified.signature)
                     .map_err(|_| refused("the token's signature does not verify"))?;

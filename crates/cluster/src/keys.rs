@@ -1,8 +1,8 @@
 //! The keys by which a cluster signs its service-account tokens (JWK sets, RFC 7517 §5).
 //!
 //! Every key is checked as those of accounts are: weak ones are left out. Keys are read again when a token names one
-//! that is not among them, at most every few seconds, and now and then anyway, so that one that was taken away stops
-//! counting.
+//! that is not among them, at most every few seconds, and now and then anyway, beside what is asked meanwhile, so that one
+//! that was taken away stops counting. Where they cannot be read, those of before count for a day.
 
 use std::{
     collections::HashMap,
@@ -27,6 +27,11 @@ const SET_MAX: u64 = 256 * 1024;
 const UNKNOWN_EVERY: Duration = Duration::from_secs(5);
 /// After how long keys are read again in any case.
 const FRESH_FOR: Duration = Duration::from_secs(600);
+/// Between two such reads that fail.
+const STALE_EVERY: Duration = Duration::from_secs(60);
+/// After how long without a read that succeeds keys count no more: the one that is in somebody else's hands may be among
+/// them.
+const COUNT_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// Where a cluster's keys are read.
 #[derive(Debug, Clone)]
@@ -57,9 +62,12 @@ pub enum KeysFault {
 pub(crate) struct Keys {
     published: Published,
     read: Mutex<Read>,
-    /// One reads at a time; the others wait for what it reads.
-    reading: tokio::sync::Mutex<()>,
+    /// One reads at a time; whoever needs a key that is not at hand waits for what it reads.
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
+
+/// A key, ready to verify.
+type Verifier = Arc<dyn JwsVerifier + Send + Sync>;
 
 #[derive(Default)]
 struct Read {
@@ -68,7 +76,7 @@ struct Read {
     done: Option<Instant>,
 }
 
-type Set = HashMap<(Option<String>, Algorithm), Arc<dyn JwsVerifier + Send + Sync>>;
+type Set = HashMap<(Option<String>, Algorithm), Verifier>;
 
 #[derive(Deserialize)]
 struct JwkSet {
@@ -89,63 +97,83 @@ struct Jwk {
 }
 
 impl Keys {
-    pub(crate) fn new(published: Published) -> Self {
-        Self { published, read: Mutex::default(), reading: tokio::sync::Mutex::default() }
+    pub(crate) fn new(published: Published) -> Arc<Self> {
+        Arc::new(Self { published, read: Mutex::default(), reading: Arc::default() })
     }
 
-    /// The verifier for a key of this id and algorithm; none where there is no such key.
+    /// The verifier for a key of this id and algorithm that was read before. Nobody waits: keys that are due are read
+    /// beside.
+    pub(crate) fn at_hand(self: &Arc<Self>, kid: Option<&str>, algorithm: Algorithm) -> Option<Verifier> {
+        let (found, done, tried) = self.look(kid, algorithm);
+        let (found, age) = (found?, done?.elapsed());
+        if age >= COUNT_FOR {
+            return None;
+        }
+        if age >= FRESH_FOR
+            && !within(tried, STALE_EVERY)
+            && let Ok(turn) = Arc::clone(&self.reading).try_lock_owned()
+        {
+            let this = Arc::clone(self);
+            tokio::spawn(async move {
+                let _turn = turn;
+                // What is wrong is logged.
+                let _ = this.read_anew().await;
+            });
+        }
+        Some(found)
+    }
+
+    /// The verifier for a key of this id and algorithm; none where there is no such key. May wait for whoever has them.
     ///
     /// # Errors
     ///
-    /// [`KeysFault`], where there are no keys at all to look among.
-    pub(crate) async fn find(
-        &self,
-        kid: Option<&str>,
-        algorithm: Algorithm,
-    ) -> Result<Option<Arc<dyn JwsVerifier + Send + Sync>>, KeysFault> {
-        let wanted = (kid.map(str::to_owned), algorithm);
-        let look = || {
-            let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-            (read.keys.get(&wanted).cloned(), read.done, read.tried)
-        };
-        let within = |since: Option<Instant>, long: Duration| since.is_some_and(|since| since.elapsed() < long);
-        let settled = |(found, done, tried): &(Option<_>, Option<Instant>, Option<Instant>)| match found {
-            Some(_) => within(*done, FRESH_FOR) || within(*tried, UNKNOWN_EVERY),
-            None => within(*tried, UNKNOWN_EVERY),
-        };
-        let seen = look();
-        if settled(&seen) && seen.1.is_some() {
-            return Ok(seen.0);
-        }
-        let _one = self.reading.lock().await;
-        let seen = look();
-        if settled(&seen) {
-            return match seen {
-                (found, Some(_), _) => Ok(found),
-                (_, None, _) => Err(KeysFault::Unreadable("they could not be read a moment ago".to_owned())),
-            };
-        }
-        match self.load().await {
-            Ok(keys) => {
-                let found = keys.get(&wanted).cloned();
-                let now = Some(Instant::now());
-                *self.read.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Read { keys: Arc::new(keys), tried: now, done: now };
-                Ok(found)
+    /// [`KeysFault`], where there are no keys to look among.
+    pub(crate) async fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Option<Verifier>, KeysFault> {
+        let _turn = self.reading.lock().await;
+        let (found, done, tried) = self.look(kid, algorithm);
+        let counts = within(done, COUNT_FOR);
+        match found {
+            // Whoever had the turn before has read it.
+            Some(found) if counts => return Ok(Some(found)),
+            _ if within(tried, UNKNOWN_EVERY) && counts => return Ok(None),
+            _ if within(tried, UNKNOWN_EVERY) => {
+                return Err(KeysFault::Unreadable("they could not be read a moment ago".to_owned()));
             }
-            Err(fault) => {
-                tracing::warn!(%fault, "keys of a cluster");
-                let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-                read.tried = Some(Instant::now());
-                // What was read before goes on to count.
-                if read.done.is_some() { Ok(read.keys.get(&wanted).cloned()) } else { Err(fault) }
-            }
+            _ => {}
+        }
+        match self.read_anew().await {
+            Ok(()) => Ok(self.look(kid, algorithm).0),
+            Err(_) if counts => Ok(None),
+            Err(fault) => Err(fault),
         }
     }
 
-    async fn load(&self) -> Result<Set, KeysFault> {
-        self.published.read().await
+    /// A key, when keys were read last, and when that was tried.
+    fn look(&self, kid: Option<&str>, algorithm: Algorithm) -> (Option<Verifier>, Option<Instant>, Option<Instant>) {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        (read.keys.get(&(kid.map(str::to_owned), algorithm)).cloned(), read.done, read.tried)
     }
+
+    async fn read_anew(&self) -> Result<(), KeysFault> {
+        let keys = self.published.read().await;
+        let now = Some(Instant::now());
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        match keys {
+            Ok(keys) => {
+                *read = Read { keys: Arc::new(keys), tried: now, done: now };
+                Ok(())
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "keys of a cluster");
+                read.tried = now;
+                Err(fault)
+            }
+        }
+    }
+}
+
+fn within(since: Option<Instant>, long: Duration) -> bool {
+    since.is_some_and(|since| since.elapsed() < long)
 }
 
 impl Published {
@@ -163,7 +191,11 @@ impl Published {
             Self::File(path) => read_file(path.clone()).await,
             Self::ApiServer(server) => server.keys().await.map_err(|fault| fault.to_string()),
         };
-        parse(&text.map_err(KeysFault::Unreadable)?)
+        let text = text.map_err(KeysFault::Unreadable)?;
+        match u64::try_from(text.len()) {
+            Ok(octets) if octets <= SET_MAX => parse(&text),
+            _ => Err(KeysFault::Unreadable(format!("they have more than the {SET_MAX} octets that are read"))),
+        }
     }
 }
 
@@ -199,7 +231,7 @@ fn parse(text: &str) -> Result<Set, KeysFault> {
     if set.is_empty() { Err(KeysFault::NoKeys) } else { Ok(set) }
 }
 
-type Made = Vec<(Algorithm, Arc<dyn JwsVerifier + Send + Sync>)>;
+type Made = Vec<(Algorithm, Verifier)>;
 
 /// A key's verifiers, one for each algorithm that it fits.
 fn verifiers(jwk: &Jwk) -> Result<Made, String> {
@@ -236,7 +268,7 @@ fn verifiers(jwk: &Jwk) -> Result<Made, String> {
     algorithms.iter().map(|algorithm| Ok((*algorithm, verifier(*algorithm, key.spki())?))).collect()
 }
 
-fn verifier(algorithm: Algorithm, spki: &[u8]) -> Result<Arc<dyn JwsVerifier + Send + Sync>, String> {
+fn verifier(algorithm: Algorithm, spki: &[u8]) -> Result<Verifier, String> {
     let told = |error: josekit::JoseError| error.to_string();
     Ok(match algorithm {
         Algorithm::RS256 => Arc::new(RS256.verifier_from_der(spki).map_err(told)?),

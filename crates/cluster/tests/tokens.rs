@@ -247,6 +247,37 @@ async fn keys_are_read_again_for_one_that_is_not_among_them_but_not_at_every_str
     look(&identity, &good(&new)).await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_due_are_read_beside_and_those_that_nobody_could_read_for_a_day_count_no_more() {
+    let cluster = Arc::new(Cluster::default());
+    let (leaked, new) = (ec("leaked"), ec("new"));
+    *cluster.keys.lock().unwrap() = vec![leaked.public.clone()];
+    let identity = identity(TokenCheck::Keys(Published::ApiServer(cluster.server())));
+    assert_eq!(identity.asks(&good(&leaked).into()).as_deref(), Some("prod-eu"), "nothing is at hand yet");
+    look(&identity, &good(&leaked)).await.unwrap();
+    assert_eq!(identity.asks(&good(&leaked).into()), None);
+    assert_eq!(identity.asks(&"x".into()), None, "it is no token of any cluster");
+    // Withdrawn: whoever asks next is answered at once, and whoever asks after that is refused.
+    *cluster.keys.lock().unwrap() = vec![new.public.clone()];
+    tokio::time::advance(std::time::Duration::from_secs(700)).await;
+    look(&identity, &good(&leaked)).await.unwrap();
+    let beside = async {
+        while cluster.asked() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    beside.await;
+    tokio::time::advance(std::time::Duration::from_secs(40)).await;
+    assert!(refused(&identity, &good(&leaked)).await.contains("no such key"));
+    look(&identity, &good(&new)).await.unwrap();
+    *cluster.away.lock().unwrap() = true;
+    tokio::time::advance(std::time::Duration::from_secs(23 * 3_600)).await;
+    look(&identity, &good(&new)).await.unwrap();
+    tokio::time::advance(std::time::Duration::from_secs(2 * 3_600)).await;
+    let looked = look(&identity, &good(&new)).await;
+    assert!(matches!(looked, Err(IdentityError::Unavailable(_))), "{looked:?}");
+}
+
 #[tokio::test]
 async fn without_keys_it_is_our_side_that_cannot_look() {
     let cluster = Arc::new(Cluster::default());

@@ -322,6 +322,10 @@ impl Acme {
                 certificate::certificate(self, directory, (id, chain), signed.by_account()?.empty()?).await
             }
             Resource::RevokeCert => certificate::revoke(self, signed.object()?).await,
+            Resource::KeyChange => {
+                let change = self.front.key_change(directory, client, signed.by_account()?).await?;
+                account::change_key(self, directory, change).await
+            }
         }
     }
 }

@@ -34,6 +34,7 @@ use crate::{
     distinguished_name::{RequestedSubject, SubjectRejection},
     key::{KeyKind, KeyRejection, PublicKey, SignatureAlgorithm},
     name::{CommonName, Name, NameRejection, NameSet},
+    profile::is_common_name,
 };
 
 /// Largest CSR that is read, in octets: a hundred names of full length and an RSA-4096 key need less.
@@ -391,9 +392,7 @@ impl Subject {
 /// The name that a common name is, where it is none of the alternative names again.
 fn named_by(common_name: Option<&str>, alternative_names: &[Name]) -> Result<Vec<Name>, CsrRejection> {
     let Some(text) = common_name else { return Ok(Vec::new()) };
-    let is_host = |name: &Name| matches!(name, Name::Dns(_) | Name::Wildcard(_) | Name::Ip(_) | Name::Email(_));
-    let mut hosts = alternative_names.iter().filter(|name| is_host(name));
-    if hosts.any(|name| name.to_string().eq_ignore_ascii_case(text)) {
+    if alternative_names.iter().any(|name| is_common_name(name, text)) {
         return Ok(Vec::new());
     }
     // One label alone is no host: "payments-ca" is a name of its own.

@@ -3,13 +3,15 @@
 //! A name that we build has one attribute per RDN, in the order given, and any type as often as
 //! wanted. A name that others built is kept as its bytes and never written again.
 
+mod attribute_type;
 mod requested;
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use der::asn1::ObjectIdentifier;
-
-pub use self::requested::{RequestedSubject, SubjectRejection};
+pub use self::{
+    attribute_type::{AttributeType, Escaped, NotAnAttributeType, unescaped},
+    requested::{RequestedSubject, SubjectRejection},
+};
 use crate::tlv::{self, Tlv, tag};
 
 /// The attribute types that a name built here can hold.
@@ -100,6 +102,8 @@ impl AttributeKind {
 
 /// `id-at-commonName`, content octets.
 pub(crate) const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+/// `emailAddress` (PKCS#9), content octets.
+pub(crate) const EMAIL_ADDRESS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1];
 
 /// Why something is not a distinguished name that we would write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -254,13 +258,7 @@ impl fmt::Display for DistinguishedName {
             if at > 0 {
                 f.write_str(", ")?;
             }
-            write!(f, "{}=", attribute.kind.key())?;
-            for c in attribute.value.chars() {
-                if matches!(c, ',' | '\\') {
-                    f.write_str("\\")?;
-                }
-                write!(f, "{c}")?;
-            }
+            write!(f, "{}={}", attribute.kind.key(), Escaped(&attribute.value))?;
         }
         Ok(())
     }
@@ -297,23 +295,20 @@ impl FromStr for DistinguishedName {
     }
 }
 
-/// A Name in DER as a person reads it; attribute types that we do not know appear as their OIDs.
+/// A Name in DER as a person reads it, values escaped ([`Escaped`]); attribute types that we do not know appear as their
+/// OIDs, values that are no text as `#` and their octets in hex (RFC 4514 §2.4).
 #[must_use]
 pub fn show(name: &[u8]) -> String {
     let mut text = String::new();
-    for (oid, _, value) in attributes(name).unwrap_or_default() {
+    for (oid, string_tag, value) in attributes(name).unwrap_or_default() {
         if !text.is_empty() {
             text.push_str(", ");
         }
-        match AttributeKind::from_oid(oid) {
-            Some(kind) => text.push_str(kind.key()),
-            None => match ObjectIdentifier::from_bytes(oid) {
-                Ok(oid) => text.push_str(&oid.to_string()),
-                Err(_) => text.push('?'),
-            },
-        }
-        text.push('=');
-        text.extend(String::from_utf8_lossy(value).escape_debug());
+        let kind = AttributeType::of(oid);
+        text.push_str(&match decode(string_tag, value) {
+            Some(value) => format!("{kind}={}", Escaped(&value)),
+            None => format!("{kind}=#{}", hex::encode(tlv::write(string_tag, value))),
+        });
     }
     if text.is_empty() { "(empty name)".to_owned() } else { text }
 }
@@ -425,8 +420,28 @@ mod tests {
     fn a_name_keeps_its_order_and_its_repeated_types() {
         let name: DistinguishedName = "DC=org, DC=example, OU=One, OU=Two, CN=A\\, B".parse().expect("valid");
         assert_eq!(name.to_string(), "DC=org, DC=example, OU=One, OU=Two, CN=A\\, B");
-        assert_eq!(show(name.der()), "DC=org, DC=example, OU=One, OU=Two, CN=A, B");
+        assert_eq!(show(name.der()), "DC=org, DC=example, OU=One, OU=Two, CN=A\\, B");
         assert_eq!(attributes(name.der()).expect("a name").len(), 5);
+    }
+
+    #[test]
+    fn no_value_can_be_read_as_another_attribute() {
+        let name = |attributes: &[(AttributeKind, &str)]| {
+            let made = attributes.iter().map(|(kind, value)| Attribute::new(*kind, *value).expect("valid"));
+            DistinguishedName::new(made.collect())
+        };
+        let (one, two) = (AttributeKind::Organization, AttributeKind::OrganizationalUnit);
+        let tricky = name(&[(one, "A, OU=B+C=\"D\"")]);
+        assert_ne!(show(tricky.der()), show(name(&[(one, "A"), (two, "B")]).der()));
+        assert_eq!(show(tricky.der()), "O=A\\, OU\\=B\\+C\\=\\\"D\\\"");
+        assert_eq!(tricky.to_string().parse::<DistinguishedName>(), Ok(tricky.clone()));
+        let rdn = |value: &[u8]| {
+            let pair = tlv::write_all(tag::SEQUENCE, [&tlv::write(tag::OBJECT_IDENTIFIER, COMMON_NAME)[..], value]);
+            tlv::write(tag::SEQUENCE, &tlv::write(tag::SET, &pair))
+        };
+        assert_eq!(show(&rdn(&tlv::write(tag::BMP_STRING, b"\0r\0t"))), "CN=rt");
+        assert_eq!(show(&rdn(&tlv::write(tag::UTF8_STRING, b"a\x1b[2J"))), "CN=a\\1B[2J");
+        assert_eq!(show(&rdn(&[tag::INTEGER, 1, 7])), "CN=#020107");
     }
 
     #[test]

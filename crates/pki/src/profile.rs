@@ -13,9 +13,13 @@ use std::{collections::BTreeSet, fmt};
 use aws_lc_rs::digest;
 pub use der::asn1::ObjectIdentifier;
 pub use grant::ContentRejection;
+pub(crate) use grant::is_common_name;
 pub use life::{GrantedValidity, ValidityRejection};
 pub(crate) use spec::{ANY_POLICY, reads_as_host, url_fault};
-pub use spec::{CaSpec, CrlLocation, ProfileError, ProfileSpec, Retention, SubjectPolicy};
+pub use spec::{
+    CaSpec, ConstrainedKind, CrlLocation, NotARequestedAttribute, ProfileError, ProfileSpec, RequestedAttribute,
+    Retention, SubjectPolicy,
+};
 
 pub(crate) use crate::usage::{ANY_EXTENDED_KEY_USAGE, OCSP_SIGNING};
 pub use crate::usage::{ExtendedKeyUsage, KeyUsage};
@@ -194,6 +198,12 @@ impl Profile {
         &self.spec.name
     }
 
+    /// What it is for, in one line for people.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.spec.description.as_deref()
+    }
+
     /// What is given where nothing is asked for.
     #[must_use]
     pub const fn lifetime(&self) -> Lifetime {
@@ -325,7 +335,7 @@ impl Profile {
             SubjectPolicy::CommonNameFromFirstDnsName => first_dns_name(names),
             SubjectPolicy::Requested => {
                 let common_name = content.subject.as_ref().and_then(|subject| subject.common_name());
-                let named = common_name.and_then(|text| names.iter().find(|name| grant::is_common_name(name, text)));
+                let named = common_name.and_then(|text| names.iter().find(|name| is_common_name(name, text)));
                 named.or_else(|| first_dns_name(names)).or_else(|| names.iter().next())
             }
             SubjectPolicy::Empty | SubjectPolicy::Fixed(_) => first_dns_name(names).filter(|_| content.is_ca),

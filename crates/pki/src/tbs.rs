@@ -10,9 +10,9 @@ use std::cell::RefCell;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, CrlDistributionPoint, CustomExtension,
-    DistinguishedName as RcgenName, DnType, GeneralSubtree, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, OtherNameValue,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SigningKey,
+    BasicConstraints, CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName as RcgenName, DnType,
+    IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, OtherNameValue, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
+    SigningKey,
 };
 use time::OffsetDateTime;
 
@@ -31,6 +31,7 @@ use crate::{
 const KEY_IDENTIFIER_OCTETS: usize = 20;
 
 const AUTHORITY_KEY_IDENTIFIER: &[u64] = &[2, 5, 29, 35];
+const NAME_CONSTRAINTS: &[u64] = &[2, 5, 29, 30];
 const CERTIFICATE_POLICIES: &[u64] = &[2, 5, 29, 32];
 const AUTHORITY_INFORMATION_ACCESS: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 1, 1];
 /// RFC 7633 §6.
@@ -199,10 +200,7 @@ fn params_of(
         request.names.iter().filter_map(|name| san(name).transpose()).collect::<Result<_, _>>().map_err(encoder)?;
     params.is_ca = match profile.ca().filter(|_| content.is_ca) {
         None => IsCa::ExplicitNoCa,
-        Some(ca) => {
-            params.name_constraints = constraints(&ca.constraints())?;
-            IsCa::Ca(BasicConstraints::Constrained(ca.path_length))
-        }
+        Some(ca) => IsCa::Ca(BasicConstraints::Constrained(ca.path_length)),
     };
     params.key_identifier_method = KeyIdMethod::PreSpecified(key_identifier(request.key));
     let usages = profile.granted_key_usages(content, request.key.kind());
@@ -212,6 +210,9 @@ fn params_of(
         params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![url] }];
     }
     params.custom_extensions = custom_extensions(request, issuer);
+    if let Some(ca) = profile.ca().filter(|_| content.is_ca) {
+        params.custom_extensions.extend(constraints(&ca.constraints())?);
+    }
     Ok(params)
 }
 
@@ -235,34 +236,34 @@ fn san(name: &Name) -> Result<Option<SanType>, rcgen::Error> {
     }))
 }
 
-/// `None` for none; those of kinds that no profile sets cannot be written.
-fn constraints(of: &NameConstraints) -> Result<Option<rcgen::NameConstraints>, TbsError> {
+/// `None` for none; those of kinds that no profile sets cannot be written. rcgen knows no URIs among them.
+fn constraints(of: &NameConstraints) -> Result<Option<CustomExtension>, TbsError> {
     let subtree = |subtree: &Subtree| {
-        let unwritten = || TbsError::Encoder(format!("no name constraint {subtree} is written here"));
-        Ok(match subtree {
-            Subtree::Dns(base) => GeneralSubtree::DnsName(base.clone()),
-            Subtree::Mail(base) => GeneralSubtree::Rfc822Name(base.clone()),
-            Subtree::Ip { address, mask } => {
-                let (address, mask) = (address.as_slice(), mask.as_slice());
-                match (address.try_into(), mask.try_into(), address.try_into(), mask.try_into()) {
-                    (Ok(address), Ok(mask), _, _) => GeneralSubtree::IpAddress(CidrSubnet::V4(address, mask)),
-                    (_, _, Ok(address), Ok(mask)) => GeneralSubtree::IpAddress(CidrSubnet::V6(address, mask)),
-                    _ => return Err(unwritten()),
-                }
+        let base = match subtree {
+            Subtree::Mail(base) => tlv::write(tag::context(1), base.as_bytes()),
+            Subtree::Dns(base) => tlv::write(tag::context(2), base.as_bytes()),
+            Subtree::Uri(base) => tlv::write(tag::context(6), base.as_bytes()),
+            Subtree::Ip { address, mask } => tlv::write(tag::context(7), &[address.as_slice(), mask].concat()),
+            Subtree::Directory(_) | Subtree::OtherNames | Subtree::Other(_) => {
+                return Err(TbsError::Encoder(format!("no name constraint {subtree} is written here")));
             }
-            Subtree::Uri(_) | Subtree::Directory(_) | Subtree::OtherNames | Subtree::Other(_) => {
-                return Err(unwritten());
-            }
-        })
+        };
+        Ok(tlv::write(tag::SEQUENCE, &base))
     };
     if of.is_empty() {
         return Ok(None);
     }
-    let all = |subtrees: &[Subtree]| subtrees.iter().map(subtree).collect::<Result<Vec<_>, TbsError>>();
-    Ok(Some(rcgen::NameConstraints {
-        permitted_subtrees: all(of.permitted())?,
-        excluded_subtrees: all(of.excluded())?,
-    }))
+    let mut value = Vec::new();
+    for (list, subtrees) in [(0, of.permitted()), (1, of.excluded())] {
+        if !subtrees.is_empty() {
+            let written = subtrees.iter().map(subtree).collect::<Result<Vec<_>, TbsError>>()?;
+            value.extend(tlv::write(tag::context_constructed(list), &written.concat()));
+        }
+    }
+    let mut extension = CustomExtension::from_oid_content(NAME_CONSTRAINTS, tlv::write(tag::SEQUENCE, &value));
+    // RFC 5280 §4.2.1.10.
+    extension.set_criticality(true);
+    Ok(Some(extension))
 }
 
 const fn key_usage(usage: KeyUsage) -> KeyUsagePurpose {

@@ -29,7 +29,9 @@ use chancery_pki::{
     content::AS_PROFILE,
     distinguished_name::{Attribute, AttributeKind, RequestedSubject},
     lint::lint,
-    profile::{CaSpec, CrlLocation, ExtendedKeyUsage, KeyUsage, NameKind, Profile, ProfileSpec, SubjectPolicy},
+    profile::{
+        CaSpec, ConstrainedKind, CrlLocation, ExtendedKeyUsage, KeyUsage, NameKind, Profile, ProfileSpec, SubjectPolicy,
+    },
     tbs::{LeafRequest, Tbs},
 };
 use openssl::{GENPKEY, OpenSsl};
@@ -412,6 +414,8 @@ impl Order {
             path_length,
             permitted_dns: vec!["example.com".to_owned()],
             excluded_ips: vec!["10.9.0.0/16".parse().expect("a network")],
+            permitted_uris: vec!["cluster.local".to_owned(), ".example.com".to_owned()],
+            forbidden: vec![ConstrainedKind::Email],
             ..CaSpec::default()
         });
         spec.key_usages.clone_from(&self.usages);
@@ -429,6 +433,9 @@ impl Order {
             3 => SubjectPolicy::Requested,
             _ => SubjectPolicy::Fixed(FIXED.map(|(kind, value)| Attribute::new(kind, value).expect("valid")).to_vec()),
         };
+        if self.subject == 3 {
+            spec.requested_attributes = ["O=Example", "OU"].map(|text| text.parse().expect("an attribute")).to_vec();
+        }
         Profile::new(spec).expect("sound")
     }
 
@@ -562,7 +569,15 @@ impl Order {
                 let bases = |list: &Option<Vec<x509_parser::extensions::GeneralSubtree<'_>>>| {
                     list.iter().flatten().map(|subtree| format!("{:?}", subtree.base)).collect::<Vec<_>>()
                 };
-                assert_eq!(bases(&constraints.permitted_subtrees), ["DNSName(\"example.com\")"]);
+                assert_eq!(
+                    bases(&constraints.permitted_subtrees),
+                    [
+                        "DNSName(\"example.com\")",
+                        "URI(\"cluster.local\")",
+                        "URI(\".example.com\")",
+                        "RFC822Name(\"invalid\")",
+                    ]
+                );
                 assert_eq!(bases(&constraints.excluded_subtrees), ["IPAddress([10, 9, 0, 0, 255, 255, 0, 0])"]);
             }
             P::SubjectAlternativeName(san) => {

@@ -713,7 +713,7 @@ impl Sample {
             profile: self.profile,
             key: Some(self.key),
             lifetime: Lifetime::from_seconds(self.days * 86_400).ok(),
-            content: Content { usages: &self.usages, is_ca: self.is_ca, subject: self.subject },
+            content: Content { usages: &self.usages, is_ca: self.is_ca, subject: self.subject, ..Content::default() },
             now: self.now,
         }
     }

@@ -39,6 +39,7 @@ fn covered_by(rules: &[Rule], denies: &Index, allow: &Rule) -> Option<BTreeSet<R
         emails,
         other_names,
         common_names,
+        subject: _,
         ca: _,
         profiles: _,
         keys: _,
@@ -66,7 +67,9 @@ fn covered_by(rules: &[Rule], denies: &Index, allow: &Rule) -> Option<BTreeSet<R
 
 /// Whether `deny` speaks for every requester, profile and key for which `allow` does.
 fn speaks_whenever(deny: &Rule, allow: &Rule) -> bool {
-    (!deny.target.ca || allow.target.ca)
+    // One that speaks of some subjects alone lets requests without them pass.
+    deny.target.subject.is_empty()
+        && (!deny.target.ca || allow.target.ca)
         && listed(deny.target.profiles.as_deref(), allow.target.profiles.as_deref())
         && listed(deny.target.keys.as_deref(), allow.target.keys.as_deref())
         && who_covers(&deny.who, &allow.who)

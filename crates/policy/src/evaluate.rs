@@ -4,10 +4,13 @@
 //! allow, then an allow that may still come; what no rule allows is denied. What a rule says apart
 //! from names is the same for all of them, so it is found once.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use chancery_pki::{DnsName, KeyKind, Lifetime, Name, NameSet, Timestamp};
+use chancery_pki::{
+    DnsName, KeyKind, Lifetime, Name, NameSet, Timestamp,
+    distinguished_name::{AttributeType, Escaped},
+};
 
 use crate::{
     condition::{Condition, Facts, Missing, Truth},
@@ -27,6 +30,33 @@ pub struct Content<'a> {
     pub is_ca: bool,
     /// The subject that is asked for, as a person reads it; empty if none is.
     pub subject: &'a str,
+    /// Its attributes.
+    pub attributes: &'a [SubjectAttribute],
+}
+
+impl Content<'_> {
+    /// The attributes that an allow must grant, as a person reads them.
+    fn to_grant(self) -> String {
+        let open = self.attributes.iter().filter(|attribute| !attribute.needs_no_grant);
+        open.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// An attribute of the subject that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubjectAttribute {
+    /// Its type.
+    pub kind: AttributeType,
+    /// Its value.
+    pub value: String,
+    /// The profile gives it, or it stands for one of the names, which are judged: no allow need speak of it.
+    pub needs_no_grant: bool,
+}
+
+impl fmt::Display for SubjectAttribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.kind, Escaped(&self.value))
+    }
 }
 
 /// What is asked, with the facts that are known.
@@ -177,7 +207,9 @@ impl<'a> Hearing<'a> {
                 } else {
                     "no rule allows it"
                 };
-                let because = format!("{what} under profile {}", self.request.profile);
+                let with = self.request.content.to_grant();
+                let with = if with.is_empty() { with } else { format!(" with {with} in the subject") };
+                let because = format!("{what} under profile {}{with}", self.request.profile);
                 verdict(Outcome::Deny, None, Some(because))
             }
             (None, _, Some(undecided), _) | (None, None, None, Some(undecided)) => open(undecided),
@@ -230,7 +262,19 @@ fn speaks_under(rule: &Rule, request: &Request<'_>) -> bool {
         Effect::Allow => rule.target.ca == request.content.is_ca,
         Effect::Deny | Effect::Warn => request.content.is_ca || !rule.target.ca,
     };
+    let patterns = &rule.target.subject;
+    let matched = |attribute: &SubjectAttribute| {
+        patterns.iter().any(|pattern| pattern.matches(&attribute.kind, &attribute.value))
+    };
+    // Whoever may have a name may not have it beside every subject: an allow grants both or nothing.
+    let of_the_subject = match rule.effect {
+        Effect::Allow => {
+            request.content.attributes.iter().all(|attribute| attribute.needs_no_grant || matched(attribute))
+        }
+        Effect::Deny | Effect::Warn => patterns.is_empty() || request.content.attributes.iter().any(matched),
+    };
     speaks_of_it
+        && of_the_subject
         && profiles.is_none_or(|profiles| profiles.iter().any(|profile| profile == request.profile))
         && match (&rule.target.keys, request.key) {
             (None, _) | (_, None) => true,

@@ -44,6 +44,7 @@ impl Index {
             emails,
             other_names,
             common_names,
+            subject: _,
             ca: _,
             profiles: _,
             keys: _,

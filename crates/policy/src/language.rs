@@ -12,7 +12,8 @@ use crate::{
     evaluate::Policy,
     node::{self, Key, Node, Position, Value, shortened},
     pattern::{
-        self, CommonNamePattern, MailPattern, NamePattern, OtherNamePattern, Refused, SpiffePattern, UriPattern,
+        self, AttributePattern, CommonNamePattern, MailPattern, NamePattern, OtherNamePattern, Refused, SpiffePattern,
+        UriPattern,
     },
     requester::{ClaimKind, Door},
     rule::{Effect, Rule, RuleName, Target, Who},
@@ -48,6 +49,7 @@ const TARGET_FIELDS: &[&str] = &[
     "emails",
     "other_names",
     "common_names",
+    "subject",
     "ca",
     "profile",
     "profiles",
@@ -164,7 +166,7 @@ impl Reader<'_> {
 
     /// What can be said only about all rules together.
     fn check_whole(&mut self, rules: &[Rule], at: Position) {
-        let selectors: usize = rules.iter().map(|rule| rule.target.selectors()).sum();
+        let selectors: usize = rules.iter().map(|rule| rule.target.selectors() + rule.target.subject.len()).sum();
         if selectors > SELECTORS_MAX {
             let fault = Fault::TooMany {
                 what: "names, wildcards, addresses and patterns over other names",
@@ -264,6 +266,7 @@ impl Reader<'_> {
         self.patterns(&fields, key, "emails", MailPattern::parse, &mut target.emails);
         self.patterns(&fields, key, "other_names", OtherNamePattern::parse, &mut target.other_names);
         self.patterns(&fields, key, "common_names", CommonNamePattern::parse, &mut target.common_names);
+        self.patterns(&fields, key, "subject", AttributePattern::parse, &mut target.subject);
         if let Some(node) = fields.get("ca") {
             target.ca = matches!(node.value, Value::Truth(true));
             if !target.ca {

@@ -27,7 +27,7 @@ mod spelling;
 
 pub use decision::{Decision, NameVerdict, Outcome, PolicyHash, Warning};
 pub use error::{Fault, PolicyError, PolicyErrors};
-pub use evaluate::{Content, Policy, Request};
+pub use evaluate::{Content, Policy, Request, SubjectAttribute};
 pub use language::Format;
 pub use name_limits::{LimitFault, NameLimits};
 pub use pattern::PatternFault;

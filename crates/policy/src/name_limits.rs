@@ -1,14 +1,17 @@
 //! Limits of a credential: names beyond which it gets nothing, whatever the policy allows.
 //!
 //! A limit never grants. Its patterns are those of the policy in one list: host names (`pay.example.com`,
-//! `*.example.com`, `**.example.com`), address ranges and SPIFFE IDs.
+//! `*.example.com`, `**.example.com`), address ranges, SPIFFE IDs and e-mail addresses as they are, and `uri:`, `cn:` and
+//! `other:` before other URIs, common names of their own and names of other kinds.
 
 use std::fmt;
 
 use chancery_pki::{DnsName, Name};
 use ipnet::IpNet;
 
-use crate::pattern::{self, NamePattern, PatternFault, SpiffePattern};
+use crate::pattern::{
+    self, CommonNamePattern, MailPattern, NamePattern, OtherNamePattern, PatternFault, SpiffePattern, UriPattern,
+};
 
 /// Most patterns of one credential.
 pub(crate) const PATTERNS_MAX: usize = 64;
@@ -22,6 +25,10 @@ enum Limit {
     Names(NamePattern),
     Addresses(IpNet),
     Spiffe(SpiffePattern),
+    Uris(UriPattern),
+    Emails(MailPattern),
+    OtherNames(OtherNamePattern),
+    CommonNames(CommonNamePattern),
 }
 
 /// Why patterns are no limit.
@@ -94,6 +101,14 @@ impl Limit {
     fn parse(text: &str) -> Result<Self, LimitFault> {
         let read = if text.starts_with("spiffe:") {
             SpiffePattern::parse(text).map(Self::Spiffe)
+        } else if let Some(uri) = text.strip_prefix("uri:") {
+            UriPattern::parse(uri).map(Self::Uris)
+        } else if let Some(name) = text.strip_prefix("cn:") {
+            CommonNamePattern::parse(name).map(Self::CommonNames)
+        } else if let Some(name) = text.strip_prefix("other:") {
+            OtherNamePattern::parse(name).map(Self::OtherNames)
+        } else if text.contains('@') {
+            MailPattern::parse(text).map(Self::Emails)
         } else if let Ok(range) = pattern::range(text) {
             Ok(Self::Addresses(range))
         } else {
@@ -120,7 +135,20 @@ impl Limit {
             },
             (Self::Addresses(range), Name::Ip(address)) => range.contains(address),
             (Self::Spiffe(pattern), Name::Spiffe(id)) => pattern.matches(id),
-            (Self::Names(_) | Self::Addresses(_) | Self::Spiffe(_), _) => false,
+            (Self::Uris(pattern), Name::Uri(uri)) => pattern.matches(uri),
+            (Self::Emails(pattern), Name::Email(address)) => pattern.matches(address),
+            (Self::OtherNames(pattern), Name::Other(name)) => pattern.matches(name),
+            (Self::CommonNames(pattern), Name::CommonName(name)) => pattern.matches(name),
+            (
+                Self::Names(_)
+                | Self::Addresses(_)
+                | Self::Spiffe(_)
+                | Self::Uris(_)
+                | Self::Emails(_)
+                | Self::OtherNames(_)
+                | Self::CommonNames(_),
+                _,
+            ) => false,
         }
     }
 }
@@ -131,6 +159,10 @@ impl fmt::Display for Limit {
             Self::Names(pattern) => pattern.fmt(f),
             Self::Addresses(range) => range.fmt(f),
             Self::Spiffe(pattern) => pattern.fmt(f),
+            Self::Uris(pattern) => write!(f, "uri:{pattern}"),
+            Self::Emails(pattern) => pattern.fmt(f),
+            Self::OtherNames(pattern) => write!(f, "other:{pattern}"),
+            Self::CommonNames(pattern) => write!(f, "cn:{pattern}"),
         }
     }
 }
@@ -168,6 +200,18 @@ mod tests {
                 vec!["spiffe://td/ns/a/sa/b"],
                 vec!["spiffe://td/ns/a", "spiffe://else/ns/a/sa/b"],
             ),
+            ("*@example.com", vec!["alice@example.com"], vec!["alice@a.example.com", "example.com", "cn:alice"]),
+            (
+                "uri:https://id.example.com/teams/*",
+                vec!["https://id.example.com/teams/a"],
+                vec!["https://id.example.com/a", "id.example.com", "spiffe://id.example.com/teams/a"],
+            ),
+            ("cn:Payments *", vec!["cn:Payments CA"], vec!["cn:Billing CA", "payments"]),
+            (
+                "other:1.3.6.1.4.1.311.20.2.3:*@example.com",
+                vec!["other:1.3.6.1.4.1.311.20.2.3:alice@example.com"],
+                vec!["alice@example.com", "other:1.2.3:alice@example.com"],
+            ),
         ] {
             let limits = NameLimits::parse(&[pattern]).expect(pattern);
             assert_eq!(limits.to_string(), pattern);
@@ -188,6 +232,10 @@ mod tests {
             ("10.0.0.1/8", "did you mean \"10.0.0.0/8\"?"),
             ("https://example.com/", "did you mean \"example.com\"?"),
             ("spiffe://td/a*", "a star is a whole label"),
+            ("a*@example.com", "did you mean \"*@example.com\"?"),
+            ("cn:*CA", "a star stands once, at the end"),
+            ("uri:spiffe://td/a", "a SPIFFE ID belongs under spiffe"),
+            ("other:upn:*", "a name of another kind is written"),
             ("", "empty"),
         ] {
             let refused = NameLimits::parse(&[pattern]).expect_err(pattern).to_string();

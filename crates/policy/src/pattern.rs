@@ -4,6 +4,7 @@
 //! `*` is exactly one label and `**` one or more, each only as the whole leftmost label. No
 //! pattern matches a wildcard name: those are granted letter for letter.
 
+mod attribute;
 mod common_name;
 mod mail;
 mod other_name;
@@ -11,11 +12,12 @@ mod uri;
 
 use std::{fmt, net::IpAddr};
 
-use chancery_pki::{DnsName, Name, NameRejection, SpiffeId};
+use chancery_pki::{DnsName, Name, NameRejection, SpiffeId, distinguished_name::NotAnAttributeType};
 use ipnet::IpNet;
 
 pub(crate) use self::{
-    common_name::CommonNamePattern, mail::MailPattern, other_name::OtherNamePattern, uri::UriPattern,
+    attribute::AttributePattern, common_name::CommonNamePattern, mail::MailPattern, other_name::OtherNamePattern,
+    uri::UriPattern,
 };
 
 /// Why a text is not a pattern.
@@ -120,6 +122,20 @@ pub enum PatternFault {
     /// A star elsewhere than at the end of a common name.
     #[error("in a common name a star stands once, at the end, for whatever follows")]
     StarNotLast,
+    /// Not a pattern over attributes of a subject.
+    #[error(
+        "an attribute is written TYPE=VALUE, without spaces around either, as in O=Example Corporation or OU=team-*"
+    )]
+    NotAnAttributePattern,
+    /// Not a type of attribute.
+    #[error(transparent)]
+    AttributeType(NotAnAttributeType),
+    /// A common name or an e-mail address among the attributes.
+    #[error("common names and e-mail addresses are names: they belong under common_names, names and emails")]
+    AttributeIsName,
+    /// A star elsewhere than at the end of an attribute's value.
+    #[error("in a value a star stands once, at the end, for whatever follows; \\* is a star as it is")]
+    StarNotLastInAttribute,
 }
 
 /// A fault and what was probably meant.

@@ -8,7 +8,9 @@ use ipnet::IpNet;
 use crate::{
     condition::Condition,
     node::Position,
-    pattern::{CommonNamePattern, MailPattern, NamePattern, OtherNamePattern, SpiffePattern, UriPattern},
+    pattern::{
+        AttributePattern, CommonNamePattern, MailPattern, NamePattern, OtherNamePattern, SpiffePattern, UriPattern,
+    },
     requester::{ClaimKind, Door, Requester},
 };
 
@@ -91,6 +93,9 @@ pub(crate) struct Target {
     pub(crate) emails: Vec<MailPattern>,
     pub(crate) other_names: Vec<OtherNamePattern>,
     pub(crate) common_names: Vec<CommonNamePattern>,
+    /// The attributes of the subject that is asked for: an allow grants these and no others (beside those that need no
+    /// grant); a deny and a warn speak where one of them is asked for. Empty: an allow grants none.
+    pub(crate) subject: Vec<AttributePattern>,
     /// The certificates of CAs alone. Without it an allow speaks of no CA; a deny and a warn speak of all certificates.
     pub(crate) ca: bool,
     pub(crate) profiles: Option<Vec<String>>,

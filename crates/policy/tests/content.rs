@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use chancery_pki::{Name, NameSet, Timestamp};
-use chancery_policy::{Content, Decision, Format, Outcome, Policy, Request, Requester};
+use chancery_policy::{Content, Decision, Format, Outcome, Policy, Request, Requester, SubjectAttribute};
 
 fn read(rules: &str) -> Policy {
     Policy::parse(&format!("version: v1\nrules:\n{rules}"), Format::Yaml, "policy.yaml").unwrap()
@@ -146,7 +146,7 @@ fn a_ca_is_granted_by_an_allow_with_the_word_alone() {
 #[test]
 fn conditions_see_usages_ca_and_subject() {
     let usages = ["digital signature".to_owned(), "client auth".to_owned(), "1.2.3".to_owned()];
-    let content = Content { usages: &usages, is_ca: false, subject: "O=Example, CN=a.test" };
+    let content = Content { usages: &usages, subject: "O=Example, CN=a.test", ..Content::default() };
     for (condition, said) in [
         ("'client auth' in request.usages", true),
         ("'server auth' in request.usages", false),
@@ -169,5 +169,62 @@ fn conditions_see_usages_ca_and_subject() {
     ] {
         let errors = refused(&format!("  - {{ name: one, allow: {{ names: [a.test] }}, when: \"{condition}\" }}\n"));
         assert!(errors.contains(told), "{condition}: {errors}");
+    }
+}
+
+#[test]
+fn an_attribute_of_the_subject_is_granted_by_an_allow_that_says_so_together_with_the_name_and_by_nothing_else() {
+    let attribute = |kind: &str, value: &str, needs_no_grant| SubjectAttribute {
+        kind: kind.parse().unwrap(),
+        value: value.to_owned(),
+        needs_no_grant,
+    };
+    let policy = read(
+        "  - { name: plain, allow: { names: [a.test, b.test] } }\n  - { name: teams, allow: { names: [a.test], subject: [\"O=Example\\\\, Inc.\", \"OU=team-*\"] } }\n",
+    );
+    let judged = |name: &str, attributes: &[SubjectAttribute]| {
+        ask(&policy, name, Content { subject: "some", attributes, ..Content::default() })
+    };
+    let (masters, own) = (attribute("O", "system:masters", false), attribute("O", "Example, Inc.", false));
+    let (team, given) = (attribute("OU", "team-red", false), attribute("O", "system:masters", true));
+    for (name, attributes, rule) in [
+        ("a.test", vec![], Some("plain")),
+        ("b.test", vec![given.clone()], Some("plain")),
+        ("a.test", vec![own.clone()], Some("teams")),
+        ("a.test", vec![own.clone(), team.clone(), given], Some("teams")),
+        ("a.test", vec![masters.clone()], None),
+        ("a.test", vec![own.clone(), masters.clone()], None),
+        ("b.test", vec![own.clone()], None),
+        ("a.test", vec![attribute("2.5.4.9", "Example, Inc.", false)], None),
+    ] {
+        let decision = judged(name, &attributes);
+        assert_eq!(decision.rule(), rule, "{name} {attributes:?}");
+        assert_eq!(decision.outcome == Outcome::Allow, rule.is_some(), "{name} {attributes:?}");
+    }
+    let told = judged("b.test", &[own, masters.clone()]);
+    assert_eq!(
+        told.because(),
+        Some("no rule allows it under profile server with O=Example\\, Inc., O=system:masters in the subject")
+    );
+    // A deny speaks where one of its attributes is asked for, given by the profile or not.
+    let policy = read(
+        "  - { name: all, allow: { names: [a.test], subject: [\"O=*\"] } }\n  - { name: groups, deny: { subject: [\"O=system:*\"] } }\n",
+    );
+    let denied = |attributes: &[SubjectAttribute]| {
+        ask(&policy, "a.test", Content { attributes, ..Content::default() }).rule().map(str::to_owned)
+    };
+    assert_eq!(denied(std::slice::from_ref(&masters)).as_deref(), Some("groups"));
+    assert_eq!(denied(&[SubjectAttribute { needs_no_grant: true, ..masters }]).as_deref(), Some("groups"));
+    assert_eq!(denied(&[team]), None, "refused since no rule allows it");
+    assert_eq!(denied(&[attribute("O", "Example", false)]).as_deref(), Some("all"));
+    assert_eq!(denied(&[]).as_deref(), Some("all"));
+    for (target, told) in [
+        ("names: [a.test], subject: [\"CN=a\"]", "they belong under common_names"),
+        ("names: [a.test], subject: [\"Org=a\"]", "none of C, ST, L, O, OU"),
+        ("names: [a.test], subject: [\"O=a*b\"]", "a star stands once, at the end"),
+        ("subject: [\"O=a\"]", "an allow says for which names"),
+    ] {
+        let errors = refused(&format!("  - {{ name: one, allow: {{ {target} }} }}\n"));
+        assert!(errors.contains(told), "{target}: {errors}");
     }
 }

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use chancery_ledger::{VerifierKey, verify::RestoreName};
-use chancery_pki::{KeyKind, Lifetime, Timestamp};
+use chancery_pki::{
+    KeyKind, Lifetime, Timestamp,
+    profile::{NotARequestedAttribute, RequestedAttribute},
+};
 use chancery_policy::{Claims, Door, Reported};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -181,6 +184,9 @@ pub(crate) struct ServeArgs {
     /// Make the data folder if it is not there, as on a fresh volume; the folder that it lies in must be there
     #[arg(long)]
     pub(crate) make_data_folder: bool,
+    /// Make another signer.eab_key where the file is lost: the EAB keys that were given out stop working
+    #[arg(long)]
+    pub(crate) new_eab_key: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -249,6 +255,9 @@ pub(crate) struct ExplainArgs {
     /// As if a CA's certificate were asked for
     #[arg(long)]
     pub(crate) ca: bool,
+    /// An attribute of the subject that would be asked for, such as "O=Example Corporation"; may be given several times
+    #[arg(long, value_name = "TYPE=VALUE", value_parser = attribute)]
+    pub(crate) subject: Vec<RequestedAttribute>,
     /// When it would be asked for, such as 2026-11-25T10:00:00Z [default: now]
     #[arg(long)]
     pub(crate) time: Option<Timestamp>,
@@ -274,6 +283,19 @@ fn report(text: &str) -> Result<Claim, String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, such as namespace=shop")?;
     Reported::default().set(name, value).map_err(|error| error.to_string())?;
     Ok(Claim { name: name.to_owned(), value: value.to_owned() })
+}
+
+fn attribute(text: &str) -> Result<RequestedAttribute, String> {
+    let read: RequestedAttribute = text.parse().map_err(|error: NotARequestedAttribute| error.to_string())?;
+    if read.kind.stands_for_a_name() {
+        return Err(
+            "common names and e-mail addresses are names: ask for them as such, like \"cn:Payments CA\"".to_owned()
+        );
+    }
+    if read.value.is_none() {
+        return Err("write TYPE=VALUE, such as O=Example Corporation".to_owned());
+    }
+    Ok(read)
 }
 
 fn lifetime(text: &str) -> Result<Lifetime, String> {

@@ -64,7 +64,7 @@ pub(crate) struct Process {
 /// The configuration with what the command line says instead.
 pub(crate) fn load_config(file: Option<&Path>, args: &ServeArgs) -> Result<Config, config::LoadError> {
     let mut config = config::load(file)?;
-    let ServeArgs { listen, plain, log_level, log_format, make_data_folder: _ } = args;
+    let ServeArgs { listen, plain, log_level, log_format, make_data_folder: _, new_eab_key: _ } = args;
     if let Some(listen) = listen {
         config.listen.https = *listen;
     }

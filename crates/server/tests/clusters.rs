@@ -1,6 +1,9 @@
 //! A cluster asks a real server over HTTPS: a certificate that OpenSSL takes, the same one again whatever happens
 //! between, and what is refused.
 
+#[path = "clusters/content.rs"]
+mod content;
+
 use std::{fs, path::Path, process::Command};
 
 use chancery_api::{ErrorBody, RefusalReason, SignedCertificate, SignerInfo, SigningState};
@@ -252,6 +255,30 @@ async fn a_service_account_is_known_by_the_clusters_keys_in_a_file() -> Result<(
         other.call("GET", "/api/v1/signer", "").await?.expect_status(401)?;
     }
     server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_clusters_whose_clients_stand_below_one_ca_are_refused_at_load() -> Result<()> {
+    let mut params = rcgen::CertificateParams::new(Vec::new())?;
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.distinguished_name.push(rcgen::DnType::CommonName, "clients");
+    let key = rcgen::KeyPair::generate()?;
+    let first = params.self_signed(&key)?;
+    // Another certificate of the same key is the same CA.
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "renewed");
+    let second = params.self_signed(&key)?;
+    let one = r#"client_certificates = { ca = "one.pem", names = ["issuer.prod-eu.test"] }"#;
+    let two = "\n[[cluster]]\nname = \"prod-us\"\nauthority = \"issuing\"\nprofiles = [\"server\"]\n\
+               client_certificates = { ca = \"two.pem\", names = [\"issuer.prod-us.test\"] }\n";
+    let server = Server::prepare(&setup(&format!("{one}{two}"))).await?;
+    fs::write(server.path().join("one.pem"), first.pem())?;
+    fs::write(server.path().join("two.pem"), second.pem())?;
+    for command in ["check", "serve"] {
+        let refused = server.command(&[command]).await?;
+        let said = String::from_utf8_lossy(&[refused.stdout, refused.stderr].concat()).into_owned();
+        assert!(!refused.status.success() && said.contains("give each cluster a CA of its own"), "{command}: {said}");
+    }
     Ok(())
 }
 

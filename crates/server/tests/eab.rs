@@ -112,3 +112,26 @@ async fn keys_take_a_directory_that_takes_them_and_a_restart_that_makes_their_ow
     assert_eq!(shown["accounts_made"], json!(1));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_lost_key_of_eab_keys_is_not_replaced_in_silence_while_one_that_was_given_out_still_holds() -> Result<()> {
+    let mut server = start().await?;
+    let (id, secret) = server.eab_key("team", &["--accounts", "2"]).await?;
+    server.stop().await?;
+    let (key, kept) = (server.path().join("keys/eab.key"), server.path().join("kept"));
+    fs::rename(&key, &kept)?;
+    let refused = server.command(&["serve"]).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(3) && said.contains("eab.key") && said.contains("\"team\""), "{said}");
+    assert!(!key.exists());
+    fs::rename(&kept, &key)?;
+    server.serve().await?;
+    stranger(&server).await?.register_bound(&id, &secret).await?.expect_status(201)?;
+    // Once nothing holds any more there is nothing to lose.
+    server.printed(&["eab", "revoke", "team", "--yes"]).await?;
+    server.stop().await?;
+    fs::remove_file(&key)?;
+    server.serve().await?;
+    assert!(key.exists());
+    Ok(())
+}

@@ -26,9 +26,9 @@ use chancery_authority::{
 use chancery_ledger::{
     Walker,
     leaf::{
-        Abandoned, AccountAgreed, AccountDeactivated, AccountFacts, ApiToken as ApiTokenLeaf, ApiTokenFacts,
-        AuthorityInstalled, AuthorityRetired, CrlPublished, EabAction, EabGrant, EabKey, Intent, PolicyActivated,
-        Restored, Revocation as RevocationLeaf, Signature, Terms,
+        Abandoned, AccountAgreed, AccountDeactivated, AccountFacts, AccountKeyChanged, ApiToken as ApiTokenLeaf,
+        ApiTokenFacts, AuthorityInstalled, AuthorityRetired, CrlPublished, EabAction, EabGrant, EabKey, Intent,
+        PolicyActivated, Restored, Revocation as RevocationLeaf, Signature, Terms,
     },
     verify::Visit,
 };
@@ -304,19 +304,23 @@ impl<'a> Rebuilder<'a> {
     }
 
     /// An EAB key was made, or got other limits.
-    fn eab_key_granted(&mut self, index: u64, id: EabKeyId, grant: &EabGrant, at: Timestamp) -> Result<(), Stopped> {
+    fn eab_key_granted(&mut self, index: u64, id: EabKeyId, eab: &EabKey, grant: &EabGrant) -> Result<(), Stopped> {
         let EabGrant { accounts, directory, expires, names, owner, profiles, salt } = grant;
         let scope = names.as_ref().map(|of| NameScope::parse(&of.names, &of.wildcards, &of.addresses));
         let names = scope.transpose().map_err(|fault| self.damaged(index, &fault.to_string()))?;
         let held = self.load::<EabKeyRecord>(&key::eab_key(&id))?;
-        let (created, revoked) = held.as_ref().map_or((at, None), |held| (held.value.created, held.value.revoked));
+        // One that had the id of a new key before was dropped, without a leaf: it made no account, and was another key.
+        let before = held.as_ref().map(|held| &held.value).filter(|_| eab.action == EabAction::Limited);
+        let (created, revoked, accounts_stopped) =
+            before.map_or((eab.at, None, None), |key| (key.created, key.revoked, key.accounts_stopped));
         let mut items = Vec::new();
         if held.is_none() {
             items.push(Change::Count { counter: Counter::EabKeys, by: 1, limit: None });
         }
         let limits = EabLimits { names, profiles: profiles.clone(), accounts: *accounts, expires: *expires };
         let (owner, directory) = (owner.clone(), directory.clone());
-        let value = EabKeyRecord { id: id.clone(), salt: *salt, owner, directory, limits, created, revoked };
+        let salt = *salt;
+        let value = EabKeyRecord { id: id.clone(), salt, owner, directory, limits, created, revoked, accounts_stopped };
         items.push(Change::EabKey(Put { replaces: held.map(|held| held.version), value }));
         // Which looks by itself whether it is time.
         items.push(Change::Schedule(Job { kind: JobKind::PruneEabKey { key: id }, due: *expires, attempt: 0 }));
@@ -329,7 +333,18 @@ impl<'a> Rebuilder<'a> {
             return Ok(());
         }
         let revoked = EabKeyRecord { revoked: Some(at), ..held.value.clone() };
-        self.stage(vec![Change::EabKey(Put::over(&held, revoked))])
+        // Pruning leaves no leaf: one that made no account may have been dropped long ago, and is again.
+        let prune = Job { kind: JobKind::PruneEabKey { key: id.clone() }, due: at, attempt: 0 };
+        self.stage(vec![Change::EabKey(Put::over(&held, revoked)), Change::Schedule(prune)])
+    }
+
+    /// The accounts that a key made were stopped, all of them; a job says so in the record of each.
+    fn eab_accounts_stopped(&mut self, id: EabKeyId, at: Timestamp) -> Result<(), Stopped> {
+        let Some(held) = self.load::<EabKeyRecord>(&key::eab_key(&id))? else { return Ok(()) };
+        let stopped = EabKeyRecord { accounts_stopped: Some(at), ..held.value.clone() };
+        let due = Timestamp::from_unix_millis(0);
+        let stop = Job { kind: JobKind::StopAccounts { key: id }, due, attempt: 0 };
+        self.stage(vec![Change::EabKey(Put::over(&held, stopped)), Change::Schedule(stop)])
     }
 
     /// An account was made with a key: it entered the ledger here.
@@ -597,11 +612,12 @@ impl Visit for Rebuilder<'_> {
             return Ok(());
         }
         match (eab.action, &eab.grant, eab.account.map(AccountId::from_random)) {
-            (EabAction::Created | EabAction::Limited, Some(grant), _) => self.eab_key_granted(index, id, grant, eab.at),
+            (EabAction::Created | EabAction::Limited, Some(grant), _) => self.eab_key_granted(index, id, eab, grant),
             (EabAction::Revoked, _, _) => self.eab_key_revoked(&id, eab.at),
             (EabAction::Used, _, Some(account)) => self.eab_key_used(index, id, account, eab),
             (EabAction::Stopped, _, Some(account)) => self.account_stopped(account, eab.at),
-            (EabAction::Created | EabAction::Limited | EabAction::Used | EabAction::Stopped, _, _) => {
+            (EabAction::Stopped, _, None) => self.eab_accounts_stopped(id, eab.at),
+            (EabAction::Created | EabAction::Limited | EabAction::Used, _, _) => {
                 Err(self.damaged(index, "it does not say what became of its EAB key"))
             }
         }
@@ -658,6 +674,17 @@ impl Visit for Rebuilder<'_> {
         let key = key::account(AccountId::from_random(ended.account));
         let Some(held) = self.load::<Account>(&key)? else { return Ok(()) };
         let account = Account { status: AccountStatus::Deactivated { at: ended.at }, ..held.value };
+        self.stage(vec![Change::Account(Put { replaces: Some(held.version), value: account })])
+    }
+
+    fn on_account_key_changed(&mut self, index: u64, changed: &AccountKeyChanged) -> Result<(), Stopped> {
+        if index < self.from {
+            return Ok(());
+        }
+        let record_key = key::account(AccountId::from_random(changed.account));
+        let Some(held) = self.load::<Account>(&record_key)? else { return Ok(()) };
+        let key = PublicKey::from_spki(&changed.spki).map_err(|error| self.damaged(index, &error.to_string()))?;
+        let account = Account { key, ..held.value };
         self.stage(vec![Change::Account(Put { replaces: Some(held.version), value: account })])
     }
 

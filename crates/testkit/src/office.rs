@@ -309,6 +309,8 @@ pub fn cluster() -> Cluster {
         names: None,
         service_accounts: BTreeSet::from([("chancery".to_owned(), "issuer".to_owned())]),
         own_namespace_account: Some("chancery-tenant".to_owned()),
+        own_namespace_profiles: None,
+        own_namespace_names: None,
         client_names: BTreeSet::from(["issuer.prod-eu.test".to_owned()]),
     }
 }
@@ -395,6 +397,7 @@ fn with_teams(settings: Settings) -> Settings {
     let seconds = |seconds| Lifetime::from_seconds(seconds).expect("between one second and 136 years");
     let minutes = ProfileSpec {
         name: "minutes".to_owned(),
+        description: Some("for whoever renews all the time".to_owned()),
         lifetime: seconds(600),
         lifetime_max: seconds(660),
         lifetime_min: seconds(120),

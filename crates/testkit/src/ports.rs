@@ -120,6 +120,7 @@ pub enum SignerFault {
 pub struct TestSigner {
     keys: BTreeMap<KeyId, (TestKey, PublicKey)>,
     signatures: AtomicUsize,
+    eab_secrets: AtomicUsize,
     faults: Mutex<VecDeque<SignerFault>>,
 }
 
@@ -170,13 +171,19 @@ impl TestSigner {
                 (KeyId(name.into()), (key, public))
             })
             .collect();
-        Self { keys, signatures: AtomicUsize::new(0), faults: Mutex::default() }
+        Self { keys, signatures: AtomicUsize::new(0), eab_secrets: AtomicUsize::new(0), faults: Mutex::default() }
     }
 
     /// How many certificates it signed.
     #[must_use]
     pub fn signatures(&self) -> usize {
         self.signatures.load(Ordering::SeqCst)
+    }
+
+    /// How many secrets of EAB keys it derived.
+    #[must_use]
+    pub fn eab_secrets(&self) -> usize {
+        self.eab_secrets.load(Ordering::SeqCst)
     }
 
     /// The next certificate meets this fault instead.
@@ -219,6 +226,7 @@ impl Signer for TestSigner {
     }
 
     fn eab_secret(&self, id: &EabKeyId, salt: [u8; 16]) -> Option<EabSecret> {
+        self.eab_secrets.fetch_add(1, Ordering::SeqCst);
         let digest = digest(&SHA512, &[salt.as_slice(), id.as_str().as_bytes()].concat());
         Some(EabSecret::new(digest.as_ref().try_into().ok()?))
     }
@@ -289,6 +297,8 @@ pub struct TestIdentity {
     pub holders: BTreeMap<Vec<u8>, CertificateHolder>,
     /// Nothing can be looked at now.
     pub away: AtomicBool,
+    /// Tokens for which a look asks this cluster.
+    pub asked: BTreeMap<String, String>,
 }
 
 #[async_trait]
@@ -299,6 +309,10 @@ impl WorkloadIdentity for TestIdentity {
         }
         let unknown = || IdentityError::Unknown("a test does not know it".to_owned());
         self.accounts.get(token.expose_secret()).cloned().ok_or_else(unknown)
+    }
+
+    fn asks(&self, token: &SecretString) -> Option<String> {
+        self.asked.get(token.expose_secret()).cloned()
     }
 
     fn certificate_holder(&self, chain: &[Vec<u8>], _: Timestamp) -> Result<CertificateHolder, IdentityError> {

@@ -107,6 +107,7 @@ pub fn eab_key(id: &str) -> EabKey {
         },
         created: now(),
         revoked: None,
+        accounts_stopped: None,
     }
 }
 

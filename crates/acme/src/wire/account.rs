@@ -38,6 +38,16 @@ pub struct AccountUpdate {
     pub status: Option<String>,
 }
 
+/// The payload of a key change's inner JWS (§7.3.5).
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyChange {
+    /// The account's URL.
+    pub account: String,
+    /// The key that the account has, as JWK.
+    pub old_key: Box<RawValue>,
+}
+
 /// An account object.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::urls::Urls;
 
-/// The directory object. What is not offered is not named: no `newAuthz`, no `keyChange`.
+/// The directory object. What is not offered is not named: no `newAuthz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Directory {
@@ -18,6 +18,8 @@ pub struct Directory {
     pub new_order: String,
     /// Where certificates are revoked.
     pub revoke_cert: String,
+    /// Where accounts are given another key.
+    pub key_change: String,
     /// About the server.
     pub meta: Meta,
 }
@@ -52,6 +54,7 @@ impl Directory {
             new_account: urls.new_account(),
             new_order: urls.new_order(),
             revoke_cert: urls.revoke_cert(),
+            key_change: urls.key_change(),
             meta,
         }
     }
@@ -72,6 +75,7 @@ mod tests {
                 "newAccount": "https://ca.example/acme/default/new-account",
                 "newOrder": "https://ca.example/acme/default/new-order",
                 "revokeCert": "https://ca.example/acme/default/revoke-cert",
+                "keyChange": "https://ca.example/acme/default/key-change",
                 "meta": {},
             })
         );

@@ -65,6 +65,8 @@ pub struct EabKey {
     pub created: Timestamp,
     /// Since when no account is made with it any more.
     pub revoked: Option<Timestamp>,
+    /// Since when the accounts that it made can do nothing any more, whatever their own records say yet.
+    pub accounts_stopped: Option<Timestamp>,
 }
 
 /// What an EAB key grants, beside what policy and directory say.

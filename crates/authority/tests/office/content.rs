@@ -15,9 +15,9 @@ use chancery_authority::{
 };
 use chancery_pki::{
     Content, Csr, CsrRules, KeyKind, Lifetime, Usages,
-    profile::{CaSpec, ExtendedKeyUsage, KeyUsage, NameKind, Profile, ProfileSpec, SubjectPolicy},
+    profile::{CaSpec, ConstrainedKind, ExtendedKeyUsage, KeyUsage, NameKind, Profile, ProfileSpec, SubjectPolicy},
 };
-use chancery_policy::{Door, Format, Policy, Requester};
+use chancery_policy::{Door, Format, Policy, Reported, Requester};
 use chancery_testkit::office::TestOffice;
 use x509_parser::{
     asn1_rs::Oid,
@@ -41,6 +41,7 @@ rules:
       emails: ["alice@example.com", "*@domain.test"]
       other_names: ["1.3.6.1.4.1.311.20.2.3:*@domain.test", "1.3.6.1.4.1.311.20.2.3:*@domain2.test"]
       common_names: ["test-common-name-*", "someCN"]
+      subject: ["O=Corp.", "OU=*"]
   - name: cas
     allow: { names: ["**.test"], common_names: ["Payments CA"], ca: true }
   - name: not-this-one
@@ -68,9 +69,11 @@ fn kubernetes() -> ProfileSpec {
         ca: Some(CaSpec {
             permitted_dns: vec!["test".to_owned()],
             permitted_ips: vec!["10.0.0.0/8".parse().unwrap()],
+            unconstrained: vec![ConstrainedKind::Email, ConstrainedKind::Uri],
             ..CaSpec::default()
         }),
         subject: SubjectPolicy::Requested,
+        requested_attributes: ["O", "OU", "C=DE"].map(|text| text.parse().unwrap()).to_vec(),
         ..ProfileSpec::server()
     }
 }
@@ -111,8 +114,10 @@ fn request(asked: &Asked, csr: &Csr) -> Result<IssueOnce, String> {
     Ok(IssueOnce {
         credential: "prod-eu".to_owned(),
         uid: asked.uid.clone(),
+        also_under: None,
         authority: "issuing".parse().unwrap(),
         profile: asked.profile.to_owned(),
+        asked_profile: Some(asked.profile.to_owned()),
         requester,
         tenant: None,
         names: csr.names().cloned().ok_or("the CSR asks for no name")?,
@@ -126,9 +131,16 @@ fn request(asked: &Asked, csr: &Csr) -> Result<IssueOnce, String> {
 
 /// The certificate that is issued for what is asked, in DER; or why none is, in words.
 async fn issue(ca: &TestOffice, asked: &Asked) -> Result<Vec<u8>, String> {
+    issue_reporting(ca, asked, Reported::default()).await
+}
+
+/// The same, with what a controller reports.
+async fn issue_reporting(ca: &TestOffice, asked: &Asked, reported: Reported) -> Result<Vec<u8>, String> {
     let der = asked.csr();
     let csr = Csr::from_der_by(&der, CsrRules::Object).map_err(|error| error.to_string())?;
-    let once = ca.office.issue_once(request(asked, &csr)?).await;
+    let mut request = request(asked, &csr)?;
+    request.requester.reported = Some(Arc::new(reported));
+    let once = ca.office.issue_once(request).await;
     match once {
         Ok(Once::Issued { chain, .. }) => Ok(chain.certificate),
         Ok(once) => panic!("{once:?}"),

@@ -140,7 +140,10 @@ async fn whoever_has_not_the_key_learns_nothing_about_it() {
         let mut request = bound_registration(fresh_key(), &forged);
         let binding = request.binding.as_mut().unwrap();
         binding.text = chancery_testkit::office::binding(&request.key, &binding.url, kid, &other.secret.to_base64url());
+        let before = ca.signer.eab_secrets();
         assert_eq!(register(&ca, request).await.unwrap_err(), RegisterRejection::NotAuthenticated, "{kid}");
+        // The time that it takes tells nothing either: a secret is derived for an id that is none of ours too.
+        assert_eq!(ca.signer.eab_secrets() - before, usize::from(kid != "no id"), "{kid}");
     }
     // And whoever has it is told.
     let refused = bind(&ca, &made).await.unwrap_err();
@@ -404,8 +407,9 @@ async fn a_revoked_key_s_accounts_go_on_until_they_are_stopped_and_then_their_or
     assert_eq!(ca.order(&two, &["b.test"]).await.state, OrderState::Ready, "they go on");
     let again = ca.office.revoke_eab_key(&made.key.id, false, "a test").await.unwrap_err();
     assert!(matches!(again, Refusal::Rejected(EabKeyRejection::Revoked { .. })));
-    let narrower = ca.office.limit_eab_key(&made.key.id, ChangeEabLimits::default(), "a test").await.unwrap_err();
-    assert!(matches!(narrower, Refusal::Rejected(EabKeyRejection::Revoked { .. })));
+    let more = ChangeEabLimits { accounts: Some(9), ..ChangeEabLimits::default() };
+    let more = ca.office.limit_eab_key(&made.key.id, more, "a test").await.unwrap_err();
+    assert!(matches!(more, Refusal::Rejected(EabKeyRejection::Revoked { .. })));
 
     ca.office.revoke_eab_key(&made.key.id, true, "a test").await.unwrap();
     // The process dies in the middle: the second account's stop is lost with it.
@@ -430,9 +434,69 @@ async fn a_revoked_key_s_accounts_go_on_until_they_are_stopped_and_then_their_or
     let stopped = leaves(&ca)
         .await
         .into_iter()
-        .filter(|leaf| matches!(leaf, Leaf::EabKey(eab) if eab.action == EabAction::Stopped));
+        .filter(|leaf| matches!(leaf, Leaf::EabKey(eab) if eab.action == EabAction::Stopped && eab.account.is_some()));
     assert_eq!(stopped.count(), 2, "each once");
     ledger_is_clean(&ca).await;
+}
+
+#[tokio::test]
+async fn accounts_that_are_stopped_can_do_nothing_before_any_job_has_run() {
+    let ca = company();
+    let made = ca.limited_eab_key("team", "teams", |limits| limits.accounts = 3).await;
+    let account = ca.bound_account(&made).await;
+    let open = ca.order(&account, &["a.test"]).await;
+    for again in [false, true] {
+        // Also of a key that was revoked before.
+        ca.office.revoke_eab_key(&made.key.id, again, "a test").await.unwrap();
+    }
+    let seen = ca.office.account(&account.directory, account.id).await.unwrap().unwrap();
+    assert!(matches!(seen.status, AccountStatus::Revoked { .. }), "no request of it is taken: {:?}", seen.status);
+    let found = ca.office.account_by_key(&account.directory, &account.key.digest()).await.unwrap().unwrap();
+    assert_eq!(found.status, seen.status);
+    // Requests that were on their way when it happened.
+    let refused = ca.office.place_order(&account, asking(&["b.test"], None)).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(PlaceOrderRejection::KeyGone(_))), "{refused:?}");
+    let refused = ca.office.finalize_order(&account, open.id, csr(&["a.test"])).await.unwrap_err();
+    let Refusal::Rejected(FinalizeOrderRejection::KeyGone(told)) = refused else { panic!("{refused:?}") };
+    assert!(told.to_string().starts_with("this account was stopped at "), "{told}");
+    assert_eq!(ca.signer.signatures(), 0);
+    let all = leaves(&ca).await;
+    let stopped = all.iter().filter(|leaf| matches!(leaf, Leaf::EabKey(eab) if eab.action == EabAction::Stopped));
+    assert_eq!(stopped.count(), 1, "a rebuild knows it without the job");
+}
+
+#[tokio::test]
+async fn names_and_profiles_of_a_revoked_key_can_still_be_changed_for_the_accounts_that_go_on() {
+    let ca = company();
+    let made = ca.eab_key("team", "teams").await;
+    let account = ca.bound_account(&made).await;
+    ca.office.revoke_eab_key(&made.key.id, false, "a test").await.unwrap();
+    let narrower = ChangeEabLimits { names: Some(Some(scope(&["b.test"]))), ..ChangeEabLimits::default() };
+    ca.office.limit_eab_key(&made.key.id, narrower, "a test").await.unwrap();
+    let refused = ca.office.place_order(&account, asking(&["a.test"], None)).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(PlaceOrderRejection::Names(_))), "{refused:?}");
+    assert_eq!(ca.order(&account, &["b.test"]).await.state, OrderState::Ready);
+    let longer = ChangeEabLimits { expires: Some(ca.clock.now().after(DAY)), ..ChangeEabLimits::default() };
+    let refused = ca.office.limit_eab_key(&made.key.id, longer, "a test").await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(EabKeyRejection::Revoked { .. })), "it makes no account any more");
+}
+
+#[tokio::test]
+async fn a_profile_that_was_taken_out_of_the_directory_does_not_keep_a_key_from_being_narrowed() {
+    let ca = company();
+    let made = ca.limited_eab_key("team", "teams", |limits| limits.profiles = vec!["minutes".to_owned()]).await;
+    let mut settings = with(&ca, ca.office.settings().authorities[0].chains.clone(), POLICY);
+    for directory in settings.directories.values_mut() {
+        let profiles = vec!["server".to_owned()];
+        *directory = Arc::new(Directory { profiles, ..Directory::clone(directory) });
+    }
+    ca.office.replace_settings(settings, "a test").await.unwrap();
+    let narrower = ChangeEabLimits { names: Some(Some(scope(&["b.test"]))), ..ChangeEabLimits::default() };
+    let limited = ca.office.limit_eab_key(&made.key.id, narrower, "a test").await.unwrap();
+    assert_eq!(limited.key.limits.profiles, ["minutes"], "what is not named stays");
+    let named = ChangeEabLimits { profiles: Some(vec!["minutes".to_owned()]), ..ChangeEabLimits::default() };
+    let refused = ca.office.limit_eab_key(&made.key.id, named, "a test").await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(EabKeyRejection::UnknownProfile { .. })), "{refused:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A request that its requester named leads to one certificate, however often it is asked for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chancery_acme::id::CertificateId;
 use chancery_authority::{
@@ -12,7 +12,7 @@ use chancery_authority::{
 };
 use chancery_ledger::Leaf;
 use chancery_pki::Content;
-use chancery_policy::{Door, Requester};
+use chancery_policy::{Door, Reported, Requester};
 use chancery_testkit::{
     memory::{Commit, Failing},
     office::{POLICY, TestOffice, fresh_key, names_of},
@@ -28,8 +28,10 @@ fn request(uid: &str, names: &[&str]) -> IssueOnce {
     IssueOnce {
         credential: "prod-eu".to_owned(),
         uid: uid.to_owned(),
+        also_under: None,
         authority: "issuing".parse().unwrap(),
         profile: "server".to_owned(),
+        asked_profile: Some("server".to_owned()),
         requester,
         tenant: None,
         names: names_of(names),
@@ -84,19 +86,20 @@ async fn a_request_that_is_repeated_gets_the_same_certificate_and_is_signed_once
 async fn something_else_asked_for_under_the_same_identifier_is_refused_and_signs_nothing() {
     let ca = TestOffice::default();
     let asked = request("1", &["a.test"]);
-    let mut other = asked.requester.clone();
-    other.proven.namespace = Some("else".to_owned());
+    let reporting = |reported| Requester { reported: Some(Arc::new(reported)), ..asked.requester.clone() };
+    let in_shop = reporting(Reported { namespace: Some("shop".to_owned()), ..Reported::default() });
+    let for_web = reporting(Reported { certificate: Some("web".to_owned()), ..Reported::default() });
     ca.office.issue_once(asked.clone()).await.unwrap();
     let others = [
         IssueOnce { names: names_of(&["b.test"]), ..asked.clone() },
         IssueOnce { public_key: fresh_key(), ..asked.clone() },
-        IssueOnce { authority: "else".parse().unwrap(), ..asked.clone() },
-        IssueOnce { profile: "else".to_owned(), ..asked.clone() },
-        IssueOnce { tenant: Some("else".to_owned()), ..asked.clone() },
+        IssueOnce { asked_profile: Some("else".to_owned()), ..asked.clone() },
+        IssueOnce { asked_profile: None, ..asked.clone() },
         IssueOnce { not_after: Some(chancery_testkit::office::start().after(DAY)), ..asked.clone() },
         IssueOnce { not_before: Some(chancery_testkit::office::start()), ..asked.clone() },
         IssueOnce { lifetime: chancery_pki::Lifetime::from_seconds(3_600).ok(), ..asked.clone() },
-        IssueOnce { requester: other, ..asked.clone() },
+        IssueOnce { requester: in_shop, ..asked.clone() },
+        IssueOnce { requester: for_web, ..asked.clone() },
     ];
     for other in others {
         let Err(Refusal::Rejected(refused)) = ca.office.issue_once(other.clone()).await else { panic!("{other:?}") };
@@ -112,6 +115,31 @@ async fn something_else_asked_for_under_the_same_identifier_is_refused_and_signs
     let requester = Requester { door: Door::Api, ..asked.requester };
     ca.office.issue_once(IssueOnce { requester, ..request("1", &["b.test"]) }).await.unwrap();
     assert_eq!(ca.signer.signatures(), 4);
+}
+
+#[tokio::test]
+async fn what_the_server_decides_about_a_request_may_change_and_it_is_the_same_request() {
+    let ca = TestOffice::default();
+    let asked = IssueOnce { asked_profile: None, ..request("1", &["a.test"]) };
+    let first = ca.office.issue_once(asked.clone()).await.unwrap();
+    let mut proven = asked.requester.clone();
+    proven.proven.namespace = Some("shop".to_owned());
+    for same in [
+        IssueOnce { authority: "else".parse().unwrap(), ..asked.clone() },
+        IssueOnce { profile: "else".to_owned(), ..asked.clone() },
+        IssueOnce { tenant: Some("else".to_owned()), ..asked.clone() },
+        IssueOnce { requester: proven, ..asked.clone() },
+    ] {
+        assert_eq!(ca.office.issue_once(same.clone()).await.unwrap(), first, "{same:?}");
+    }
+    // Under the name that it may have been asked for before.
+    let moved =
+        IssueOnce { credential: "prod-eu/shop".to_owned(), also_under: Some("prod-eu".to_owned()), ..asked.clone() };
+    assert_eq!(ca.office.issue_once(moved.clone()).await.unwrap(), first);
+    assert_eq!(ca.signer.signatures(), 1);
+    // What else was asked for under that name is somebody else's.
+    let other = IssueOnce { names: names_of(&["b.test"]), ..moved };
+    assert_ne!(which(&ca.office.issue_once(other).await.unwrap()), which(&first));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod eab;
 mod idempotency;
 mod in_force;
 mod issuance;
+mod key_change;
 mod orders;
 mod pruning;
 mod requests;

@@ -131,6 +131,27 @@ async fn a_tenant_cannot_use_up_anothers_uid() {
 }
 
 #[tokio::test]
+async fn a_controller_that_is_given_another_kind_of_credential_gets_the_certificate_that_was_issued_before() {
+    let ca = TestOffice::default();
+    let kind = ObjectKind::CertificateRequest;
+    let (cluster, in_shop) = (whole(&ca).await, in_namespace(&ca, "shop").await);
+    let (one, two) = (request("1", &["a.test"]), request("2", &["a.test"]));
+    let first = issued(ca.office.sign_for_request(&cluster, one.clone()).await.unwrap());
+    assert_eq!(issued(ca.office.sign_for_request(&in_shop, one.clone()).await.unwrap()), first);
+    let second = issued(ca.office.sign_for_request(&in_shop, two.clone()).await.unwrap());
+    assert_eq!(issued(ca.office.sign_for_request(&cluster, two).await.unwrap()), second);
+    // It reads and revokes that one too, and another namespace's credential does not.
+    let found = ca.office.signed_for_request(&in_shop, kind, "1").await.unwrap();
+    assert_eq!(found.map(issued), Some(first));
+    let payments = in_namespace(&ca, "payments").await;
+    assert_eq!(ca.office.signed_for_request(&payments, kind, "1").await.unwrap(), None);
+    let unknown = Err(Refusal::Rejected(RevokeRejection::Unknown));
+    assert_eq!(ca.office.revoke_for_request(&payments, kind, "1", None).await, unknown);
+    ca.office.revoke_for_request(&in_shop, kind, "1", None).await.unwrap();
+    assert_eq!(ca.signer.signatures(), 2);
+}
+
+#[tokio::test]
 async fn the_root_comes_apart_from_the_chain() {
     let ca = TestOffice::under_a_root_of(Duration::from_secs(3_000 * 86_400));
     let credential = whole(&ca).await;
@@ -187,6 +208,49 @@ async fn a_leader_whose_time_is_over_signs_nothing() {
     ca.office.sign_for_request(&credential, in_term("5", 5)).await.unwrap();
     ca.office.sign_for_request(&credential, SignForRequest { term: None, ..request("6", &["a.test"]) }).await.unwrap();
     assert_eq!(ca.signer.signatures(), 5);
+}
+
+#[tokio::test]
+async fn a_lease_that_was_made_anew_counts_from_the_beginning_once_the_old_leader_has_been_silent() {
+    let ca = TestOffice::default();
+    let credential = whole(&ca).await;
+    let in_term = |uid, term| SignForRequest { term: Some(term), ..request(uid, &["a.test"]) };
+    ca.office.sign_for_request(&credential, in_term("1", 7)).await.unwrap();
+    ca.clock.advance(Duration::from_secs(200));
+    ca.office.sign_for_request(&credential, in_term("2", 7)).await.unwrap();
+    ca.clock.advance(Duration::from_secs(200));
+    let told = refused(&ca, &credential, in_term("3", 1)).await.to_string();
+    assert!(told.contains("term 1, and term 7 has asked within the last 5 minutes"), "{told}");
+    ca.clock.advance(Duration::from_secs(100));
+    ca.office.sign_for_request(&credential, in_term("3", 1)).await.unwrap();
+    // And from then on it is the one that counts.
+    ca.office.sign_for_request(&credential, in_term("4", 2)).await.unwrap();
+    assert!(matches!(refused(&ca, &credential, in_term("5", 1)).await, SignRejection::StaleTerm { term: 1, seen: 2 }));
+}
+
+#[tokio::test]
+async fn a_credential_for_several_namespaces_reports_which_and_proves_none() {
+    let policy = r#"
+version: v1
+rules:
+  - name: proven
+    allow: { names: ["*.test"] }
+    for: { cluster: prod-eu, namespace: shop }
+  - name: reported
+    allow: { names: ["*.reported.test"] }
+    for: { cluster: prod-eu }
+    when: requester.reported.namespace == "shop"
+"#;
+    let ca = TestOffice::new(policy, Limits::default());
+    let both = MakeApiToken { namespaces: Some(["shop".to_owned(), "dev".to_owned()].into()), ..token_for("prod-eu") };
+    let (both, _) = ca.credential(both).await;
+    let rejection = refused(&ca, &both, request("1", &["a.test"])).await;
+    assert!(
+        matches!(rejection, SignRejection::Once(IssueOnceRejection::Issue(IssueRejection::Policy(_)))),
+        "{rejection}"
+    );
+    issued(ca.office.sign_for_request(&both, request("2", &["a.reported.test"])).await.unwrap());
+    issued(ca.office.sign_for_request(&in_namespace(&ca, "shop").await, request("3", &["a.test"])).await.unwrap());
 }
 
 #[tokio::test]

@@ -7,12 +7,13 @@ use chancery_authority::{
     api_token::{ApiTokenRejection, MakeApiToken, TOKEN_PREFIX},
     changes::Counter,
     credential::{NotIdentified, Presented},
-    ports::{CertificateHolder, Clock as _, ServiceAccount},
+    ports::{CertificateHolder, ServiceAccount},
+    sign_for_request::{ObjectKind, SignForRequest, SignRejection},
 };
 use chancery_ledger::Leaf;
-use chancery_policy::NameLimits;
+use chancery_policy::{NameLimits, Reported};
 use chancery_testkit::{
-    office::{TestOffice, cluster, token_for},
+    office::{TestOffice, cluster, csr, token_for},
     ports::TestIdentity,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -177,6 +178,7 @@ async fn service_accounts_and_certificates_speak_for_what_the_configuration_says
     assert_eq!((whole.name(), whole.namespaces()), ("service account chancery/issuer", None));
     let own = by_token("own").await.unwrap();
     assert_eq!(own.namespaces(), Some(&["shop".to_owned()].into()));
+    assert_eq!(own.profiles(), ["server"], "those of the cluster");
     for token in ["stranger", "elsewhere", "nobody"] {
         let refused = by_token(token).await;
         assert!(matches!(refused, Err(NotIdentified::Unknown(_))), "{token}: {refused:?}");
@@ -189,5 +191,29 @@ async fn service_accounts_and_certificates_speak_for_what_the_configuration_says
     }
     identity.away.store(true, std::sync::atomic::Ordering::SeqCst);
     assert!(matches!(by_token("whole").await, Err(NotIdentified::Failed(_))), "that is our side's fault");
-    assert!(ca.clock.now() >= chancery_testkit::office::start());
+    identity.away.store(false, std::sync::atomic::Ordering::SeqCst);
+    // What each namespace's own account may ask for can be less than what the cluster may.
+    let limited = Cluster {
+        profiles: vec!["server".to_owned(), "tenants".to_owned()],
+        own_namespace_profiles: Some(vec!["tenants".to_owned()]),
+        own_namespace_names: Some(NameLimits::parse(&["*.tenants.test"]).unwrap()),
+        ..cluster()
+    };
+    with_cluster(&ca, limited).await;
+    assert_eq!(by_token("own").await.unwrap().profiles(), ["tenants"]);
+    assert_eq!(by_token("whole").await.unwrap().profiles(), ["server", "tenants"]);
+    let asked = |uid: &str, name: &str| SignForRequest {
+        kind: ObjectKind::CertificateRequest,
+        uid: uid.to_owned(),
+        csr: csr(&[name]).der().to_vec(),
+        profile: Some("tenants".to_owned()),
+        lifetime: None,
+        usages: Vec::new(),
+        is_ca: false,
+        reported: Reported { namespace: Some("shop".to_owned()), ..Reported::default() },
+        term: None,
+    };
+    let own = by_token("own").await.unwrap();
+    let refused = ca.office.sign_for_request(&own, asked("1", "a.test")).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejected(SignRejection::Limits(_))), "{refused:?}");
 }

@@ -6,7 +6,11 @@ use chancery_acme::{
     problem::ProblemType,
     wire::{self, AccountUpdate, NewAccount},
 };
-use chancery_authority::register_account::{PresentedBinding, RegisterAccount};
+use chancery_authority::{
+    Refusal,
+    change_key::KeyChangeRejection,
+    register_account::{PresentedBinding, RegisterAccount},
+};
 use chancery_pki::PublicKey;
 use http::StatusCode;
 
@@ -14,7 +18,7 @@ use super::{
     Acme,
     answer::Answer,
     directory::Known,
-    front::{PostAsGet, Verified},
+    front::{NewKey, PostAsGet, Verified},
     problem::Fault,
     rates::bucket_of,
 };
@@ -84,6 +88,21 @@ pub(crate) async fn account(
             return Err(Fault::new(ProblemType::Malformed, "the one status that can be asked for is \"deactivated\""));
         }
     };
+    Ok(show(StatusCode::OK, &account, directory))
+}
+
+/// Gives an account another key.
+pub(crate) async fn change_key(acme: &Acme, directory: &Known, request: Verified<NewKey>) -> Result<Answer, Fault> {
+    let (id, NewKey { old, key }) = (request.by.id, request.body);
+    let account = match acme.office.change_account_key(id, &old, &key).await {
+        Ok(account) => account,
+        Err(Refusal::Rejected(KeyChangeRejection::Taken { account })) => {
+            let fault = Fault::from(KeyChangeRejection::Taken { account });
+            return Err(fault.with_location(directory.urls.account(account)));
+        }
+        Err(refused) => return Err(refused.into()),
+    };
+    tracing::info!(account.id = %id, key.kind = %key.kind(), "the account has another key, by its holder's wish");
     Ok(show(StatusCode::OK, &account, directory))
 }
 

@@ -54,10 +54,8 @@ fn render(directory: &Directory, settings: &Settings, external: &str) -> Known {
     let urls = Urls::new(external, &directory.name);
     let profiles = directory.profiles.iter().filter_map(|name| {
         let profile = settings.profiles.get(name)?;
-        Some((
-            name.clone(),
-            format!("{} unless asked otherwise, at most {}", profile.lifetime(), profile.lifetime_max()),
-        ))
+        let lives = || format!("{} unless asked otherwise, at most {}", profile.lifetime(), profile.lifetime_max());
+        Some((name.clone(), profile.description().map_or_else(lives, str::to_owned)))
     });
     let meta = wire::Meta {
         terms_of_service: directory.terms_of_service.clone(),
@@ -69,4 +67,20 @@ fn render(directory: &Directory, settings: &Settings, external: &str) -> Known {
     let object = wire::Directory::at(&urls, meta);
     let json = serde_json::to_vec(&object).expect("strings, lists and objects").into();
     Known { name: directory.name.clone(), index: urls.directory(), urls, json }
+}
+
+#[cfg(test)]
+mod tests {
+    use chancery_testkit::office::TestOffice;
+
+    use super::*;
+
+    #[test]
+    fn a_profile_is_told_with_the_words_that_its_configuration_has_and_else_with_its_lives() {
+        let settings = TestOffice::default().with_teams().office.settings();
+        let known = render(&settings.directories["teams"], &settings, "https://ca.example");
+        let object: wire::Directory = serde_json::from_slice(&known.json).expect("a directory");
+        assert_eq!(object.meta.profiles["minutes"], "for whoever renews all the time");
+        assert_eq!(object.meta.profiles["server"], "90d unless asked otherwise, at most 90d1h");
+    }
 }

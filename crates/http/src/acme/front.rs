@@ -13,8 +13,9 @@ use axum::body::Body;
 use bytes::Bytes;
 use chancery_acme::{
     account::{Account, AccountStatus},
+    jwk,
     problem::ProblemType,
-    wire::json,
+    wire::{self, json},
 };
 use chancery_authority::{
     Office,
@@ -27,7 +28,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     directory::Known,
-    jws::{Jws, SignedBy},
+    jws::{Jws, JwsRejection, SignedBy},
     nonce::{NonceRejection, Nonces},
     problem::{Fault, overloaded},
     rates::{Buckets, bucket_of},
@@ -77,6 +78,12 @@ pub(crate) struct Verified<T, B = Account> {
     /// What was asked.
     pub(crate) body: T,
     _made_here: (),
+}
+
+/// The payload of a key change: the key that the account is said to have, and the new one, whose holder has signed.
+pub(crate) struct NewKey {
+    pub(crate) old: PublicKey,
+    pub(crate) key: PublicKey,
 }
 
 /// The payload of POST-as-GET (RFC 8555 §6.3): nothing at all.
@@ -165,6 +172,41 @@ impl Front {
             check_status(account)?;
         }
         Ok((Signed { by, payload: jws.payload }, working))
+    }
+
+    /// Reads a key change (RFC 8555 §7.3.5): the payload is a JWS of its own, signed by the new key, which comes along.
+    /// That its holder asks for this account and names its key is checked here; that nobody has the new key is not.
+    pub(crate) async fn key_change(
+        &self,
+        directory: &Known,
+        client: Option<ClientAddress>,
+        outer: Signed<Account>,
+    ) -> Result<Verified<NewKey>, Fault> {
+        let malformed = |detail: &str| Err(Fault::new(ProblemType::Malformed, detail));
+        let inner = Jws::parse(&outer.payload)?;
+        if inner.nonce.is_some() {
+            return malformed("the inner JWS of a key change holds no nonce (RFC 8555 §7.3.5)");
+        }
+        if inner.url != directory.urls.key_change() {
+            return malformed("the url of the inner JWS is not that of the request around it (RFC 8555 §7.3.5)");
+        }
+        let SignedBy::Jwk(jwk) = inner.by.clone() else {
+            return malformed("the inner JWS of a key change is signed with jwk, not kid (RFC 8555 §7.3.5)");
+        };
+        if let Some(ClientAddress(address)) = client
+            && let Err(wait) = self.brought_keys.take(bucket_of(address))
+        {
+            let detail = "too many requests from your address bring a key of their own; ask again later";
+            return Err(Fault::too_fast(detail, wait, self.documentation.as_deref()));
+        }
+        let turn = self.verifiers.turn().await.ok_or_else(overloaded)?;
+        let (inner, key) = self.verifiers.verify_with_own_key(inner, jwk, turn).await?;
+        let wire::KeyChange { account, old_key } = json::payload(&inner.payload)?;
+        if account != directory.urls.account(outer.by.id) {
+            return malformed("account is not the URL of the account that signs the request (RFC 8555 §7.3.5)");
+        }
+        let old = jwk::public_key(old_key.get()).map_err(JwsRejection::from)?;
+        Ok(Verified { by: outer.by, body: NewKey { old, key }, _made_here: () })
     }
 
     /// Reads a body that is neither too large nor too slow.

@@ -11,6 +11,7 @@ use chancery_acme::{
 use chancery_authority::{
     Failure, Refusal,
     answer_challenge::AnswerChallengeRejection,
+    change_key::KeyChangeRejection,
     finalize_order::FinalizeOrderRejection,
     issue::{IssueRejection, RefusedNames, few_told},
     place_order::PlaceOrderRejection,
@@ -49,13 +50,23 @@ struct Inner {
     page: Option<(String, &'static str)>,
     retry_after: Option<u64>,
     allow: Option<&'static str>,
+    /// What stands in the way.
+    location: Option<String>,
     /// What happened, for the log alone.
     cause: Option<String>,
 }
 
 impl From<Problem> for Fault {
     fn from(problem: Problem) -> Self {
-        Self(Box::new(Inner { problem, algorithms: false, page: None, retry_after: None, allow: None, cause: None }))
+        Self(Box::new(Inner {
+            problem,
+            algorithms: false,
+            page: None,
+            retry_after: None,
+            allow: None,
+            location: None,
+            cause: None,
+        }))
     }
 }
 
@@ -112,6 +123,12 @@ impl Fault {
         self
     }
 
+    /// With the URL of what stands in the way.
+    pub(crate) fn with_location(mut self, url: String) -> Self {
+        self.0.location = Some(url);
+        self
+    }
+
     fn retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after = Some(seconds);
         self
@@ -132,7 +149,7 @@ impl Fault {
 
     /// The answer that says so.
     pub(crate) fn into_answer(self, request_id: &RequestId) -> Answer {
-        let Inner { problem, algorithms, page, retry_after, allow, cause: _ } = *self.0;
+        let Inner { problem, algorithms, page, retry_after, allow, location, cause: _ } = *self.0;
         let mut document = wire::Problem::of(&problem);
         if document.status >= 500 {
             document.detail.push_str(&format!(" (request {request_id})"));
@@ -149,6 +166,9 @@ impl Fault {
         };
         if let Some(seconds) = retry_after {
             answer = answer.with_retry_after(seconds);
+        }
+        if let Some(url) = location {
+            answer = answer.with_location(url);
         }
         match allow {
             Some(methods) => answer.with_allow(methods),
@@ -305,6 +325,21 @@ impl From<RegisterRejection> for Fault {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 return Self::with_status(ProblemType::RateLimited, status, rejection).retry_after(PENDING_S);
             }
+        };
+        Self::new(kind, rejection)
+    }
+}
+
+impl From<KeyChangeRejection> for Fault {
+    fn from(rejection: KeyChangeRejection) -> Self {
+        use KeyChangeRejection as R;
+        let kind = match &rejection {
+            R::Ended => {
+                return Self::with_status(ProblemType::Unauthorized, StatusCode::UNAUTHORIZED, rejection);
+            }
+            R::OtherOldKey => ProblemType::Malformed,
+            R::BlockedKey => ProblemType::BadPublicKey,
+            R::Taken { .. } => return Self::with_status(ProblemType::Malformed, StatusCode::CONFLICT, rejection),
         };
         Self::new(kind, rejection)
     }

@@ -22,6 +22,7 @@ pub(crate) enum Resource {
     /// With the number of its chain; 0 is the default one.
     Certificate(CertificateId, usize),
     RevokeCert,
+    KeyChange,
 }
 
 /// Whose signature a resource takes.
@@ -46,6 +47,7 @@ impl Resource {
             ("new-account", None, None) => Self::NewAccount,
             ("new-order", None, None) => Self::NewOrder,
             ("revoke-cert", None, None) => Self::RevokeCert,
+            ("key-change", None, None) => Self::KeyChange,
             ("account", Some(id), None) => Self::Account(id.parse().ok()?),
             ("account", Some(id), Some("orders")) => {
                 let after = query.map(|query| query.strip_prefix("after=").and_then(|after| after.parse().ok()));
@@ -81,6 +83,7 @@ impl Resource {
             Self::Challenge(..) => "challenge",
             Self::Certificate(..) => "certificate",
             Self::RevokeCert => "revoke-cert",
+            Self::KeyChange => "key-change",
         }
     }
 
@@ -111,7 +114,8 @@ impl Resource {
             | Self::Finalize(_)
             | Self::Authorization(_)
             | Self::Challenge(..)
-            | Self::Certificate(..) => Accepts::Account,
+            | Self::Certificate(..)
+            | Self::KeyChange => Accepts::Account,
         }
     }
 }
@@ -140,6 +144,7 @@ mod tests {
             (urls.new_account(), Resource::NewAccount),
             (urls.new_order(), Resource::NewOrder),
             (urls.revoke_cert(), Resource::RevokeCert),
+            (urls.key_change(), Resource::KeyChange),
             (urls.account(account), Resource::Account(account)),
             (urls.orders(account), Resource::Orders(account, None)),
             (urls.orders_after(account, order), Resource::Orders(account, Some(order))),
@@ -177,7 +182,7 @@ mod tests {
             format!("certificate/{id}/01"),
             format!("certificate/{id}/+1"),
             format!("challenge/{id}/http-02"),
-            "key-change".into(),
+            "key-change/".into(),
             "new-authz".into(),
         ] {
             assert_eq!(Resource::parse(&path, None), None, "{path}");

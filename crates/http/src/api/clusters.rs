@@ -118,6 +118,8 @@ pub(super) struct Clusters {
     identity: Arc<dyn WorkloadIdentity>,
     requests: Buckets<String>,
     unseen: Buckets<u64>,
+    /// Looks for which a cluster is asked, by address and by the cluster that a token says it is of.
+    asking: Buckets<(u64, String)>,
     places: Arc<Semaphore>,
     body_time: Duration,
     pub(super) at_work: AtWork,
@@ -133,6 +135,7 @@ impl Clusters {
             identity,
             requests: Buckets::new(requests_per_credential),
             unseen: Buckets::new(unseen_per_address),
+            asking: Buckets::new(unseen_per_address),
             places: Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS))),
             body_time,
             at_work,
@@ -150,25 +153,27 @@ impl Clusters {
     ) -> Result<(Arc<Credential>, OwnedSemaphorePermit), ApiError> {
         let presented = presented.ok_or_else(ApiError::unauthorized)?;
         let digest = digest_of(&presented);
-        let charge = || match address {
-            Some(ClientAddress(address)) => {
-                let too_often = |wait| ApiError::slow_down("too many credentials from this address", wait);
-                self.unseen.take(bucket_of(address)).map_err(too_often)
-            }
-            None => Ok(()),
+        let too_often = |wait| ApiError::slow_down("too many credentials from this address", wait);
+        let address = address.map(|ClientAddress(address)| bucket_of(address));
+        // What costs little to look at counts against an address only where it fails, so that whoever shares the address
+        // with a stranger is let in. Looks for which a cluster is asked are counted before, and apart for each.
+        let asked = match &presented {
+            Presented::Token(token) if token.expose_secret().starts_with(TOKEN_PREFIX) => None,
+            Presented::Token(token) => self.identity.asks(token),
+            Presented::Certificate(_) => None,
         };
-        // Our own tokens cost nothing to look at: only those that fail count against an address.
-        let is_ours = matches!(&presented, Presented::Token(token) if token.expose_secret().starts_with(TOKEN_PREFIX));
-        if !is_ours && !self.was_seen(&digest) {
-            charge()?;
+        if let (Some(cluster), Some(address)) = (&asked, address)
+            && !self.was_seen(&digest)
+        {
+            self.asking.take((address, cluster.clone())).map_err(too_often)?;
         }
         let credential = match office.identify(&presented, &*self.identity).await {
             Ok(credential) => credential,
             Err(NotIdentified::Unknown(why)) => {
                 self.forget(&digest);
                 tracing::info!(request.id = %id, why = ?why, "a cluster's credential was not taken");
-                if is_ours {
-                    charge()?;
+                if let (None, Some(address)) = (&asked, address) {
+                    self.unseen.take(address).map_err(too_often)?;
                 }
                 return Err(ApiError::unauthorized());
             }

@@ -150,7 +150,7 @@ fn change_of(change: EabLimitsChange, now: Timestamp) -> Result<ChangeEabLimits,
 fn view(state: EabKeyState, now: Timestamp) -> EabKeyView {
     let closed = state.closed(now);
     let EabKeyState { key, used } = state;
-    let EabKey { id, salt: _, owner, directory, limits, created, revoked } = key;
+    let EabKey { id, salt: _, owner, directory, limits, created, revoked, accounts_stopped: _ } = key;
     let EabLimits { names, profiles, accounts, expires } = limits;
     EabKeyView {
         id: id.to_string(),

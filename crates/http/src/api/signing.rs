@@ -320,7 +320,7 @@ fn refused(rejection: &SignRejection) -> Result<SigningState, ApiError> {
         | R::MustStaple
         | R::Usages(_)
         | R::Echo(_)
-        | R::Once(IssueOnceRejection::TooLarge { .. }) => (Why::Csr, None),
+        | R::Once(IssueOnceRejection::TooLarge { .. } | IssueOnceRejection::RecordTooLarge { .. }) => (Why::Csr, None),
     };
     Ok(refusal(reason, rejection.to_string(), rule))
 }

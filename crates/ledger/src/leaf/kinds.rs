@@ -386,7 +386,8 @@ pub enum EabAction {
     Revoked,
     /// It got other limits.
     Limited,
-    /// An account that was made with it was stopped, since the key was revoked with its accounts.
+    /// An account that was made with it was stopped, since the key was revoked with its accounts; or all of them were,
+    /// where none is named.
     Stopped,
 }
 
@@ -454,6 +455,21 @@ pub struct AccountDeactivated {
     /// When.
     #[serde(with = "time")]
     pub at: Timestamp,
+}
+
+/// An account that the ledger knows of has another key, by its holder's wish (RFC 8555 §7.3.5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountKeyChanged {
+    /// The account.
+    #[serde(with = "binary")]
+    pub account: [u8; 16],
+    /// When.
+    #[serde(with = "time")]
+    pub at: Timestamp,
+    /// The new key, as SubjectPublicKeyInfo in DER.
+    #[serde(with = "binary")]
+    pub spki: Vec<u8>,
 }
 
 /// An account that the ledger knows of agreed to terms of service that came later than its first intent.

@@ -12,10 +12,10 @@ mod kinds;
 mod text;
 
 pub use kinds::{
-    Abandoned, AccountAgreed, AccountDeactivated, AccountFacts, ApiToken, ApiTokenFacts, AuthorityInstalled,
-    AuthorityRetired, Claim, CrlPublished, Decision, EabAction, EabGrant, EabKey, EabNames, Idempotency, Intent,
-    NameRule, OldCheckpoint, Outcome, PolicyActivated, ProfileRef, Refusal, Requester, Restored, Revocation, Signature,
-    Terms, TokenAction, Warning,
+    Abandoned, AccountAgreed, AccountDeactivated, AccountFacts, AccountKeyChanged, ApiToken, ApiTokenFacts,
+    AuthorityInstalled, AuthorityRetired, Claim, CrlPublished, Decision, EabAction, EabGrant, EabKey, EabNames,
+    Idempotency, Intent, NameRule, OldCheckpoint, Outcome, PolicyActivated, ProfileRef, Refusal, Requester, Restored,
+    Revocation, Signature, Terms, TokenAction, Warning,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -166,6 +166,8 @@ leaf_kinds! {
     AccountAgreed(AccountAgreed) = "account-agreed",
     /// An account ended at its holder's wish.
     AccountDeactivated(AccountDeactivated) = "account-deactivated",
+    /// An account has another key.
+    AccountKeyChanged(AccountKeyChanged) = "account-key-changed",
     /// A policy took effect.
     PolicyActivated(PolicyActivated) = "policy-activated",
     /// An issuing authority's certificate was installed.

@@ -188,6 +188,8 @@ fn leaf() -> impl Strategy<Value = Leaf> {
         ),
         (id(), time()).prop_map(|(account, at)| AccountDeactivated { account, at }.into()),
         (id(), terms()).prop_map(|(account, terms)| AccountAgreed { account, terms }.into()),
+        (id(), time(), vec(any::<u8>(), 0..60))
+            .prop_map(|(account, at, spki)| AccountKeyChanged { account, at, spki }.into()),
         (time(), exact(), checkpoint, vec(hash(), 0..4), option::of(text())).prop_map(
             |(at, backup_size, checkpoint, consistency, note)| {
                 Restored { at, backup_size, checkpoint, consistency, note }.into()
@@ -286,7 +288,8 @@ fn leaves_of_every_kind_that_version_1_wrote_are_still_read() {
             "eab-key",
             "eab-key",
             "eab-key",
-            "intent"
+            "intent",
+            "account-key-changed"
         ]
     );
 }

@@ -500,6 +500,7 @@ impl Walker {
             | Leaf::ApiToken(_)
             | Leaf::AccountAgreed(_)
             | Leaf::AccountDeactivated(_)
+            | Leaf::AccountKeyChanged(_)
             | Leaf::PolicyActivated(PolicyActivated { .. })
             | Leaf::AuthorityInstalled(_)
             | Leaf::AuthorityRetired(_) => Ok(()),
@@ -672,6 +673,7 @@ impl Sound {
             Leaf::ApiToken(leaf) => visitor.on_api_token(index, leaf),
             Leaf::AccountAgreed(leaf) => visitor.on_account_agreed(index, leaf),
             Leaf::AccountDeactivated(leaf) => visitor.on_account_deactivated(index, leaf),
+            Leaf::AccountKeyChanged(leaf) => visitor.on_account_key_changed(index, leaf),
             Leaf::PolicyActivated(leaf) => visitor.on_policy_activated(index, leaf),
             Leaf::AuthorityInstalled(leaf) => visitor.on_authority_installed(index, leaf),
             Leaf::AuthorityRetired(leaf) => visitor.on_authority_retired(index, leaf),

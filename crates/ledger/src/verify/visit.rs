@@ -1,8 +1,8 @@
 //! What a walk hands on: the stream from which an inventory is rebuilt.
 
 use crate::leaf::{
-    Abandoned, AccountAgreed, AccountDeactivated, ApiToken, AuthorityInstalled, AuthorityRetired, CrlPublished, EabKey,
-    Intent, PolicyActivated, Refusal, Restored, Revocation, Signature,
+    Abandoned, AccountAgreed, AccountDeactivated, AccountKeyChanged, ApiToken, AuthorityInstalled, AuthorityRetired,
+    CrlPublished, EabKey, Intent, PolicyActivated, Refusal, Restored, Revocation, Signature,
 };
 
 /// Hears every leaf that decodes and breaks no rule, in order, each once.
@@ -69,6 +69,12 @@ pub trait Visit {
     /// An account ended.
     fn on_account_deactivated(&mut self, index: u64, ended: &AccountDeactivated) -> Result<(), Self::Error> {
         let _ = (index, ended);
+        Ok(())
+    }
+
+    /// An account has another key.
+    fn on_account_key_changed(&mut self, index: u64, changed: &AccountKeyChanged) -> Result<(), Self::Error> {
+        let _ = (index, changed);
         Ok(())
     }
 

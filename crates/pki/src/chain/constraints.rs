@@ -329,6 +329,13 @@ impl NameConstraints {
         {
             return Some(Breach::Excluded(subtree.clone()));
         }
+        // Where URIs are constrained at all, one without a host name is rejected (RFC 5280 §4.2.1.10).
+        if let Name::Uri(uri) = name
+            && uri.host().is_none_or(|host| host.parse::<DnsName>().is_err())
+            && let Some(subtree) = self.excluded.iter().find(|subtree| matches!(subtree, Subtree::Uri(_)))
+        {
+            return Some(Breach::Excluded(subtree.clone()));
+        }
         let met = || self.excluded.iter().find(|subtree| subtree.meets_wildcard(name)).cloned().map(Breach::Excluded);
         self.decide(|subtree| subtree.matches(name)).err().or_else(met)
     }
@@ -395,6 +402,29 @@ mod tests {
         ] {
             assert_eq!(excluding(base).breaches(&names("*.example.com")).next().is_some(), refused, "{base}");
         }
+    }
+
+    #[test]
+    fn a_uri_without_a_host_name_breaks_every_constraint_on_uris() {
+        let uris = |base: &str| vec![Subtree::Uri(base.to_owned())];
+        let excluded = NameConstraints { permitted: Vec::new(), excluded: uris("bad.test") };
+        let permitted = NameConstraints { permitted: uris("good.test"), excluded: Vec::new() };
+        for (name, by_excluded, by_permitted) in [
+            ("urn:example:a", true, true),
+            ("https://10.0.0.1/a", true, true),
+            ("https://good.test/a", false, false),
+            ("https://bad.test/a", true, true),
+            ("spiffe://good.test/a", false, false),
+            ("a.test", false, false),
+        ] {
+            assert_eq!(excluded.breaches(&names(name)).next().is_some(), by_excluded, "{name}");
+            assert_eq!(permitted.breaches(&names(name)).next().is_some(), by_permitted, "{name}");
+        }
+        assert_eq!(
+            excluding("bad.test").breaches(&names("urn:example:a")).next(),
+            None,
+            "hosts say nothing about URIs"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use der::asn1::ObjectIdentifier;
 
-use super::{AttributeKind, COMMON_NAME, is_printable};
+use super::{AttributeKind, AttributeType, COMMON_NAME, EMAIL_ADDRESS, Escaped, is_printable};
 use crate::{
     name::hides,
     tlv::{Tlv, tag},
@@ -16,8 +16,6 @@ const OCTETS_MAX: usize = 4096;
 const ATTRIBUTES_MAX: usize = 32;
 /// Most characters of a value of which X.520 says nothing to us.
 const VALUE_MAX: usize = 256;
-/// `emailAddress` (PKCS#9), content octets.
-const EMAIL_ADDRESS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1];
 
 /// Why a requester's subject is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +67,7 @@ pub enum SubjectRejection {
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestedSubject {
     der: Box<[u8]>,
+    attributes: Vec<(AttributeType, Box<str>)>,
     common_name: Option<Box<str>>,
     email_addresses: Vec<Box<str>>,
 }
@@ -101,9 +100,11 @@ impl RequestedSubject {
         if name.len() > OCTETS_MAX || attributes.len() > ATTRIBUTES_MAX {
             return Err(R::TooLarge { octets: name.len(), attributes: attributes.len() });
         }
-        let mut subject = Self { der: name.into(), common_name: None, email_addresses: Vec::new() };
+        let mut subject =
+            Self { der: name.into(), attributes: Vec::new(), common_name: None, email_addresses: Vec::new() };
         for (oid, value) in attributes {
             let text = checked(oid, &value)?;
+            subject.attributes.push((AttributeType::of(oid), text.into()));
             if oid == COMMON_NAME && subject.common_name.replace(text.into()).is_some() {
                 return Err(R::SeveralCommonNames);
             }
@@ -124,6 +125,17 @@ impl RequestedSubject {
     #[must_use]
     pub fn common_name(&self) -> Option<&str> {
         self.common_name.as_deref()
+    }
+
+    /// Every attribute with its value, in their order.
+    pub fn attributes(&self) -> impl Iterator<Item = (&AttributeType, &str)> {
+        self.attributes.iter().map(|(kind, value)| (kind, &**value))
+    }
+
+    /// The attributes that no name stands for: all but the common name and e-mail addresses, each of which must be among
+    /// the names that policy judges.
+    pub fn attributes_beside_names(&self) -> impl Iterator<Item = (&AttributeType, &str)> {
+        self.attributes().filter(|(kind, _)| !kind.stands_for_a_name())
     }
 
     /// The e-mail addresses in it (PKCS#9 emailAddress).
@@ -153,13 +165,7 @@ impl fmt::Display for RequestedSubject {
                 }
                 let parts = pair.children().unwrap_or_default();
                 let [oid, value] = parts.as_slice() else { continue };
-                write!(f, "{}=", key_of(oid.content))?;
-                for c in String::from_utf8_lossy(value.content).chars() {
-                    if matches!(c, ',' | '+' | '=' | '\\' | '"') {
-                        f.write_str("\\")?;
-                    }
-                    write!(f, "{c}")?;
-                }
+                write!(f, "{}={}", AttributeType::of(oid.content), Escaped(&String::from_utf8_lossy(value.content)))?;
             }
         }
         Ok(())
@@ -172,19 +178,10 @@ impl fmt::Debug for RequestedSubject {
     }
 }
 
-/// An attribute's key, or its object identifier.
-fn key_of(oid: &[u8]) -> String {
-    match (AttributeKind::from_oid(oid), ObjectIdentifier::from_bytes(oid)) {
-        (Some(kind), _) => kind.key().to_owned(),
-        (None, Ok(oid)) => oid.to_string(),
-        (None, Err(_)) => hex::encode(oid),
-    }
-}
-
 fn checked<'a>(oid: &[u8], value: &Tlv<'a>) -> Result<&'a str, SubjectRejection> {
     use SubjectRejection as R;
     let kind = AttributeKind::from_oid(oid);
-    let key = || key_of(oid);
+    let key = || AttributeType::of(oid).to_string();
     if ObjectIdentifier::from_bytes(oid).is_err() || !value.shortest_length {
         return Err(R::NotAName);
     }

@@ -14,7 +14,9 @@ use crate::{
     ceremony::development_root,
     content::AS_PROFILE,
     distinguished_name::{Attribute, AttributeKind, DistinguishedName, RequestedSubject},
-    profile::{CaSpec, CrlLocation, ExtendedKeyUsage, KeyUsage, NameKind, Profile, ProfileSpec, SubjectPolicy},
+    profile::{
+        CaSpec, ConstrainedKind, CrlLocation, ExtendedKeyUsage, KeyUsage, NameKind, Profile, ProfileSpec, SubjectPolicy,
+    },
     tlv::{self, Tlv, tag},
 };
 
@@ -81,7 +83,8 @@ impl Case {
     const fn of_a_ca(self) -> Self {
         let of_cas = |spec: &mut ProfileSpec| {
             let permitted_dns = vec!["example.com".to_owned()];
-            spec.ca = Some(CaSpec { permitted_dns, ..CaSpec::default() });
+            let unconstrained = vec![ConstrainedKind::Ip, ConstrainedKind::Email, ConstrainedKind::Uri];
+            spec.ca = Some(CaSpec { permitted_dns, unconstrained, ..CaSpec::default() });
         };
         self.profile(of_cas).content(|| Content { is_ca: true, ..Content::default() })
     }
@@ -90,6 +93,8 @@ impl Case {
     const fn with_requested_subject(self) -> Self {
         let requested = |spec: &mut ProfileSpec| {
             spec.subject = SubjectPolicy::Requested;
+            spec.requested_attributes =
+                ["OU", "0.9.2342.19200300.100.1.1"].map(|kind| kind.parse().expect("a type")).to_vec();
             spec.name_kinds.push(NameKind::CommonName);
         };
         self.names(&["a.example.com", "cn:Payments"])

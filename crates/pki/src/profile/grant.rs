@@ -1,10 +1,10 @@
 //! What is given of what is asked for: subject, usages, CA. Given as asked, or refused in words; one thing alone is left
 //! out: keyEncipherment for keys that cannot encipher, since cert-manager asks for it whatever the key is.
 
-use super::{CaSpec, ExtendedKeyUsage, KeyUsage, Profile, ProfileRejection, SubjectPolicy};
+use super::{CaSpec, ExtendedKeyUsage, KeyUsage, Profile, ProfileRejection, RequestedAttribute, SubjectPolicy};
 use crate::{
     content::Content,
-    distinguished_name::{self, RequestedSubject},
+    distinguished_name::{self, AttributeType, RequestedSubject},
     key::KeyKind,
     name::{Name, NameSet},
 };
@@ -23,6 +23,19 @@ pub enum ContentRejection {
         asked: String,
         /// What would be given.
         given: String,
+    },
+    /// An attribute that the profile does not list.
+    #[error(
+        "profile \"{profile}\" gives no {asked} in a subject; it gives {} beside common names and e-mail addresses that are among the names",
+        if given.is_empty() { "nothing".to_owned() } else { given.join(", ") }
+    )]
+    Attribute {
+        /// The profile.
+        profile: String,
+        /// The attribute with its value.
+        asked: String,
+        /// What may be asked for.
+        given: Vec<String>,
     },
     /// A common name that policy would not see.
     #[error(
@@ -118,11 +131,15 @@ pub enum ContentRejection {
     },
 }
 
-/// Whether a common name of this text is covered by the name: it is that name, written in whatever case.
-pub(super) fn is_common_name(name: &Name, text: &str) -> bool {
+/// Whether a common name of this text is covered by the name: it is that name, in whatever case where that says nothing.
+pub(crate) fn is_common_name(name: &Name, text: &str) -> bool {
     match name {
         Name::CommonName(name) => name.as_str() == text,
-        Name::Dns(_) | Name::Wildcard(_) | Name::Ip(_) | Name::Email(_) => name.to_string().eq_ignore_ascii_case(text),
+        Name::Dns(_) | Name::Wildcard(_) | Name::Ip(_) => name.to_string().eq_ignore_ascii_case(text),
+        // Of a mailbox the host has no case alone: software that reads the common name may tell ALICE from alice.
+        Name::Email(address) => text
+            .rsplit_once('@')
+            .is_some_and(|(local, host)| local == address.local_part() && host.eq_ignore_ascii_case(address.host())),
         Name::Spiffe(_) | Name::Uri(_) | Name::Other(_) => false,
     }
 }
@@ -171,12 +188,34 @@ impl Profile {
         {
             return Err(R::CommonName { common_name: text.to_owned() });
         }
+        let mut beside = asked.attributes_beside_names();
+        if let Some((kind, value)) = beside.find(|(kind, value)| self.attribute(kind, value).is_none()) {
+            let asked = format!("{kind}={}", distinguished_name::Escaped(value));
+            let given = self.spec.requested_attributes.iter().map(ToString::to_string).collect();
+            return Err(R::Attribute { profile: self.spec.name.clone(), asked, given });
+        }
         let among =
             |address: &str| names.iter().any(|name| matches!(name, Name::Email(known) if known.as_str() == address));
         match asked.email_addresses().find(|address| !among(address)) {
             Some(address) => Err(R::EmailAddress { address: address.to_owned() }),
             None => Ok(()),
         }
+    }
+
+    /// What the profile says about an attribute with that value: the entry with the value before the one without.
+    fn attribute(&self, kind: &AttributeType, value: &str) -> Option<&RequestedAttribute> {
+        let listed = self.spec.requested_attributes.iter().filter(|listed| listed.kind == *kind);
+        let mut fitting = listed.filter(|listed| listed.value.as_deref().is_none_or(|own| own == value));
+        fitting.clone().find(|listed| listed.value.is_some()).or_else(|| fitting.next())
+    }
+
+    /// Whether an attribute of a subject needs no leave of the policy's rules: the profile gives that value, or it
+    /// stands for one of the names.
+    #[must_use]
+    pub fn gives_attribute(&self, kind: &AttributeType, value: &str) -> bool {
+        self.spec.subject != SubjectPolicy::Requested
+            || kind.stands_for_a_name()
+            || self.attribute(kind, value).is_some_and(|listed| listed.value.is_some())
     }
 
     fn check_ca(&self, content: &Content, names: &NameSet) -> Result<(), ContentRejection> {
@@ -281,5 +320,24 @@ impl Profile {
         };
         let keys = keys.into_iter().map(|usage| usage.word().to_owned());
         keys.chain(self.granted_purposes(content).iter().map(|usage| usage.word())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_common_name_is_a_name_in_whatever_case_but_a_mailbox_is_told_letter_for_letter() {
+        for (name, text, covered) in [
+            ("a.example.com", "A.Example.com", true),
+            ("alice@example.com", "alice@EXAMPLE.com", true),
+            ("alice@example.com", "ALICE@example.com", false),
+            ("alice@example.com", "alice", false),
+            ("cn:Payments CA", "payments ca", false),
+            ("https://example.com/a", "https://example.com/a", false),
+        ] {
+            assert_eq!(is_common_name(&name.parse().expect("a name"), text), covered, "{name} {text}");
+        }
     }
 }

@@ -1,6 +1,11 @@
 //! A profile as it is written down, and the checks that make a [`Profile`](super::Profile) of it.
 
-use std::{fmt::Write as _, net::IpAddr, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    net::IpAddr,
+    str::FromStr,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
@@ -9,7 +14,7 @@ use super::{
 };
 use crate::{
     chain::{NameConstraints, Subtree},
-    distinguished_name::{Attribute, AttributeKind},
+    distinguished_name::{Attribute, AttributeKind, AttributeType, Escaped, NotAnAttributeType, unescaped},
     key::KeyKind,
     name::{DnsName, EmailAddress},
     time::Lifetime,
@@ -17,6 +22,8 @@ use crate::{
 
 /// Longest name of a profile, in octets.
 const NAME_MAX: usize = 64;
+/// Longest description of a profile, in characters.
+const DESCRIPTION_MAX: usize = 200;
 /// Longest URL, in octets.
 const URL_MAX: usize = 1024;
 /// Most items in any list of a profile.
@@ -41,8 +48,56 @@ pub enum SubjectPolicy {
     /// These attributes, in this order, in every certificate.
     Fixed(Vec<Attribute>),
     /// What is asked for, octet for octet; nothing if nothing is. A common name in it is one of the names that policy
-    /// judges.
+    /// judges; the other attributes are those that [`ProfileSpec::requested_attributes`] lists.
     Requested,
+}
+
+/// An attribute that may be asked for in a subject: `O=Example Corporation` is given to everybody who may have the
+/// profile, `O` with the values that policy allows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestedAttribute {
+    /// Its type.
+    pub kind: AttributeType,
+    /// The value that the profile gives; none, where policy says which.
+    pub value: Option<String>,
+}
+
+/// Why a text is no [`RequestedAttribute`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotARequestedAttribute {
+    /// Its type is none.
+    #[error(transparent)]
+    Type(#[from] NotAnAttributeType),
+    /// Its value is none.
+    #[error("{kind} has no value behind its \"=\", or one that ends in a backslash")]
+    Value {
+        /// The type.
+        kind: AttributeType,
+    },
+}
+
+impl FromStr for RequestedAttribute {
+    type Err = NotARequestedAttribute;
+
+    fn from_str(text: &str) -> Result<Self, NotARequestedAttribute> {
+        let Some((kind, value)) = text.split_once('=') else {
+            return Ok(Self { kind: text.parse()?, value: None });
+        };
+        let kind: AttributeType = kind.parse()?;
+        match unescaped(value).filter(|value| !value.is_empty()) {
+            Some(value) => Ok(Self { kind, value: Some(value) }),
+            None => Err(NotARequestedAttribute::Value { kind }),
+        }
+    }
+}
+
+impl fmt::Display for RequestedAttribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}={}", self.kind, Escaped(value)),
+            None => write!(f, "{}", self.kind),
+        }
+    }
 }
 
 /// What the certificates of CAs look like (RFC 5280 §4.2.1.9, §4.2.1.10). No request has a say in it.
@@ -63,6 +118,16 @@ pub struct CaSpec {
     pub permitted_emails: Vec<String>,
     /// See [`Self::permitted_emails`].
     pub excluded_emails: Vec<String>,
+    /// The hosts whose URIs it may name (of SPIFFE IDs the trust domain), or what lies below one (`.example.com`), and
+    /// those that it may not.
+    pub permitted_uris: Vec<String>,
+    /// See [`Self::permitted_uris`].
+    pub excluded_uris: Vec<String>,
+    /// The kinds of which it may name none.
+    pub forbidden: Vec<ConstrainedKind>,
+    /// The kinds of which it may name all. Where any kind is constrained, a kind with no list of its own stands here or
+    /// in `forbidden`: RFC 5280 leaves a kind without subtrees free.
+    pub unconstrained: Vec<ConstrainedKind>,
     /// What the certificates below it may be used for, where nothing is asked for; empty is no restriction.
     pub extended_key_usages: Vec<ExtendedKeyUsage>,
 }
@@ -71,16 +136,73 @@ impl CaSpec {
     /// The name constraints that its certificate holds.
     #[must_use]
     pub fn constraints(&self) -> NameConstraints {
-        let subtrees = |dns: &[String], ips: &[IpNet], emails: &[String]| {
+        /// A host that nothing is below (RFC 6761 §6.4): no subtree holds every address or URI, so that a kind is
+        /// forbidden by permitting what does not exist.
+        const NOWHERE: &str = "invalid";
+        let subtrees = |dns: &[String], ips: &[IpNet], emails: &[String], uris: &[String]| -> Vec<Subtree> {
             let hosts = dns.iter().cloned().map(Subtree::Dns);
             let networks =
                 ips.iter().map(|net| Subtree::Ip { address: octets(net.network()), mask: octets(net.netmask()) });
-            hosts.chain(networks).chain(emails.iter().cloned().map(Subtree::Mail)).collect()
+            let emails = emails.iter().cloned().map(Subtree::Mail);
+            hosts.chain(networks).chain(emails).chain(uris.iter().cloned().map(Subtree::Uri)).collect()
         };
-        NameConstraints::new(
-            subtrees(&self.permitted_dns, &self.permitted_ips, &self.permitted_emails),
-            subtrees(&self.excluded_dns, &self.excluded_ips, &self.excluded_emails),
-        )
+        let mut permitted =
+            subtrees(&self.permitted_dns, &self.permitted_ips, &self.permitted_emails, &self.permitted_uris);
+        let mut excluded = subtrees(&self.excluded_dns, &self.excluded_ips, &self.excluded_emails, &self.excluded_uris);
+        for kind in &self.forbidden {
+            match kind {
+                ConstrainedKind::Dns => excluded.push(Subtree::Dns(String::new())),
+                ConstrainedKind::Ip => excluded
+                    .extend([4, 16].map(|octets| Subtree::Ip { address: vec![0; octets], mask: vec![0; octets] })),
+                ConstrainedKind::Email => permitted.push(Subtree::Mail(NOWHERE.to_owned())),
+                ConstrainedKind::Uri => permitted.push(Subtree::Uri(NOWHERE.to_owned())),
+            }
+        }
+        NameConstraints::new(permitted, excluded)
+    }
+
+    fn constrains(&self, kind: ConstrainedKind) -> bool {
+        match kind {
+            ConstrainedKind::Dns => !self.permitted_dns.is_empty() || !self.excluded_dns.is_empty(),
+            ConstrainedKind::Ip => !self.permitted_ips.is_empty() || !self.excluded_ips.is_empty(),
+            ConstrainedKind::Email => !self.permitted_emails.is_empty() || !self.excluded_emails.is_empty(),
+            ConstrainedKind::Uri => !self.permitted_uris.is_empty() || !self.excluded_uris.is_empty(),
+        }
+    }
+}
+
+/// The kinds of name that name constraints are about here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConstrainedKind {
+    /// Host names, wildcards among them.
+    Dns,
+    /// IP addresses.
+    Ip,
+    /// E-mail addresses.
+    Email,
+    /// URIs, SPIFFE IDs among them.
+    Uri,
+}
+
+impl ConstrainedKind {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Dns, Self::Ip, Self::Email, Self::Uri];
+
+    /// As configuration writes it.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Ip => "ip",
+            Self::Email => "email",
+            Self::Uri => "uri",
+        }
+    }
+}
+
+impl fmt::Display for ConstrainedKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
     }
 }
 
@@ -130,6 +252,8 @@ impl CrlLocation {
 pub struct ProfileSpec {
     /// Its name, in lower case.
     pub name: String,
+    /// What it is for, in one line for people; none says how long its certificates live.
+    pub description: Option<String>,
     /// What is given where nothing is asked for.
     pub lifetime: Lifetime,
     /// The longest life, counted from notBefore.
@@ -154,6 +278,8 @@ pub struct ProfileSpec {
     pub ca: Option<CaSpec>,
     /// The subject.
     pub subject: SubjectPolicy,
+    /// The attributes that may be asked for in a subject, beside common names and e-mail addresses, which are names.
+    pub requested_attributes: Vec<RequestedAttribute>,
     /// The certificate policies.
     pub policies: Vec<ObjectIdentifier>,
     /// Where the issuer's certificate is found.
@@ -179,6 +305,7 @@ impl ProfileSpec {
         let seconds = |seconds| Lifetime::from_seconds(seconds).expect("between one second and 136 years");
         Self {
             name: "server".to_owned(),
+            description: None,
             lifetime: seconds(90 * DAY),
             lifetime_max: seconds(90 * DAY + HOUR),
             lifetime_min: seconds(HOUR),
@@ -198,6 +325,7 @@ impl ProfileSpec {
             requested_extended_key_usages: Vec::new(),
             ca: None,
             subject: SubjectPolicy::Empty,
+            requested_attributes: Vec::new(),
             policies: Vec::new(),
             ca_issuers: Vec::new(),
             ocsp: Vec::new(),
@@ -219,6 +347,9 @@ pub enum ProfileError {
         /// The name, unprintable characters escaped.
         name: String,
     },
+    /// The description is no line.
+    #[error("a description is one line of 1 to {DESCRIPTION_MAX} characters")]
+    Description,
     /// The lives are in the wrong order.
     #[error("lifetime_min {min}, lifetime {given}, lifetime_max {max}: each must be at most the next")]
     Lifetimes {
@@ -295,6 +426,20 @@ pub enum ProfileError {
         /// What is expected.
         expected: &'static str,
     },
+    /// A kind of name of which a CA that is constrained in others may name everything, without anybody's having said so.
+    #[error(
+        "ca: other kinds of name are constrained and nothing is said of {kind}, so that this CA could name all there are (RFC 5280 §4.2.1.10); give permitted_{kind}s or excluded_{kind}s, or put \"{kind}\" into forbidden or into unconstrained"
+    )]
+    Unsaid {
+        /// Which kind.
+        kind: ConstrainedKind,
+    },
+    /// A kind of name of which two things are said.
+    #[error("ca: {kind} stands in two of forbidden, unconstrained and the lists of its own; keep one")]
+    SaidTwice {
+        /// Which kind.
+        kind: ConstrainedKind,
+    },
     /// `anyPolicy` is for CAs.
     #[error("anyPolicy (2.5.29.32.0) says nothing in an end entity's certificate")]
     AnyPolicy,
@@ -303,6 +448,17 @@ pub enum ProfileError {
     HostAsCommonName {
         /// The common name.
         value: String,
+    },
+    /// Attributes for subjects that nobody may ask for.
+    #[error("requested_attributes says what may be asked for, and only with subject = \"requested\" may a subject be")]
+    AttributesUnasked,
+    /// An attribute that is a name.
+    #[error(
+        "{kind} stands for a name that policy judges as one: it may be asked for without being among the requested_attributes"
+    )]
+    AttributeIsName {
+        /// Its type.
+        kind: AttributeType,
     },
     /// A URL that cannot stand in a certificate.
     #[error("{list}: \"{url}\" is no http:// URL for a certificate: {why}")]
@@ -330,6 +486,11 @@ pub(super) fn check(spec: &mut ProfileSpec) -> Result<(), ProfileError> {
     let name_char = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-_".contains(&c);
     if spec.name.is_empty() || spec.name.len() > NAME_MAX || !spec.name.bytes().all(name_char) {
         return Err(E::Name { name: spec.name.escape_debug().collect() });
+    }
+    let is_line =
+        |text: &String| (1..=DESCRIPTION_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    if spec.description.as_ref().is_some_and(|text| !is_line(text)) {
+        return Err(E::Description);
     }
     let (min, given, max) = (spec.lifetime_min, spec.lifetime, spec.lifetime_max);
     if min > given || given > max {
@@ -380,6 +541,14 @@ pub(super) fn check(spec: &mut ProfileSpec) -> Result<(), ProfileError> {
     if let SubjectPolicy::Fixed(attributes) = &spec.subject {
         check_subject(attributes)?;
     }
+    check_list("requested_attributes", &spec.requested_attributes, 0, RequestedAttribute::to_string)?;
+    if spec.subject != SubjectPolicy::Requested && !spec.requested_attributes.is_empty() {
+        return Err(E::AttributesUnasked);
+    }
+    if let Some(attribute) = spec.requested_attributes.iter().find(|attribute| attribute.kind.stands_for_a_name()) {
+        return Err(E::AttributeIsName { kind: attribute.kind.clone() });
+    }
+    spec.requested_attributes.sort_unstable();
     for url in &spec.ca_issuers {
         check_url("ca_issuers", url)?;
     }
@@ -410,6 +579,22 @@ fn check_purposes(purposes: &mut [ExtendedKeyUsage]) -> Result<(), ProfileError>
 }
 
 fn check_ca(ca: &mut CaSpec) -> Result<(), ProfileError> {
+    let said = |kind: ConstrainedKind| {
+        let each = [ca.constrains(kind), ca.forbidden.contains(&kind), ca.unconstrained.contains(&kind)];
+        each.into_iter().filter(|said| *said).count()
+    };
+    check_list("ca.forbidden", &ca.forbidden, 0, ConstrainedKind::to_string)?;
+    check_list("ca.unconstrained", &ca.unconstrained, 0, ConstrainedKind::to_string)?;
+    let constrained = !ca.constraints().is_empty();
+    for kind in ConstrainedKind::ALL {
+        match said(kind) {
+            0 if constrained => return Err(ProfileError::Unsaid { kind }),
+            0 | 1 => {}
+            _ => return Err(ProfileError::SaidTwice { kind }),
+        }
+    }
+    ca.forbidden.sort_unstable();
+    ca.unconstrained.sort_unstable();
     let CaSpec {
         path_length: _,
         permitted_dns,
@@ -418,6 +603,10 @@ fn check_ca(ca: &mut CaSpec) -> Result<(), ProfileError> {
         excluded_ips,
         permitted_emails,
         excluded_emails,
+        permitted_uris,
+        excluded_uris,
+        forbidden: _,
+        unconstrained: _,
         extended_key_usages,
     } = ca;
     check_list("ca.extended_key_usages", extended_key_usages, 0, ExtendedKeyUsage::to_string)?;
@@ -437,6 +626,12 @@ fn check_ca(ca: &mut CaSpec) -> Result<(), ProfileError> {
         check_list(list, values, 0, String::clone)?;
         if let Some(value) = values.iter().find(|value| !is_mail(value)) {
             return no(list, value, "e-mail address, host, or .host");
+        }
+    }
+    for (list, values) in [("permitted_uris", permitted_uris), ("excluded_uris", excluded_uris)] {
+        check_list(list, values, 0, String::clone)?;
+        if let Some(value) = values.iter().find(|value| !is_host(value.strip_prefix('.').unwrap_or(value))) {
+            return no(list, value, "host or trust domain in lower case, or .host");
         }
     }
     for (list, values) in [("permitted_ips", permitted_ips), ("excluded_ips", excluded_ips)] {
@@ -524,6 +719,8 @@ fn check_url(list: &'static str, url: &str) -> Result<(), ProfileError> {
 pub(super) fn render(spec: &ProfileSpec) -> String {
     let ProfileSpec {
         name,
+        // What it says to people changes no certificate.
+        description: _,
         lifetime,
         lifetime_max,
         lifetime_min,
@@ -536,6 +733,7 @@ pub(super) fn render(spec: &ProfileSpec) -> String {
         requested_extended_key_usages,
         ca,
         subject,
+        requested_attributes,
         policies,
         ca_issuers,
         ocsp,
@@ -544,7 +742,7 @@ pub(super) fn render(spec: &ProfileSpec) -> String {
         retention,
     } = spec;
     let mut text = String::from("chancery profile v1\n");
-    let mut line = |key: &str, value: &dyn std::fmt::Display| {
+    let mut line = |key: &str, value: &dyn fmt::Display| {
         writeln!(text, "{key} {value}").expect("writing to a string does not fail");
     };
     line("name", name);
@@ -594,6 +792,9 @@ pub(super) fn render(spec: &ProfileSpec) -> String {
             }
         }
     }
+    for attribute in requested_attributes {
+        line("requested_attribute", attribute);
+    }
     for policy in policies {
         line("policy", policy);
     }
@@ -636,6 +837,11 @@ mod tests {
         let oid = |text: &str| text.parse::<ObjectIdentifier>().expect("an OID");
         let life = |seconds| Lifetime::from_seconds(seconds).expect("in range");
         assert!(matches!(with(|s| s.name = "A b".into()), Err(E::Name { .. })));
+        for text in ["", "a\nb", &"x".repeat(201)] {
+            assert!(matches!(with(|s| s.description = Some(text.to_owned())), Err(E::Description)), "{text:?}");
+        }
+        let plain = with(|_| ()).expect("sound").hash();
+        assert_eq!(with(|s| s.description = Some("Für Server".into())).expect("sound").hash(), plain);
         assert!(matches!(with(|s| s.lifetime = life(91 * DAY)), Err(E::Lifetimes { .. })));
         assert!(matches!(with(|s| s.lifetime_min = life(99 * DAY)), Err(E::Lifetimes { .. })));
         assert!(matches!(with(|s| s.backdate = Duration::from_secs(DAY + 1)), Err(E::Backdate { .. })));
@@ -670,6 +876,76 @@ mod tests {
         let twice = ["one", "two"].map(|value| Attribute::new(AttributeKind::CommonName, value).expect("valid"));
         let several = with(|s| s.subject = SubjectPolicy::Fixed(twice.to_vec()));
         assert!(matches!(several, Err(ProfileError::Repeated { list: "subject", .. })));
+    }
+
+    #[test]
+    fn a_ca_that_is_constrained_in_one_kind_of_name_says_what_of_each_other() {
+        use ConstrainedKind as K;
+        let ca = |change: fn(&mut CaSpec)| {
+            let mut ca = CaSpec::default();
+            change(&mut ca);
+            with(|s| s.ca = Some(ca)).map(|profile| profile.ca().expect("it has one").constraints().to_string())
+        };
+        assert_eq!(ca(|_| ()).as_deref(), Ok("none"), "as free as it says");
+        let alone = ca(|ca| ca.permitted_dns = vec!["team.test".to_owned()]);
+        assert_eq!(alone, Err(ProfileError::Unsaid { kind: K::Ip }));
+        let some = ca(|ca| {
+            (ca.permitted_dns, ca.forbidden) = (vec!["team.test".to_owned()], vec![K::Ip, K::Email]);
+        });
+        assert_eq!(some, Err(ProfileError::Unsaid { kind: K::Uri }));
+        let all = ca(|ca| {
+            ca.permitted_dns = vec!["team.test".to_owned()];
+            (ca.forbidden, ca.unconstrained) = (vec![K::Email, K::Ip], vec![K::Uri]);
+        });
+        assert_eq!(all.as_deref(), Ok("permitted DNS:team.test, email:invalid; excluded IP:0.0.0.0/0.0.0.0, IP:::/::"));
+        let uris = ca(|ca| {
+            (ca.permitted_uris, ca.excluded_uris) = (vec![".test".to_owned()], vec!["cluster.local".to_owned()]);
+            ca.forbidden = vec![K::Dns, K::Ip, K::Email];
+        });
+        assert_eq!(
+            uris.as_deref(),
+            Ok("permitted URI:.test, email:invalid; excluded URI:cluster.local, DNS:, IP:0.0.0.0/0.0.0.0, IP:::/::")
+        );
+        let twice = ca(|ca| {
+            (ca.permitted_uris, ca.forbidden) = (vec!["a.test".to_owned()], K::ALL.to_vec());
+        });
+        assert_eq!(twice, Err(ProfileError::SaidTwice { kind: K::Uri }));
+        let both = ca(|ca| (ca.forbidden, ca.unconstrained) = (K::ALL.to_vec(), vec![K::Dns]));
+        assert_eq!(both, Err(ProfileError::SaidTwice { kind: K::Dns }));
+        for value in ["A.test", "https://a.test/", "a.test:1", ""] {
+            let told = with(|s| {
+                let ca = CaSpec {
+                    permitted_uris: vec![value.to_owned()],
+                    unconstrained: vec![K::Dns, K::Ip, K::Email],
+                    ..CaSpec::default()
+                };
+                s.ca = Some(ca);
+            });
+            assert!(matches!(told, Err(ProfileError::Constraint { list: "permitted_uris", .. })), "{value}");
+        }
+    }
+
+    #[test]
+    fn attributes_that_may_be_asked_for_are_listed_once_and_only_where_a_subject_may_be_asked_for() {
+        let listed = |attributes: &[&str], subject: SubjectPolicy| {
+            with(|s| {
+                s.subject = subject;
+                s.requested_attributes = attributes.iter().map(|text| text.parse().expect("an attribute")).collect();
+            })
+        };
+        let plain = listed(&[], SubjectPolicy::Requested).expect("sound").hash();
+        let some = listed(&["O=Example\\, Inc.", "OU"], SubjectPolicy::Requested).expect("sound");
+        assert_eq!(some.spec.requested_attributes[0].value.as_deref(), Some("Example, Inc."));
+        assert_ne!(some.hash(), plain);
+        assert_eq!(listed(&["OU", "O=Example\\, Inc."], SubjectPolicy::Requested).expect("sound").hash(), some.hash());
+        assert!(matches!(listed(&["O", "2.5.4.10"], SubjectPolicy::Requested), Err(ProfileError::Repeated { .. })));
+        assert!(matches!(listed(&["CN"], SubjectPolicy::Requested), Err(ProfileError::AttributeIsName { .. })));
+        let mail = listed(&["1.2.840.113549.1.9.1=a@b.test"], SubjectPolicy::Requested);
+        assert!(matches!(mail, Err(ProfileError::AttributeIsName { .. })));
+        assert_eq!(listed(&["O"], SubjectPolicy::Empty), Err(ProfileError::AttributesUnasked));
+        for text in ["", "X", "O=", "O=a\\", "organization=a"] {
+            assert!(text.parse::<RequestedAttribute>().is_err(), "{text:?} was taken");
+        }
     }
 
     #[test]

@@ -68,6 +68,9 @@ pub(crate) fn run(config: Option<&Path>) -> Outcome {
     let policy = settings::policy(&config.policy)
         .map(|policy| format!("{} with {} rules", config.policy.display(), policy.rules().len()));
     tell("policy", policy.map_err(|error| error.to_string()))?;
+    if let Err(error) = identity::told_apart(&config) {
+        tell("clusters", Err(error.to_string()))?;
+    }
     for cluster in config.clusters.values() {
         let told = wait_for(async { Ok(clusters(cluster).await) })?;
         tell(&format!("cluster {}", cluster.settings.name), told)?;

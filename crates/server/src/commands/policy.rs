@@ -4,8 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use chancery_acme::order::ProfileName;
 use chancery_authority::ports::Clock as _;
-use chancery_pki::{Name, NameSet, Usages};
-use chancery_policy::{Claims, Content, Decision, Door, Outcome as Verdict, Reported, Request, Requester};
+use chancery_pki::{Name, NameSet, Usages, profile::RequestedAttribute};
+use chancery_policy::{
+    Claims, Content, Decision, Door, Outcome as Verdict, Reported, Request, Requester, SubjectAttribute,
+};
 use serde::Serialize;
 
 use crate::{
@@ -155,7 +157,14 @@ fn decide(args: &ExplainArgs, config: Option<&Path>) -> Result<Decision, Failed>
     let policy = settings::policy(&file).map_err(Failed::refused)?;
     let usages = Usages::from_words(args.usages.iter().map(String::as_str)).map_err(Failed::failed)?;
     let asked = chancery_pki::Content { usages, is_ca: args.ca, ..chancery_pki::Content::default() };
+    let subject = args.subject.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let known = loaded.as_ref().and_then(|config| config.profiles.get(&profile));
+    let attribute = |asked: &RequestedAttribute| {
+        let value = asked.value.clone().unwrap_or_default();
+        let needs_no_grant = known.is_some_and(|profile| profile.gives_attribute(&asked.kind, &value));
+        SubjectAttribute { kind: asked.kind.clone(), value, needs_no_grant }
+    };
+    let attributes: Vec<SubjectAttribute> = args.subject.iter().map(attribute).collect();
     // Without a configuration nobody knows what the profile gives.
     let usages = known.map_or_else(|| asked.usages.to_words().collect(), |profile| profile.usages_in_words(&asked));
     Ok(policy.evaluate(&Request {
@@ -164,7 +173,7 @@ fn decide(args: &ExplainArgs, config: Option<&Path>) -> Result<Decision, Failed>
         profile: &profile,
         key: args.key,
         lifetime: args.lifetime,
-        content: Content { usages: &usages, is_ca: args.ca, subject: "" },
+        content: Content { usages: &usages, is_ca: args.ca, subject: &subject, attributes: &attributes },
         now: args.time.unwrap_or_else(|| SystemClock.now()),
     }))
 }

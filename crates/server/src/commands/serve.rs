@@ -128,7 +128,9 @@ async fn start(
 ) -> Result<Running, Failed> {
     let started = SystemClock.now();
     let loading = config.clone();
-    let keys = blocking(move || keys::make_eab_key(&loading).and_then(|()| keys::load(&loading)))
+    let in_use =
+        if args.new_eab_key { None } else { keys::eab_key_in_use(&**store, started).await.map_err(Failed::failed)? };
+    let keys = blocking(move || keys::make_eab_key(&loading, in_use.as_ref()).and_then(|()| keys::load(&loading)))
         .await?
         .map_err(Failed::refused)?;
     let settings = settings::settings(&config, &keys.issuing, &keys.ledger, started).map_err(Failed::refused)?;

@@ -1,16 +1,39 @@
 //! By what the credentials of clusters are told: keys, API servers, CA certificates of clients.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use chancery_cluster::{ApiServer, ClientAuthority, ClusterIdentity, Published, TokenCheck, TokenIdentity};
-use chancery_pki::certificate;
+use chancery_pki::certificate::{self, Certificate};
 
 use super::WiringError;
 use crate::config::{Config, v1};
 
 /// Of every configured cluster.
 pub(crate) fn identities(config: &Config) -> Result<Vec<ClusterIdentity>, WiringError> {
+    told_apart(config)?;
     config.clusters.values().map(identity).collect()
+}
+
+/// That no CA key stands below two clusters' clients.
+pub(crate) fn told_apart(config: &Config) -> Result<(), WiringError> {
+    let mut keys: BTreeMap<Vec<u8>, &str> = BTreeMap::new();
+    for cluster in config.clusters.values() {
+        let name = cluster.settings.name.as_str();
+        let Some(file) = &cluster.client_ca else { continue };
+        for der in certificates(name, file)? {
+            let fault = |why: String| WiringError::Cluster { cluster: name.to_owned(), why };
+            let read = Certificate::from_der(&der);
+            let read = read.map_err(|error| fault(format!("{}: {error}", file.display())))?;
+            if let Some(other) = keys.insert(read.spki().to_vec(), name).filter(|other| *other != name) {
+                return Err(fault(format!(
+                    "a CA key in {} stands in the client_certificates of cluster \"{other}\" too, so that a certificate \
+                     of one cluster could speak for the other; give each cluster a CA of its own",
+                    file.display()
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Of one cluster. Needs an async runtime around it where an API server is configured.

@@ -2,8 +2,12 @@
 
 use std::path::Path;
 
-use chancery_authority::ports::KeyId;
-use chancery_pki::{KeyKind, PublicKey};
+use chancery_authority::{
+    Failure,
+    ports::{KeyId, Store},
+    records::EabKeyId,
+};
+use chancery_pki::{KeyKind, PublicKey, Timestamp};
 use chancery_signer::{Cost, KeyFile, KeyFileError, KeyRole, KeySigner, LoadedKey, Passphrase};
 
 use super::WiringError;
@@ -66,10 +70,14 @@ fn open_eab_key(config: &Config, passphrase: &Passphrase) -> Result<Option<Loade
     Ok(Some(key))
 }
 
-/// Makes the key that EAB keys are derived from, where a directory takes bindings and there is none yet.
-pub(crate) fn make_eab_key(config: &Config) -> Result<(), WiringError> {
+/// Makes the key that EAB keys are derived from, where a directory takes bindings and there is none yet. Where one that
+/// was given out still holds (`in_use`), its file is missing and another one would be a silent end of them all.
+pub(crate) fn make_eab_key(config: &Config, in_use: Option<&EabKeyId>) -> Result<(), WiringError> {
     if !config.takes_bindings() || config.eab_key.symlink_metadata().is_ok() {
         return Ok(());
+    }
+    if let Some(key) = in_use {
+        return Err(WiringError::EabKeyLost { path: config.eab_key.clone(), key: key.to_string() });
     }
     let passphrase = passphrase(&config.passphrase)?;
     KeyFile::create(&config.eab_key, "eab", KeyRole::Eab, KeyKind::Ed25519, &passphrase, Cost::STANDARD)?;
@@ -78,6 +86,27 @@ pub(crate) fn make_eab_key(config: &Config) -> Result<(), WiringError> {
         "made the key that EAB keys are derived from; keep a copy of it with the other keys"
     );
     Ok(())
+}
+
+/// An EAB key with which accounts may be made at `now`, if there is one.
+///
+/// # Errors
+///
+/// [`Failure`] if the store cannot be read.
+pub(crate) async fn eab_key_in_use(store: &dyn Store, now: Timestamp) -> Result<Option<EabKeyId>, Failure> {
+    /// Keys of one page.
+    const PAGE: usize = 200;
+    let mut after = None;
+    loop {
+        let page = store.eab_keys(after.as_ref(), PAGE).await?;
+        if let Some(open) = page.iter().find(|key| key.is_open(now).is_ok()) {
+            return Ok(Some(open.id.clone()));
+        }
+        match page.into_iter().next_back() {
+            Some(last) => after = Some(last.id),
+            None => return Ok(None),
+        }
+    }
 }
 
 /// Opens one key file, which must hold a key for `needed`.

@@ -100,6 +100,19 @@ pub(crate) enum WiringError {
     /// The ledger's key is not of the one kind that checkpoints know.
     #[error("the ledger's key {} is no Ed25519 key, which checkpoints need", .0.display())]
     LedgerKey(std::path::PathBuf),
+    /// The key of EAB keys is gone, and some were given out.
+    #[error(
+        "the key {path} (signer.eab_key) is not there, and every EAB key is derived from it: \"{key}\" and others that \
+         were given out would stop working. Bring the file back from where the keys are kept; if it is lost for good, \
+         start once with --new-eab-key, and give out other EAB keys",
+        path = path.display()
+    )]
+    EabKeyLost {
+        /// The file.
+        path: std::path::PathBuf,
+        /// One that was given out and may still be used.
+        key: String,
+    },
     /// The key of EAB keys is not of the one kind that they are derived from.
     #[error("the key {} (signer.eab_key) is no Ed25519 key, which EAB keys are derived from", .0.display())]
     EabKey(std::path::PathBuf),

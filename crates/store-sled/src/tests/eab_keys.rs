@@ -155,6 +155,37 @@ async fn rule_9_a_rebuild_has_eab_keys_their_uses_and_limits_and_revocations_and
 }
 
 #[tokio::test]
+async fn rule_9_a_rebuild_owes_the_stop_of_accounts_that_was_not_done_and_revokes_no_key_for_one_that_had_its_id() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let store = open(&path, &Arc::new(TestDisk::new()), options()).expect("new");
+    let stopped = make(&store, "stopped").await;
+    use_of(&store, &stopped, 1).await;
+    let revoke = |key: &mut EabKey| key.revoked = Some(sample::now());
+    put(&store, revoke, &stopped.id, EabAction::Revoked).await;
+    let stop = |key: &mut EabKey| key.accounts_stopped = Some(sample::now());
+    let stopped = put(&store, stop, &stopped.id, EabAction::Stopped).await;
+    // Revoked unused, dropped without a leaf, and its id taken again.
+    let first = make(&store, "again").await;
+    put(&store, revoke, &first.id, EabAction::Revoked).await;
+    let held = store.eab_key(&first.id).await.expect("readable").expect("stored");
+    let drop = Changes::new().with(Change::RemoveEabKey(first.id.clone(), held.version));
+    let drop = drop.with(Change::Count { counter: Counter::EabKeys, by: -1, limit: None });
+    store.commit(drop).await.expect("dropped");
+    let again = make(&store, "again").await;
+    store.sweep().expect("nothing stands against it");
+    kill(&store);
+    check::rebuild(&path, &options()).expect("the ledger is sound");
+    let store = open(&path, &Arc::new(TestDisk::new()), options()).expect("sound");
+    assert_eq!(store.eab_keys(None, 10).await.expect("readable"), [again, stopped.clone()]);
+    assert_eq!(store.count(&Counter::EabKeys).await.expect("readable"), 2);
+    let due = store.due_jobs(sample::now(), 10).await.expect("readable");
+    let kinds: Vec<&JobKind> = due.iter().map(|job| &job.kind).collect();
+    assert!(kinds.contains(&&JobKind::StopAccounts { key: stopped.id.clone() }), "{kinds:?}");
+    assert!(kinds.contains(&&JobKind::PruneEabKey { key: stopped.id }), "{kinds:?}");
+}
+
+#[tokio::test]
 async fn rule_11_after_a_restore_every_eab_key_is_revoked_and_what_it_made_is_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let (path, backup, target) = (folder.path().join("store"), folder.path().join("backup"), folder.path().join("new"));

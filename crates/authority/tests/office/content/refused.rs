@@ -53,6 +53,19 @@ fn refusals() -> Vec<Refusal> {
             host().under("server").subject(&[&[("2.5.4.10", "Acme")]]),
             "the subject \"O=Acme\" is asked for, and certificates of profile \"server\" have the subject \"(empty name)\"",
         ),
+        // Attributes that the profile does not list, and values that neither it nor policy gives.
+        (
+            host().subject(&[&[("2.5.4.10", "system:masters")]]),
+            "a.test … no rule allows it under profile kubernetes with O=system:masters in the subject",
+        ),
+        (host().subject(&[&[("2.5.4.10", "Corp., OU=Dept.")]]), "with O=Corp.\\, OU\\=Dept. in the subject"),
+        (host().subject(&[&[("2.5.4.6", "FR")]]), "gives no C=FR in a subject; it gives C=DE, O, OU beside"),
+        (host().subject(&[&[("2.5.4.7", "Paris")]]), "gives no L=Paris in a subject"),
+        (
+            host().subject(&[&[("0.9.2342.19200300.100.1.3", "root@example.com")]]),
+            "gives no 0.9.2342.19200300.100.1.3=root@example.com in a subject",
+        ),
+        (host().subject(&[&[("1.2.840.113549.1.9.2", "b.else")]]), "gives no 1.2.840.113549.1.9.2=b.else in a subject"),
         // Usages.
         (
             host().usages(&["code signing"]),
@@ -180,10 +193,7 @@ async fn a_ca_holds_the_profiles_path_length_and_constraints_and_nothing_of_the_
     };
     assert_eq!(held(&der), wanted);
     // The same constraints may be asked for, and a profile may say more.
-    let deep = ProfileSpec {
-        ca: Some(CaSpec { path_length: 1, permitted_dns: vec!["test".to_owned()], ..CaSpec::default() }),
-        ..kubernetes()
-    };
+    let deep = ProfileSpec { ca: Some(CaSpec { path_length: 1, ..CaSpec::default() }), ..kubernetes() };
     let ca = office_with(CLUSTER_POLICY, deep).await;
     let told = issue(&ca, &Asked::for_names(&["dns:ca.test"]).ca()).await.expect_err("the issuer allows one CA below");
     assert!(told.contains("allows 1 CAs below it (pathLen, RFC 5280 §4.2.1.9)"), "{told}");
@@ -250,6 +260,48 @@ async fn a_certificate_too_long_for_cert_manager_is_refused_before_anything_is_r
     assert_eq!(csr.names().map(NameSet::len), Some(80));
     let told = issue(&ca, &asked).await.expect_err("too long");
     assert!(told.contains("at most 36500 and 95000 are read by cert-manager"), "{told}");
+    assert_eq!((ca.signer.signatures(), certificates(&ca).await.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_certificate_whose_record_the_ledger_could_not_keep_is_refused_before_anything_is_recorded() {
+    // The longest names that fit into PEM, a rule of the longest name that stands beside each, the longest subject, and
+    // facts that take twice their octets in JSON.
+    let rule = "r".repeat(100);
+    let mut policy = format!(
+        "version: v1\nrules:\n  - {{ name: {rule}, allow: {{ names: [\"**.test\"], subject: [\"OU=*\"] }} }}\n"
+    );
+    for at in 0..5 {
+        let because = "w".repeat(400);
+        let warns = format!("  - {{ name: w{at}, warn: {{ names: [\"**.test\"] }}, because: {because}{at} }}\n");
+        policy.push_str(&warns);
+    }
+    let ca = office_with(&policy, kubernetes()).await;
+    let names: Vec<String> = (0..100)
+        .map(|at| format!("dns:n{at:02}.{}.{}.{}.test", "a".repeat(50), "b".repeat(50), "c".repeat(46)))
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    const UNIT: super::asked::Rdn = &[("2.5.4.11", "uuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu")];
+    let asked = Asked::for_names(&names).subject(&[UNIT; 32]);
+    let quotes = || Some("\"".repeat(512));
+    let reported = chancery_policy::Reported {
+        namespace: Some("shop".to_owned()),
+        name: quotes(),
+        issuer_kind: quotes(),
+        issuer: quotes(),
+        username: quotes(),
+        certificate: quotes(),
+        secret: quotes(),
+        pod: quotes(),
+        service_account: quotes(),
+        node: quotes(),
+        ..chancery_policy::Reported::default()
+    };
+    let told = super::issue_reporting(&ca, &asked, reported).await.expect_err("too long");
+    assert!(
+        told.contains("the ledger's record of the certificate would have ") && told.contains("65535 at most"),
+        "{told}"
+    );
     assert_eq!((ca.signer.signatures(), certificates(&ca).await.len()), (0, 0));
 }
 

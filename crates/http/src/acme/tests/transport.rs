@@ -325,12 +325,15 @@ async fn section_7_1_1_the_directory_names_what_works_and_its_urls_are_the_confi
     assert_eq!(reply.header("content-type"), Some("application/json"));
     assert!(reply.links("index").is_empty(), "the directory needs no link to itself");
     let members: std::collections::BTreeSet<&String> = directory.as_object().expect("an object").keys().collect();
-    assert!(members.into_iter().eq(["meta", "newAccount", "newNonce", "newOrder", "revokeCert"]), "{directory}");
+    assert!(
+        members.into_iter().eq(["keyChange", "meta", "newAccount", "newNonce", "newOrder", "revokeCert"]),
+        "{directory}"
+    );
     for (member, url) in directory.as_object().expect("an object").iter().filter(|(member, _)| *member != "meta") {
         assert!(url.as_str().expect("a URL").starts_with("https://ca.example:14000/acme/default/"), "{member}");
     }
     assert!(directory["meta"]["profiles"]["server"].is_string());
-    door.get(&format!("{EXTERNAL}/acme/default/key-change")).await.problem(404, "malformed");
+    door.get(&format!("{EXTERNAL}/acme/default/new-authz")).await.problem(404, "malformed");
 }
 
 #[tokio::test]
@@ -498,7 +501,7 @@ async fn a_request_over_one_connection_too_many_is_503_whatever_it_asks_and_does
     let path = |url: &str| url.strip_prefix(EXTERNAL).expect("ours").to_owned();
     let post = Request::post(path(&url)).header("content-type", "application/jose+json").body(Body::from(body));
     let paths =
-        [&*path(&door.urls.directory()), "/acme/default/key-change", "/acme/other/directory", "/favicon.ico", "/"];
+        [&*path(&door.urls.directory()), "/acme/default/new-authz", "/acme/other/directory", "/favicon.ico", "/"];
     for request in [post].into_iter().chain(paths.map(|path| Request::get(path).body(Body::empty()))) {
         let mut request = request.expect("a request");
         request.extensions_mut().insert(super::super::TooManyConnections);

@@ -279,6 +279,31 @@ async fn an_address_has_so_many_looks_at_credentials_that_nobody_knows_and_a_kno
 }
 
 #[tokio::test]
+async fn strangers_behind_the_same_address_do_not_lock_a_controller_out() {
+    let rate = Rate { burst: NonZeroU32::new(1).unwrap(), one_each: Duration::from_secs(3_600) };
+    let account =
+        ServiceAccount { cluster: "prod-eu".to_owned(), namespace: "chancery".to_owned(), name: "issuer".to_owned() };
+    let asked = |token: &str| (token.to_owned(), "prod-eu".to_owned());
+    let identity = TestIdentity {
+        accounts: [("by-keys".to_owned(), account.clone()), ("by-review".to_owned(), account)].into(),
+        // What is looked at by the API server is counted before, since it costs the cluster something.
+        asked: [asked("by-review"), asked("forged"), asked("forged-too")].into(),
+        ..TestIdentity::default()
+    };
+    let settings = ClusterSettings { unseen_per_address: Some(rate), ..ClusterSettings::new(Arc::new(identity)) };
+    let door = Door { address: Some("192.0.2.1".parse().unwrap()), ..Door::new(settings).await };
+    for junk in ["Bearer x", "Bearer y", "Bearer z"] {
+        assert_ne!(door.with(&[junk], Method::GET, SIGNER, "").await.status, StatusCode::OK);
+    }
+    assert_eq!(door.with(&["Bearer by-keys"], Method::GET, SIGNER, "").await.status, StatusCode::OK);
+    assert_eq!(door.with(&["Bearer by-review"], Method::GET, SIGNER, "").await.status, StatusCode::OK);
+    // Only those that say they are of its cluster take from it.
+    let reply = door.with(&["Bearer forged"], Method::GET, SIGNER, "").await;
+    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(door.with(&["Bearer by-review"], Method::GET, SIGNER, "").await.status, StatusCode::OK, "it was seen");
+}
+
+#[tokio::test]
 async fn when_too_much_is_under_way_or_something_is_away_whoever_asks_is_told_when_to_come_back() {
     let door = Door::new(ClusterSettings { in_flight: 0, ..ClusterSettings::default() }).await;
     let reply = door.call(Method::GET, SIGNER, "").await;

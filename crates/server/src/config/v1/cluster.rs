@@ -104,12 +104,7 @@ fn check_cluster(
             list.get_ref().iter().map(|text| namespace(source, text)).collect::<Checked<_>>()
         })
         .transpose()?;
-    let names = names
-        .map(|list| {
-            let patterns: Vec<&String> = list.get_ref().iter().map(Spanned::get_ref).collect();
-            NameLimits::parse(&patterns).map_err(|fault| source.say(list.span(), fault.to_string()))
-        })
-        .transpose()?;
+    let names = names.map(|list| limits(source, &list)).transpose()?;
     let mut settings = settings::Cluster {
         name: name.into_inner(),
         authority,
@@ -119,6 +114,8 @@ fn check_cluster(
         names,
         service_accounts: [].into(),
         own_namespace_account: None,
+        own_namespace_profiles: None,
+        own_namespace_names: None,
         client_names: [].into(),
     };
     let token = token.map(|token| check_token(at, token, &mut settings)).transpose()?;
@@ -138,6 +135,8 @@ fn check_token(
         audience,
         accounts,
         own_namespace_account,
+        own_namespace_profiles,
+        own_namespace_names,
         check,
         keys,
         api_server,
@@ -165,6 +164,25 @@ fn check_token(
         }
         settings.own_namespace_account = Some(account.into_inner());
     }
+    let limited = [&own_namespace_profiles, &own_namespace_names].into_iter().flatten().next();
+    if let (Some(limited), None) = (limited, &settings.own_namespace_account) {
+        return Err(source.say(limited.span(), "this limits own_namespace_account, and there is none"));
+    }
+    if let Some(list) = own_namespace_profiles {
+        if list.get_ref().is_empty() {
+            return Err(source.fault(list.span(), "no profile", "at least one; left out, those of the cluster"));
+        }
+        let offered = |text: &Text| match settings.profiles.contains(text.get_ref()) {
+            true => Ok(text.get_ref().clone()),
+            false => {
+                let offered: Vec<&str> = settings.profiles.iter().map(String::as_str).collect();
+                Err(source.unknown(text.span(), text.get_ref(), "a profile of this cluster", &offered))
+            }
+        };
+        let profiles = list.get_ref().iter().map(offered).collect::<Checked<_>>()?;
+        settings.own_namespace_profiles = Some(profiles);
+    }
+    settings.own_namespace_names = own_namespace_names.map(|list| limits(source, &list)).transpose()?;
     if settings.service_accounts.is_empty() && settings.own_namespace_account.is_none() {
         let what =
             "neither accounts nor own_namespace_account: no token of the cluster would be taken; name at least one";
@@ -223,6 +241,11 @@ fn check_clients(
     }
     settings.client_names = names.into_inner().into_iter().map(Spanned::into_inner).collect();
     Ok(at.path(&ca))
+}
+
+fn limits(source: &Source, list: &Spanned<Vec<Text>>) -> Checked<NameLimits> {
+    let patterns: Vec<&String> = list.get_ref().iter().map(Spanned::get_ref).collect();
+    NameLimits::parse(&patterns).map_err(|fault| source.say(list.span(), fault.to_string()))
 }
 
 fn namespace(source: &Source, text: &Text) -> Checked<String> {

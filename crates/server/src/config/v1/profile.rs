@@ -7,7 +7,10 @@ use chancery_pki::{
     KeyKind, Lifetime,
     distinguished_name::{Attribute, DistinguishedName, DistinguishedNameRejection},
     profile as pki,
-    profile::{CrlLocation, ExtendedKeyUsage, KeyUsage, NameKind, ObjectIdentifier, Profile, Retention, SubjectPolicy},
+    profile::{
+        ConstrainedKind, CrlLocation, ExtendedKeyUsage, KeyUsage, NameKind, NotARequestedAttribute, ObjectIdentifier,
+        Profile, Retention, SubjectPolicy,
+    },
 };
 use ipnet::IpNet;
 use toml::Spanned;
@@ -39,6 +42,7 @@ const KEYS: [(&str, KeyKind); 7] = [
 pub(super) fn profile(source: &Source, spec: Spanned<ProfileSpec>) -> Checked<Profile> {
     let ProfileSpec {
         name,
+        description,
         lifetime,
         lifetime_max,
         lifetime_min,
@@ -52,6 +56,7 @@ pub(super) fn profile(source: &Source, spec: Spanned<ProfileSpec>) -> Checked<Pr
         ca,
         subject,
         subject_attributes,
+        requested_attributes,
         policies,
         ca_issuers,
         ocsp,
@@ -73,6 +78,7 @@ pub(super) fn profile(source: &Source, spec: Spanned<ProfileSpec>) -> Checked<Pr
     let backdate = Duration::from_secs(backdate.as_secs());
     let checked = pki::ProfileSpec {
         name: name.into_inner(),
+        description: description.map(Spanned::into_inner),
         lifetime: given,
         lifetime_max,
         lifetime_min,
@@ -89,6 +95,9 @@ pub(super) fn profile(source: &Source, spec: Spanned<ProfileSpec>) -> Checked<Pr
         requested_extended_key_usages: all(&requested_extended_key_usages, |text| extended_key_usage(source, text))?,
         ca: ca.map(|ca| of_cas(source, &ca)).transpose()?,
         subject: subject_policy(source, subject, subject_attributes, usual.subject)?,
+        requested_attributes: all(&requested_attributes, |text| {
+            text.get_ref().parse().map_err(|error: NotARequestedAttribute| source.say(text.span(), error.to_string()))
+        })?,
         policies: list(policies, usual.policies, |text| oid(source, text))?,
         ca_issuers: list(ca_issuers, usual.ca_issuers, |text| Ok(text.get_ref().clone()))?,
         ocsp: list(ocsp, usual.ocsp, |text| Ok(text.get_ref().clone()))?,
@@ -131,8 +140,14 @@ fn of_cas(source: &Source, spec: &CaSpec) -> Checked<pki::CaSpec> {
         excluded_ips,
         permitted_emails,
         excluded_emails,
+        permitted_uris,
+        excluded_uris,
+        forbidden,
+        unconstrained,
         extended_key_usages,
     } = spec;
+    let kinds = ConstrainedKind::ALL.map(|kind| (kind.code(), kind));
+    let kind = |text: &Text| word(source, text, "a kind of name that is constrained", &kinds);
     let texts = |texts: &[Text]| texts.iter().map(|text| text.get_ref().clone()).collect();
     let network = |text: &Text| {
         text.get_ref().parse::<IpNet>().map_err(|_| {
@@ -147,6 +162,10 @@ fn of_cas(source: &Source, spec: &CaSpec) -> Checked<pki::CaSpec> {
         excluded_ips: all(excluded_ips, network)?,
         permitted_emails: texts(permitted_emails),
         excluded_emails: texts(excluded_emails),
+        permitted_uris: texts(permitted_uris),
+        excluded_uris: texts(excluded_uris),
+        forbidden: all(forbidden, kind)?,
+        unconstrained: all(unconstrained, kind)?,
         extended_key_usages: all(extended_key_usages, |text| extended_key_usage(source, text))?,
     })
 }

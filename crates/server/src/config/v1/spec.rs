@@ -125,6 +125,8 @@ pub(super) struct ClusterTokenSpec {
     #[serde(default)]
     pub(super) accounts: Vec<Text>,
     pub(super) own_namespace_account: Option<Text>,
+    pub(super) own_namespace_profiles: Option<Spanned<Vec<Text>>>,
+    pub(super) own_namespace_names: Option<Spanned<Vec<Text>>>,
     pub(super) check: Option<Text>,
     pub(super) keys: Option<Text>,
     pub(super) api_server: Option<Text>,
@@ -143,6 +145,7 @@ pub(super) struct ClientCertificatesSpec {
 #[serde(deny_unknown_fields)]
 pub(super) struct ProfileSpec {
     pub(super) name: Text,
+    pub(super) description: Option<Text>,
     pub(super) lifetime: Option<Text>,
     pub(super) lifetime_max: Option<Text>,
     pub(super) lifetime_min: Option<Text>,
@@ -158,6 +161,8 @@ pub(super) struct ProfileSpec {
     pub(super) ca: Option<CaSpec>,
     pub(super) subject: Option<Text>,
     pub(super) subject_attributes: Option<Spanned<Vec<Text>>>,
+    #[serde(default)]
+    pub(super) requested_attributes: Vec<Text>,
     pub(super) policies: Option<Vec<Text>>,
     pub(super) ca_issuers: Option<Vec<Text>>,
     pub(super) ocsp: Option<Vec<Text>>,
@@ -184,6 +189,14 @@ pub(super) struct CaSpec {
     pub(super) permitted_emails: Vec<Text>,
     #[serde(default)]
     pub(super) excluded_emails: Vec<Text>,
+    #[serde(default)]
+    pub(super) permitted_uris: Vec<Text>,
+    #[serde(default)]
+    pub(super) excluded_uris: Vec<Text>,
+    #[serde(default)]
+    pub(super) forbidden: Vec<Text>,
+    #[serde(default)]
+    pub(super) unconstrained: Vec<Text>,
     #[serde(default)]
     pub(super) extended_key_usages: Vec<Text>,
 }

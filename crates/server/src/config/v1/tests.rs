@@ -239,11 +239,11 @@ fn what_requesters_may_ask_for_is_read_and_what_is_wrong_in_it_is_named() {
         assert_eq!(checked.is_ok(), given, "{profile} {asked:?}");
     }
     let profile = |more: &str| read(&with("name = \"server\"\n", &format!("name = \"server\"\n{more}\n")));
-    let ca = profile("ca = { path_len = 1, permitted_dns = [\"a.test\"], excluded_ips = [\"10.0.0.0/8\"] }").unwrap();
+    let ca = profile("ca = { path_len = 1, permitted_dns = [\"a.test\"], excluded_ips = [\"10.0.0.0/8\"], permitted_uris = [\"cluster.local\"], forbidden = [\"email\"] }").unwrap();
     let ca = ca.profiles["server"].ca().unwrap().clone();
     assert_eq!(
         (ca.path_length, ca.constraints().to_string().as_str()),
-        (1, "permitted DNS:a.test; excluded IP:10.0.0.0/255.0.0.0")
+        (1, "permitted DNS:a.test, URI:cluster.local, email:invalid; excluded IP:10.0.0.0/255.0.0.0")
     );
     for (more, told) in [
         ("names = [\"mail\"]", "\"email\""),
@@ -252,17 +252,109 @@ fn what_requesters_may_ask_for_is_read_and_what_is_wrong_in_it_is_named() {
         ("requested_extended_key_usages = [\"2.5.29.37.0\"]", "it stands for every usage there is"),
         ("extended_key_usages = [\"clientauth\"]", "clientAuth"),
         ("subject = \"request\"", "requested"),
+        ("subject = \"requested\"\nrequested_attributes = [\"organization=a\"]", "none of C, ST, L, O, OU"),
+        ("subject = \"requested\"\nrequested_attributes = [\"CN\"]", "stands for a name that policy judges"),
+        ("requested_attributes = [\"O\"]", "only with subject = \"requested\""),
+        ("ca = { permitted_dns = [\"a.test\"] }", "nothing is said of ip"),
+        ("ca = { permitted_dns = [\"a.test\"], forbidden = [\"dns\"] }", "dns stands in two"),
+        ("ca = { forbidden = [\"mail\"] }", "\"email\""),
         ("ca = { pathlen = 0 }", "path_len"),
-        ("ca = { permitted_dns = [\"A.test\"] }", "permitted_dns: \"A.test\" is no host name"),
-        ("ca = { permitted_dns = [\".a.test\"] }", "is no host name"),
-        ("ca = { permitted_ips = [\"10.0.0.1/8\"] }", "there are bits behind its prefix"),
+        (
+            "ca = { permitted_dns = [\"A.test\"], unconstrained = [\"ip\", \"email\", \"uri\"] }",
+            "permitted_dns: \"A.test\" is no host name",
+        ),
+        ("ca = { permitted_dns = [\".a.test\"], unconstrained = [\"ip\", \"email\", \"uri\"] }", "is no host name"),
+        (
+            "ca = { permitted_ips = [\"10.0.0.1/8\"], unconstrained = [\"dns\", \"email\", \"uri\"] }",
+            "there are bits behind its prefix",
+        ),
         ("ca = { permitted_ips = [\"10.0.0\"] }", "a network, like"),
-        ("ca = { permitted_emails = [\"a b\"] }", "is no e-mail address, host, or .host"),
+        (
+            "ca = { permitted_emails = [\"a b\"], unconstrained = [\"dns\", \"ip\", \"uri\"] }",
+            "is no e-mail address, host, or .host",
+        ),
         ("ca = { extended_key_usages = [\"1.3.6.1.5.5.7.3.9\"] }", "answers OCSP"),
     ] {
         let error = profile(more).expect_err(more);
         assert!(error.contains(told), "{more}: {error}");
     }
+}
+
+#[test]
+fn a_cluster_is_read_with_its_credentials_and_their_limits_and_what_is_wrong_in_it_is_named() {
+    const TOKEN: &str = r#"issuer = "https://kubernetes.test", audience = "chancery/lab", keys = "lab.jwks""#;
+    let cluster = |keys: &str| {
+        let text = format!(
+            "[[cluster]]\nname = \"lab\"\nauthority = \"issuing\"\nprofiles = [\"server\", \"minutes\"]\n{keys}\n"
+        );
+        read(&with("[policy]", &format!("[[profile]]\nname = \"minutes\"\n{text}[policy]")))
+    };
+    let limited = format!(
+        "namespaces = [\"shop\"]\nnames = [\"**.lab.test\", \"cn:Lab *\"]\n\
+         token = {{ {TOKEN}, accounts = [\"chancery/issuer\"], own_namespace_account = \"tenant\", \
+         own_namespace_profiles = [\"minutes\"], own_namespace_names = [\"*.lab.test\"] }}\n\
+         client_certificates = {{ ca = \"lab.pem\", names = [\"issuer.lab.test\"] }}"
+    );
+    let read_in = cluster(&limited).unwrap();
+    let lab = &read_in.clusters["lab"];
+    let settings = &lab.settings;
+    assert_eq!((settings.authority.to_string().as_str(), settings.profiles.len()), ("issuing", 2));
+    assert_eq!(settings.namespaces.clone().map(|all| all.len()), Some(1));
+    assert_eq!(settings.names.as_ref().map(ToString::to_string).as_deref(), Some("**.lab.test, cn:Lab *"));
+    assert!(settings.service_accounts.contains(&("chancery".to_owned(), "issuer".to_owned())));
+    assert_eq!(settings.own_namespace_account.as_deref(), Some("tenant"));
+    assert_eq!(settings.own_namespace_profiles.as_deref(), Some(&["minutes".to_owned()][..]));
+    assert_eq!(settings.own_namespace_names.as_ref().map(ToString::to_string).as_deref(), Some("*.lab.test"));
+    assert!(settings.client_names.contains("issuer.lab.test"));
+    let token = lab.token.as_ref().unwrap();
+    assert_eq!((token.issuer.as_str(), token.audience.as_str()), ("https://kubernetes.test", "chancery/lab"));
+    assert_eq!(lab.client_ca.as_deref(), Some(std::path::Path::new("/data/lab.pem")));
+    let plain = cluster("").unwrap();
+    assert!(plain.clusters["lab"].settings.namespaces.is_none() && plain.clusters["lab"].token.is_none());
+    let of = |more: &str| format!("token = {{ {TOKEN}, {more} }}");
+    let accounts = "accounts = [\"chancery/issuer\"]";
+    for (keys, told) in [
+        ("namespaces = []".to_owned(), "no namespace"),
+        ("namespaces = [\"Shop\"]".to_owned(), "a namespace: 1 to 63"),
+        ("names = []".to_owned(), "lets nothing pass"),
+        ("names = [\"a*.lab.test\"]".to_owned(), "did you mean"),
+        ("tenant = \"The Lab\"".to_owned(), "it stands in every record"),
+        ("profile = \"server\"".to_owned(), "profile"),
+        (of("accounts = []"), "no token of the cluster would be taken"),
+        (of("accounts = [\"issuer\"]"), "a service account with its namespace"),
+        (of("own_namespace_account = \"chancery/issuer\""), "without a namespace"),
+        (of(&format!("{accounts}, own_namespace_names = [\"a.test\"]")), "this limits own_namespace_account"),
+        (of("own_namespace_account = \"t\", own_namespace_profiles = [\"other\"]"), "a profile of this cluster"),
+        (of("own_namespace_account = \"t\", own_namespace_profiles = []"), "no profile"),
+        (of(&format!("{accounts}, check = \"review\"")), "there is no api_server"),
+        (of(&format!("{accounts}, api_server = \"https://10.0.0.1\"")), "one of them decides"),
+        (of(&format!("{accounts}, api_server_ca = \"ca.pem\"")), "there is no api_server"),
+        ("token = { issuer = \"a\", audience = \"b\", accounts = [\"c/d\"] }".to_owned(), "one is needed"),
+        (
+            "token = { issuer = \"a\", audience = \"b\", accounts = [\"c/d\"], api_server = \"http://a\" }".to_owned(),
+            "the https URL",
+        ),
+        (
+            "token = { issuer = \"a\", audience = \"b\", accounts = [\"c/d\"], api_server = \"https://a\" }".to_owned(),
+            "api_server needs api_server_ca",
+        ),
+        (
+            "token = { issuer = \"a b\", audience = \"b\", accounts = [\"c/d\"], keys = \"k\" }".to_owned(),
+            "letter for letter",
+        ),
+        ("client_certificates = { ca = \"lab.pem\", names = [] }".to_owned(), "no name"),
+    ] {
+        let error = cluster(&keys).expect_err(&keys);
+        assert!(error.contains(told), "{keys}: {error}");
+    }
+    let second = format!(
+        "{}\n[[cluster]]\nname = \"two\"\nauthority = \"issuing\"\nprofiles = [\"server\"]\n{}",
+        of(accounts),
+        of(accounts)
+    );
+    assert!(cluster(&second).expect_err("one audience").contains("give each cluster an audience of its own"));
+    let twice = "[[cluster]]\nname = \"lab\"\nauthority = \"issuing\"\nprofiles = [\"server\"]";
+    assert!(cluster(twice).expect_err("one name").contains("a second cluster is named"));
 }
 
 #[test]

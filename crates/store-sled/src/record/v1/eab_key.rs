@@ -21,6 +21,7 @@ pub(crate) struct EabKeyShape<'a> {
     expires: i64,
     created: i64,
     revoked: Option<i64>,
+    accounts_stopped: Option<i64>,
 }
 
 /// Patterns as they are written.
@@ -35,7 +36,7 @@ impl Record for EabKey {
     type Shape<'a> = EabKeyShape<'a>;
 
     fn shape(&self) -> EabKeyShape<'_> {
-        let Self { id, salt, owner, directory, limits, created, revoked } = self;
+        let Self { id, salt, owner, directory, limits, created, revoked, accounts_stopped } = self;
         let EabLimits { names, profiles, accounts, expires } = limits;
         EabKeyShape {
             id: id.as_str(),
@@ -52,11 +53,24 @@ impl Record for EabKey {
             expires: expires.unix_millis(),
             created: created.unix_millis(),
             revoked: revoked.map(Timestamp::unix_millis),
+            accounts_stopped: accounts_stopped.map(Timestamp::unix_millis),
         }
     }
 
     fn from_shape(_: [u8; 16], shape: EabKeyShape<'_>) -> Shaped<Self> {
-        let EabKeyShape { id, salt, owner, directory, names, profiles, accounts, expires, created, revoked } = shape;
+        let EabKeyShape {
+            id,
+            salt,
+            owner,
+            directory,
+            names,
+            profiles,
+            accounts,
+            expires,
+            created,
+            revoked,
+            accounts_stopped,
+        } = shape;
         let names = names.map(|NameScopeShape { names, wildcards, addresses }| {
             NameScope::parse(&names, &wildcards, &addresses).map_err(|_| "an EAB key's names are no patterns")
         });
@@ -73,6 +87,7 @@ impl Record for EabKey {
             },
             created: time(created),
             revoked: revoked.map(time),
+            accounts_stopped: accounts_stopped.map(time),
         })
     }
 }
