@@ -70,8 +70,10 @@ pub(crate) async fn tell(teller: &Teller) -> Result<()> {
 /// The rule that allowed a certificate, and the ledger's record of it.
 async fn recorded(teller: &Teller, company: &Company, certificate: &str, secret: &Secret) -> Result<()> {
     let der = first_of(company::chain(secret)?)?;
-    let serial: String =
-        X509Certificate::from_der(&der)?.1.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect();
+    let (_, parsed) = X509Certificate::from_der(&der)?;
+    // DER begins a number whose first bit is set with an empty octet, which is not the serial's.
+    let serial = parsed.raw_serial().strip_prefix(&[0]).unwrap_or(parsed.raw_serial());
+    let serial: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
     let shown = company.server.printed(&["certificate", "show", &serial]).await?;
     teller.heading(&format!("The rule that allowed {certificate}, as it was recorded before the signature"));
     let told = ["allowed ", "policy ", "recorded "];
