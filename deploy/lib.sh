@@ -136,8 +136,9 @@ save_deps() {
   return 0
 }
 
+# With the whole workspace chosen its crates have the features that the tests give them: none is built twice.
 build_chancery() {
-  (cd "$root" && cargo build --locked -p chancery-server)
+  (cd "$root" && cargo build --locked --workspace --bin chancery)
 }
 
 # certbot in an environment of its own in the cache; $certbot then runs it.

@@ -192,7 +192,7 @@ async fn a_controller_that_starts_removes_what_nobody_asks_for_any_more() -> Res
     until(&maps, MAP, map_of(&test.server.root())).await?;
     until(&bundles, &bundle_name(&test), bundle_of(&test.server.root())).await?;
     {
-        let mut controller = test.issuing.controller.lock().await;
+        let mut controller = test.issuing.controller.write().await;
         controller.kill();
         label(&test, &test.namespace, None).await?;
         test.issuers().await?.delete(&test.namespace, &DeleteParams::default()).await?;
