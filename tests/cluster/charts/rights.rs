@@ -256,7 +256,8 @@ fn what_is_not_switched_on_has_no_rights_and_what_is_has_those_that_are_tested()
                         rule
                     })
                     .collect();
-                rules.sort_by_key(Value::to_string);
+                // Members may come in any order.
+                rules.sort_by_key(|rule| rule.get("resources").map(Value::to_string));
                 rules
             };
             assert_eq!(sorted(given), sorted(expected), "{value}: {other}");

@@ -204,7 +204,7 @@ async fn a_profile_that_backdates_too_far_is_the_operators_trouble_and_fails_no_
     assert!(!touched(&pods.requests().await?.get("web").await?));
     assert_eq!(pods.test.server.asked_for(&uid), 0);
     // A short life begins a twentieth of it ago at most.
-    pods.ask("short", stub(&KeyPair::generate()?)?, &json!({ "spec": { "maxExpirationSeconds": 5400 } })).await?;
+    pods.ask("short", stub(&KeyPair::generate()?)?, &json!({ "spec": { "maxExpirationSeconds": 4500 } })).await?;
     assert_eq!(said(&pods.until_ended("short").await?), [("Issued", "Issued")]);
     Ok(())
 }
