@@ -34,8 +34,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const PERIOD: Duration = Duration::from_secs(3);
 /// Longest that one try takes: an API server that is gone without a word says nothing for a long time.
 const ATTEMPT: Duration = Duration::from_secs(10);
-/// How often a renewal is tried again at once after somebody else has changed the Lease.
-const CONFLICTS: usize = 3;
+/// How often a renewal is tried again at once after somebody else has changed the Lease: enough for whoever labels it a
+/// hundred times a second.
+const CONFLICTS: usize = 24;
 
 /// Whether this process works, and in which term.
 #[derive(Debug, Clone, Default)]

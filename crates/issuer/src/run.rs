@@ -81,6 +81,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     desk: Arc<Mutex<Option<Arc<Desk>>>>,
+    /// What is to be revoked outlives a term: who leads again after a pause finds what was deleted in between.
+    disposals: Arc<Disposals>,
 }
 
 async fn serve(settings: Run) -> Result<(), String> {
@@ -119,7 +121,8 @@ async fn serve(settings: Run) -> Result<(), String> {
         dialer: dialer(&settings)?,
         clients: Clients::default(),
     };
-    let shared = Shared { settings, client, checker, events, metrics, health, desk };
+    let disposals = Arc::new(Disposals::new(Arc::clone(&metrics)));
+    let shared = Shared { settings, client, checker, events, metrics, health, desk, disposals };
     if shared.settings.no_leader_election {
         shared.lead(Leadership::alone(), stop.clone()).await;
     } else {
@@ -265,7 +268,7 @@ impl Shared {
         self.serve_signers(&found, &desk, &leadership, &labels, (&mut lasting, &jobs), &stop);
         if found.requests {
             let origins = Origins::new(self.client.clone(), labels);
-            let disposals = Arc::new(Disposals::new(Arc::clone(&self.metrics)));
+            let disposals = Arc::clone(&self.disposals);
             lasting.spawn(Arc::clone(&disposals).work_off(
                 Arc::clone(&desk),
                 origins.clone(),

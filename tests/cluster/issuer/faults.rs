@@ -4,7 +4,11 @@ use chancery_cluster_tests::{Plane, Programs, Result, SigningServer, controller,
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::{Test, message, older::OLD_REQUESTS, pem};
+use super::{
+    Test, message,
+    older::{OLD_REQUESTS, until_it_says},
+    pem,
+};
 
 /// A plane of its own with one issuer, `faults`, and a controller.
 struct Own {
@@ -60,10 +64,18 @@ async fn an_api_server_that_restarts_and_has_forgotten_what_was_watched_stops_no
     own.server.behave(Behaviour::Status(503));
     own.ask("meanwhile").await?;
     own.server.until("a request in vain", |server| server.asked().len() > 1).await?;
+    let file = tempfile::NamedTempFile::new()?;
+    let path = file.path().to_str().ok_or("a path that is no text")?;
+    let listens = ["--listen", "127.0.0.1:0", "--listen-file", path];
+    let standby = controller::prepare(&own.plane, "standby", &listens).await?;
     own.plane.kill_api_server();
+    // A pod that is started in such a moment must be ready later, or a rollout hangs for good.
+    let standby = standby.start(&own.plane)?;
+    standby.until_it_prints(|line| line.contains("the API server does not say what it has")).await?;
     // Whoever watches on from before is told 410: that is gone.
     own.plane.compact().await?;
     own.plane.start_api_server().await?;
+    until_it_says(std::fs::read_to_string(path)?.parse()?, "/readyz", &["200 OK"]).await?;
     own.server.behave(Behaviour::Sign);
     own.until_issued("meanwhile").await?;
     own.ask("after").await?;
@@ -101,8 +113,11 @@ async fn a_certificate_that_would_be_renewed_at_once_is_refused_and_revoked_if_t
     // It began forty minutes ago and lives an hour.
     test.server.behave(Behaviour::Shifted(-2400));
     test.issuing.plane.apply_documents(&test.namespace, vec![certificate(&test, "web", "web-tls")]).await?;
-    test.server.until("a revocation", |server| !server.revoked().is_empty()).await?;
-    let uid = test.server.revoked().first().map(|(uid, _)| uid.clone()).unwrap_or_default();
+    // cert-manager deletes what has failed, and tries again.
+    let failed = test.until_ready("web-1", "False", "Failed").await?;
+    assert!(message(&failed).contains("renewBefore"), "{}", message(&failed));
+    let uid = failed.metadata.uid.ok_or("no UID")?;
+    test.server.until("its revocation", |server| server.revoked().contains(&(uid.clone(), Some(5)))).await?;
     assert_eq!(test.server.asked_for(&uid), 1);
     test.issuing
         .plane

@@ -22,7 +22,7 @@ async fn get(address: SocketAddr, path: &str) -> Result<String> {
 }
 
 /// Asks until the answer holds all of these.
-async fn until_it_says(address: SocketAddr, path: &str, wanted: &[&str]) -> Result<()> {
+pub(super) async fn until_it_says(address: SocketAddr, path: &str, wanted: &[&str]) -> Result<()> {
     let deadline = Instant::now() + until::LIMIT;
     loop {
         let answer = get(address, path).await?;

@@ -193,6 +193,24 @@ async fn controller(plane: &Plane, allowed: &[&str], identity: &str) -> Result<P
 
 /// Starts a controller with these arguments beside the usual ones.
 pub async fn start(plane: &Plane, identity: &str, arguments: &[&str]) -> Result<Process> {
+    prepare(plane, identity, arguments).await?.start(plane)
+}
+
+/// A controller that can be started while the API server does not answer.
+pub struct Prepared {
+    name: String,
+    command: Command,
+}
+
+impl Prepared {
+    /// Starts it.
+    pub fn start(self, plane: &Plane) -> Result<Process> {
+        plane.run(&self.name, self.command)
+    }
+}
+
+/// Prepares a controller: its token comes from the API server.
+pub async fn prepare(plane: &Plane, identity: &str, arguments: &[&str]) -> Result<Prepared> {
     let mut command = Command::new(binary()?);
     command
         .arg("run")
@@ -200,7 +218,7 @@ pub async fn start(plane: &Plane, identity: &str, arguments: &[&str]) -> Result<
         .args(["--fixed-host", "localhost=127.0.0.1", "--log-level", "info"])
         .args(arguments)
         .env("KUBECONFIG", plane.kubeconfig_of_service_account(NAMESPACE, ACCOUNT).await?);
-    plane.run(&format!("chancery-issuer-{identity}"), command)
+    Ok(Prepared { name: format!("chancery-issuer-{identity}"), command })
 }
 
 /// The binary under test: `CHANCERY_ISSUER_BIN`, else the one that was built beside this test.

@@ -268,7 +268,7 @@ mod tests {
             ("9999999999h", None),
             ("99999999999999999999999999s", None),
             ("-1h", None),
-            ("", None),
+            ("", Some(0)),
         ] {
             assert_eq!(go_duration(text).map(|duration| duration.as_secs()), seconds, "{text}");
         }
