@@ -274,7 +274,8 @@ async fn a_certificate_whose_record_the_ledger_could_not_keep_is_refused_before_
     );
     for at in 0..5 {
         let because = "w".repeat(400);
-        let warns = format!("  - {{ name: w{at}, warn: {{ names: [\"**.test\", \"x{at}.test\"] }}, because: {because} }}\n");
+        let warns =
+            format!("  - {{ name: w{at}, warn: {{ names: [\"**.test\", \"x{at}.test\"] }}, because: {because} }}\n");
         policy.push_str(&warns);
     }
     let ca = office_with(&policy, kubernetes()).await;
