@@ -248,6 +248,7 @@ async fn a_certificate_too_long_for_cert_manager_is_refused_before_anything_is_r
         ocsp: (8..16).map(url).collect(),
         name_kinds: vec![NameKind::Dns],
         subject: SubjectPolicy::Empty,
+        requested_attributes: Vec::new(),
         ..kubernetes()
     };
     let ca = office_with(CLUSTER_POLICY, spec).await;
@@ -273,7 +274,8 @@ async fn a_certificate_whose_record_the_ledger_could_not_keep_is_refused_before_
     );
     for at in 0..5 {
         let because = "w".repeat(400);
-        let warns = format!("  - {{ name: w{at}, warn: {{ names: [\"**.test\"] }}, because: {because}{at} }}\n");
+        let warns =
+            format!("  - {{ name: w{at}, warn: {{ names: [\"**.test\", \"x{at}.test\"] }}, because: {because} }}\n");
         policy.push_str(&warns);
     }
     let ca = office_with(&policy, kubernetes()).await;
