@@ -206,6 +206,7 @@ async fn service_accounts_and_certificates_speak_for_what_the_configuration_says
         kind: ObjectKind::CertificateRequest,
         uid: uid.to_owned(),
         csr: csr(&[name]).der().to_vec(),
+        names: None,
         profile: Some("tenants".to_owned()),
         lifetime: None,
         usages: Vec::new(),
