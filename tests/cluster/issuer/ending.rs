@@ -13,6 +13,8 @@ async fn a_controller_that_is_asked_to_end_gives_its_lease_back_and_ends() -> Re
         let lease = leases.get("chancery-issuer").await?;
         Ok(lease.spec.and_then(|spec| spec.lease_transitions).ok_or("a lease without a term")?)
     };
+    // Another test may just have started it.
+    controller.until_it_prints(|line| line.contains("leading")).await?;
     let before = term().await?;
     let next = issuing.another_controller("next").await?;
     std::mem::replace(&mut *controller, next).stop().await?;

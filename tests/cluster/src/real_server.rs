@@ -25,6 +25,7 @@ rules:
       emails: ["*@cluster.test"]
       other_names: ["1.3.6.1.4.1.311.20.2.3:*@cluster.test"]
       common_names: ["test-common-name-*"]
+      subject: ["OU=*", "O=Corp."]
     for: { cluster: plane }
   - name: cluster-cas
     allow: { names: ["**.ca.cluster.test"], ca: true }
@@ -63,6 +64,7 @@ requested_key_usages = ["dataEncipherment", "keyAgreement"]
 extended_key_usages = ["serverAuth"]
 requested_extended_key_usages = ["clientAuth"]
 subject = "requested"
+requested_attributes = ["O", "OU"]
 ca = { path_len = 0 }
 
 [[profile]]

@@ -81,6 +81,6 @@ mod tests {
         let known = render(&settings.directories["teams"], &settings, "https://ca.example");
         let object: wire::Directory = serde_json::from_slice(&known.json).expect("a directory");
         assert_eq!(object.meta.profiles["minutes"], "for whoever renews all the time");
-        assert_eq!(object.meta.profiles["server"], "90d unless asked otherwise, at most 90d1h");
+        assert_eq!(object.meta.profiles["server"], "90d unless asked otherwise, at most 2161h");
     }
 }

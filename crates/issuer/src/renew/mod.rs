@@ -16,7 +16,7 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher, watcher::Event},
 };
 use serde_json::json;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use self::{
     campaign::{Campaign, Certificate, Chosen, Key},
@@ -109,7 +109,7 @@ async fn run(settings: &Renew) -> Result<(), String> {
         format!("there is neither a kubeconfig nor a pod's service account: {error}; set KUBECONFIG")
     })?;
     let client = Client::try_from(config).map_err(|error| format!("the kubeconfig cannot be used: {error}"))?;
-    let before = settings.issued_before.unwrap_or_else(this_second);
+    let before = settings.issued_before.unwrap_or_else(next_second);
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("cert-manager.io", "v1", "Certificate"));
     let renewal = Renewal { client: &client, kind: &kind, chosen: chosen(settings), settings };
     let mut campaign = renewal.begin(before).await?;
@@ -118,13 +118,17 @@ async fn run(settings: &Renew) -> Result<(), String> {
         return report.plan(&campaign);
     }
     report.begin(&campaign, before)?;
+    if let Ok(left) = Duration::try_from(before.duration_since(clock::now())) {
+        sleep(left.min(Duration::from_secs(1))).await;
+    }
     let interrupted = renewal.work(&mut campaign, &report).await?;
     report.end(&campaign, interrupted.then_some(before))
 }
 
-/// Objects tell their age in whole seconds; what is asked for from now on must not look older than now.
-fn this_second() -> Timestamp {
-    Timestamp::from_second(clock::now().as_second()).unwrap_or(Timestamp::MIN)
+/// Objects tell their age in whole seconds: what was asked for in this one is old, and nothing is asked for before the
+/// next one.
+fn next_second() -> Timestamp {
+    Timestamp::from_second(clock::now().as_second() + 1).unwrap_or(Timestamp::MAX)
 }
 
 fn chosen(settings: &Renew) -> Vec<Chosen> {
