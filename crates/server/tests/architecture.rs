@@ -50,7 +50,7 @@ const FIREWALLS: &[(&str, &[&str])] = &[
     ("josekit", &["http", "cluster", "harness", "load"]),
     ("clap", &["server", "issuer", "load"]),
     ("hickory-resolver", &["egress"]),
-    ("kube", &["cluster", "issuer", "cluster-tests"]),
+    ("kube", &["cluster", "issuer", "cluster-tests", "load"]),
     ("tokio-rustls", &["server", "validation", "api", "harness", "load", "cluster-tests"]),
 ];
 
