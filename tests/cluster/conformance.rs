@@ -219,5 +219,5 @@ pub(super) fn message(object: &DynamicObject) -> String {
 
 #[expect(clippy::disallowed_methods, reason = "whoever asks for a renewal writes the time of day")]
 pub(super) fn time_of_day() -> String {
-    k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
