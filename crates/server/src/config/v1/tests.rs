@@ -120,7 +120,7 @@ fn every_other_way_that_the_sample_shows_is_taken_in_its_place() {
         let other = line.trim_start_matches('#');
         let drops: &[&str] = match key {
             "certificate" => &["names =", "authority = \"issuing\"\n# By", "profile = \"server\""],
-            "subject_attributes" => &["subject = "],
+            "subject_attributes" => &["subject = ", "requested_attributes = "],
             "passphrase" => &["passphrase = "],
             "key" => continue, // tried with its certificate
             _ => &[],
