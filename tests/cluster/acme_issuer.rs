@@ -8,14 +8,9 @@ mod dns01;
 mod replay;
 mod suite;
 
-use std::fmt::Write as _;
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chancery_cluster_tests::{Result, until};
-use kube::{
-    Api,
-    api::{DynamicObject, ListParams},
-};
+use kube::{Api, api::DynamicObject};
 use serde_json::{Value, json};
 
 use crate::conformance::Ground;
@@ -70,21 +65,7 @@ impl Ground {
     /// Waits until an order of the namespace is in this state, and gives it. There is one order.
     async fn order_in(&self, state: &str) -> Result<DynamicObject> {
         let orders = self.orders().await?;
-        let deadline = std::time::Instant::now() + until::LIMIT;
-        loop {
-            let all = orders.list(&ListParams::default()).await?;
-            if let Some(found) = all.iter().find(|order| order.data["status"]["state"] == state) {
-                return Ok(found.clone());
-            }
-            if std::time::Instant::now() > deadline {
-                let seen = all.iter().fold(String::new(), |mut text, order| {
-                    let _ = writeln!(text, "{}", order.data["status"]);
-                    text
-                });
-                return Err(format!("no order became {state}; there are:\n{seen}").into());
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+        until::any(&orders, &format!("order that is {state}"), |order| order.data["status"]["state"] == state).await
     }
 }
 

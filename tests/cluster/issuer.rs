@@ -12,15 +12,10 @@ mod whole;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chancery_cluster_tests::{Issuing, Result, SigningServer, controller, until};
-use futures::StreamExt as _;
 use k8s_openapi::api::events::v1::Event;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{self, watcher},
-    },
 };
 use serde_json::{Value, json};
 
@@ -149,18 +144,11 @@ impl Test {
 /// Waits for an event about an object that the controller has written.
 async fn until_event(client: Client, namespace: &str, uid: &str) -> Result<Event> {
     let events: Api<Event> = Api::namespaced(client, namespace);
-    let mut seen = watcher(events, watcher::Config::default()).applied_objects().boxed();
-    let ours = async {
-        while let Some(event) = seen.next().await {
-            let event = event?;
-            let about = event.regarding.as_ref().and_then(|about| about.uid.as_deref());
-            if about == Some(uid) && event.reporting_controller.as_deref() == Some("chancery.dev/issuer") {
-                return Ok(event);
-            }
-        }
-        Err("events cannot be watched".into())
+    let ours = |event: &Event| {
+        event.regarding.as_ref().is_some_and(|about| about.uid.as_deref() == Some(uid))
+            && event.reporting_controller.as_deref() == Some("chancery.dev/issuer")
     };
-    tokio::time::timeout(until::LIMIT, ours).await?
+    until::any(&events, "event of the controller", ours).await
 }
 
 #[expect(clippy::disallowed_methods, reason = "an approver writes the time of day")]

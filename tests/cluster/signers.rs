@@ -153,6 +153,18 @@ impl Test {
         Ok(())
     }
 
+    /// Waits until the controller has written an event of this reason about an object.
+    async fn until_told(&self, uid: &str, reason: &str) -> Result<()> {
+        let events: Api<Event> = Api::all(self.client().await?);
+        let wanted = |event: &Event| {
+            event.reporting_controller.as_deref() == Some("chancery.dev/issuer")
+                && event.reason.as_deref() == Some(reason)
+                && event.regarding.as_ref().is_some_and(|about| about.uid.as_deref() == Some(uid))
+        };
+        until::any(&events, &format!("event {reason}"), wanted).await?;
+        Ok(())
+    }
+
     /// The reasons of the events about an object that the controller has written.
     async fn events(&self, uid: &str) -> Result<Vec<String>> {
         let events: Api<Event> = Api::all(self.client().await?);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chancery_cluster_tests::{NameServer, Result, UPDATE_KEY, skipped, until};
-use kube::api::ListParams;
+use kube::{ResourceExt as _, api::ListParams};
 use serde_json::json;
 
 use super::Acme;
@@ -50,10 +50,8 @@ async fn names_are_proven_by_records_that_cert_manager_writes_into_a_real_name_s
     assert_eq!(faults(&issued, &trust)?, Vec::<String>::new());
     // What it has written it takes away again.
     let challenges = plane.objects("acme.cert-manager.io/v1", "Challenge", &ground.namespace).await?;
-    let deadline = Instant::now() + until::LIMIT;
-    while !challenges.list(&ListParams::default()).await?.items.is_empty() {
-        assert!(Instant::now() < deadline, "a challenge is left");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    for left in challenges.list(&ListParams::default()).await? {
+        until::gone(&challenges, &left.name_any(), &left.uid().unwrap_or_default()).await?;
     }
     Ok(())
 }

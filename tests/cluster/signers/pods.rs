@@ -196,11 +196,7 @@ async fn a_profile_that_backdates_too_far_is_the_operators_trouble_and_fails_no_
     pods.test.server.backdate(3600);
     pods.test.make_issuer(&json!({ "podCertificates": { "trustDomain": "cluster.local" } })).await?;
     let uid = pods.ask("web", stub(&KeyPair::generate()?)?, &json!({})).await?;
-    let deadline = tokio::time::Instant::now() + until::LIMIT;
-    while !pods.test.events(&uid).await?.contains(&"IssuerNotReady".to_owned()) {
-        assert!(tokio::time::Instant::now() < deadline, "nobody is told");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    pods.test.until_told(&uid, "IssuerNotReady").await?;
     assert!(!touched(&pods.requests().await?.get("web").await?));
     assert_eq!(pods.test.server.asked_for(&uid), 0);
     // A short life begins a twentieth of it ago at most.

@@ -170,11 +170,7 @@ async fn a_map_of_somebody_elses_is_left_alone_and_people_are_told() -> Result<(
     let theirs = maps.create(&PostParams::default(), &serde_json::from_value(theirs)?).await?;
     label(&test, &test.namespace, Some(&test.namespace)).await?;
     let uid = theirs.uid().ok_or("no UID")?;
-    let deadline = tokio::time::Instant::now() + until::LIMIT;
-    while !test.events(&uid).await?.contains(&"RootsNotPublished".to_owned()) {
-        assert!(tokio::time::Instant::now() < deadline, "nobody is told");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    test.until_told(&uid, "RootsNotPublished").await?;
     label(&test, &test.namespace, None).await?;
     // Somebody else's turn comes after this one's.
     let beside = test.issuing.plane.namespace("beside").await?;

@@ -205,14 +205,7 @@ impl SigningServer {
 
     /// Waits until it was asked so often for this UID.
     pub async fn until_asked(&self, uid: &str, times: usize) -> Result<()> {
-        let deadline = tokio::time::Instant::now() + until::LIMIT;
-        while self.asked_for(uid) < times {
-            if tokio::time::Instant::now() > deadline {
-                return Err(format!("the server was asked {} times for {uid}", self.asked_for(uid)).into());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
+        self.until(&format!("{times} requests for {uid}"), |server| server.asked_for(uid) >= times).await
     }
 
     /// What it has signed, by UID.

@@ -2,10 +2,11 @@
 
 use std::{fmt::Debug, time::Duration};
 
+use futures::StreamExt as _;
 use kube::{
     Api, Resource, ResourceExt as _,
     api::DynamicObject,
-    runtime::{conditions, wait::Condition, wait::await_condition},
+    runtime::{WatchStreamExt as _, conditions, wait::Condition, wait::await_condition, watcher},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -26,6 +27,28 @@ where
         Ok(Ok(None)) => Err(format!("{name} is not there, as was wanted; wait with until::gone for that").into()),
         Ok(Err(error)) => Err(format!("{name} cannot be watched: {error}").into()),
         Err(_) => Err(late(api, name).await.into()),
+    }
+}
+
+/// Waits until one of these objects is as wanted, and gives it; what was waited for stands in the error.
+pub async fn any<K>(api: &Api<K>, what: &str, wanted: impl Fn(&K) -> bool) -> Result<K>
+where
+    K: Clone + Debug + Send + DeserializeOwned + Resource + 'static,
+{
+    let mut objects = watcher(api.clone(), watcher::Config::default()).default_backoff().applied_objects().boxed();
+    let found = async {
+        while let Some(object) = objects.next().await {
+            // What cannot be watched for a moment is watched again.
+            if let Some(object) = object.ok().filter(|object| wanted(object)) {
+                return Some(object);
+            }
+        }
+        None
+    };
+    match timeout(LIMIT, found).await {
+        Ok(Some(object)) => Ok(object),
+        Ok(None) => Err(format!("the watch for {what} has ended").into()),
+        Err(_) => Err(format!("there is no {what} after {} s", LIMIT.as_secs()).into()),
     }
 }
 
