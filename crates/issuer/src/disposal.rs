@@ -3,6 +3,8 @@
 //! A queue in memory, worked off by one task. Each entry is tried until the issuer's server has answered, or it is
 //! clear that nothing is to be done. What does not fit, and what is given up, is counted.
 
+mod under_way;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
@@ -14,11 +16,11 @@ use chancery_api::{RemoteError, RequestKind, RevokeRequest};
 use kube::ResourceExt as _;
 use tokio::{
     sync::Notify,
-    task::JoinSet,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
+use self::under_way::UnderWay;
 use crate::{
     board::{IssuerKey, Uid},
     decide::IssuerState,
@@ -109,6 +111,9 @@ enum Tried {
         loss: bool,
     },
 }
+
+/// It is a loss if it never comes to that.
+const LOST: Tried = Tried::Again { within: ASKED_FOR, loss: true };
 
 impl Disposals {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
@@ -219,30 +224,32 @@ impl Disposals {
         leadership: Leadership,
         stop: CancellationToken,
     ) {
-        let mut running = JoinSet::new();
+        let mut under_way = UnderWay::default();
         loop {
-            while running.len() < AT_A_TIME
+            while under_way.len() < AT_A_TIME
                 && let Some(item) = self.queue().take(Instant::now())
             {
                 let (desk, origins, leadership) = (Arc::clone(&desk), origins.clone(), leadership.clone());
-                let this = Arc::clone(&self);
-                running.spawn(async move {
-                    let tried = this.attempt(&item, &desk, &origins, &leadership).await;
-                    (item, tried)
-                });
+                let (this, tried) = (Arc::clone(&self), item.clone());
+                under_way.begin(item, async move { this.attempt(&tried, &desk, &origins, &leadership).await });
             }
             let far = Instant::now() + Duration::from_hours(1);
             let soonest = self.queue().soonest().unwrap_or(far);
-            let room = running.len() < AT_A_TIME;
+            let room = under_way.len() < AT_A_TIME;
             tokio::select! {
-                () = stop.cancelled() => return,
-                Some(ended) = running.join_next() => match ended {
-                    Ok((item, tried)) => self.tried(item, tried),
-                    Err(error) => {
-                        self.metrics.disposal_dropped();
-                        tracing::error!(error = %error, "a task broke; a certificate stays valid until it ends");
-                    }
-                },
+                () = stop.cancelled() => {
+                    // This process may lead again.
+                    let now = Instant::now();
+                    under_way.give_up().for_each(|item| self.put(item, now));
+                    return;
+                }
+                Some((item, tried)) = under_way.ended() => {
+                    let broken = || {
+                        self.metrics.broken();
+                        LOST
+                    };
+                    self.tried(item, tried.unwrap_or_else(broken));
+                }
                 () = self.changed.notified() => {}
                 () = sleep_until(soonest), if room => {}
             }
@@ -266,13 +273,12 @@ impl Disposals {
     }
 
     async fn attempt(&self, item: &Item, desk: &Desk, origins: &Origins, leadership: &Leadership) -> Tried {
-        let lost = Tried::Again { within: ASKED_FOR, loss: true };
         if !leadership.holds() {
-            return lost;
+            return LOST;
         }
         let signer = desk.with(|board| board.last_signer(&item.issuer)).or_else(|| item.signer.clone());
         // Its issuer is there and has not been well yet.
-        let Some(signer) = signer else { return lost };
+        let Some(signer) = signer else { return LOST };
         let (disposal, reason) = match &item.wanted {
             Wanted::Unused => (signer.spec.on_delete, CESSATION),
             Wanted::Fate(whose) => match origins.fate(whose).await {
@@ -282,7 +288,7 @@ impl Disposals {
                 Ok(Fate::InUse) => return Tried::Again { within: IN_USE_FOR, loss: false },
                 Err(error) => {
                     tracing::warn!(request.uid = %item.uid, error = %error, "what a deleted request was for cannot be looked up");
-                    return lost;
+                    return LOST;
                 }
             },
         };
@@ -290,7 +296,7 @@ impl Disposals {
             return Tried::Done;
         }
         if !leadership.holds() {
-            return lost;
+            return LOST;
         }
         let request = RevokeRequest { reason: Some(reason) };
         match signer.client.revoke(RequestKind::CertificateRequest, &item.uid, &request).await {
@@ -302,7 +308,7 @@ impl Disposals {
             Err(RemoteError::NotFound { .. }) => Tried::Done,
             Err(error) => {
                 tracing::warn!(request.uid = %item.uid, error = %error, "its certificate could not be revoked; trying again");
-                lost
+                LOST
             }
         }
     }
@@ -377,7 +383,7 @@ mod tests {
     use super::*;
     use crate::{board::Limits, resource::RateLimit};
 
-    fn item(uid: &str, namespace: &str) -> Item {
+    pub(super) fn item(uid: &str, namespace: &str) -> Item {
         Item {
             uid: uid.into(),
             namespace: namespace.into(),
