@@ -293,7 +293,10 @@ async fn tend<I: Issuer>(
     loop {
         let now = seen.borrow_and_update().clone();
         let mut conditions = now.conditions.clone();
-        reread |= read_for != now.metadata.generation;
+        if read_for != now.metadata.generation {
+            // How it was says nothing about what it is now.
+            (was_ready, reread) = (false, true);
+        }
         let wanted = referred(&now.spec);
         if wanted != refers {
             changes = Changes::of(&tending.client, tending.checker.reader.namespace(&key), &wanted);
@@ -306,7 +309,7 @@ async fn tend<I: Issuer>(
         read_for = now.metadata.generation;
         if seen.borrow().metadata.generation != now.metadata.generation {
             // It was changed meanwhile: what was found out is about what it was.
-            (failures, was_ready, reread) = (0, false, true);
+            failures = 0;
             continue;
         }
         // One failure of a server that was well may be a moment's; the circuit breaker guards what is sent meanwhile.
@@ -345,7 +348,6 @@ async fn tend<I: Issuer>(
                         }
                         continue;
                     }
-                    (was_ready, reread) = (false, true);
                 }
                 () = &mut timer => {}
                 () = trouble.notified() => {
