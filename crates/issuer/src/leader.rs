@@ -93,12 +93,14 @@ pub(crate) struct Elector {
     held: Arc<Held>,
     /// What the Lease said last, and since when.
     seen: Option<(Option<LeaseSpec>, Instant)>,
+    /// The Lease as we wrote it last, while nobody is known to have written it since: then it need not be read.
+    written: Option<Lease>,
 }
 
 impl Elector {
     pub(crate) fn new(client: Client, namespace: &str, name: &str, identity: String) -> Self {
         let api = Api::namespaced(client, namespace);
-        Self { api, name: name.to_owned(), identity, held: Arc::default(), seen: None }
+        Self { api, name: name.to_owned(), identity, held: Arc::default(), seen: None, written: None }
     }
 
     /// Waits until the Lease is ours; false if `stop` came first.
@@ -192,12 +194,16 @@ impl Elector {
     async fn attempt_once(&mut self) -> Result<Attempt, kube::Error> {
         let began = Instant::now();
         let now = MicroTime(clock::now());
-        let found = self.api.get_opt(&self.name).await?;
+        let found = match self.written.take() {
+            Some(written) => Some(written),
+            None => self.api.get_opt(&self.name).await?,
+        };
         let Some(mut lease) = found else {
             let spec = self.spec(now.clone(), Some(now), next_term(0, clock::now()));
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
             let lease = Lease { metadata, spec: Some(spec) };
-            return self.written(self.api.create(&PostParams::default(), &lease).await, began);
+            let created = self.api.create(&PostParams::default(), &lease).await;
+            return self.wrote(created, began);
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
@@ -216,7 +222,8 @@ impl Elector {
             lease.spec = Some(self.spec(now.clone(), Some(now), next_term(transitions, clock::now())));
         }
         // The resource version goes with it: of two that try, one is refused.
-        self.written(self.api.replace(&self.name, &PostParams::default(), &lease).await, began)
+        let replaced = self.api.replace(&self.name, &PostParams::default(), &lease).await;
+        self.wrote(replaced, began)
     }
 
     fn spec(&self, now: MicroTime, acquired: Option<MicroTime>, transitions: i32) -> LeaseSpec {
@@ -230,12 +237,13 @@ impl Elector {
         }
     }
 
-    fn written(&self, written: Result<Lease, kube::Error>, began: Instant) -> Result<Attempt, kube::Error> {
+    fn wrote(&mut self, written: Result<Lease, kube::Error>, began: Instant) -> Result<Attempt, kube::Error> {
         match written {
             Ok(lease) => {
-                let term = lease.spec.and_then(|spec| spec.lease_transitions).unwrap_or(0);
+                let term = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
                 self.held.term.store(u64::try_from(term).unwrap_or(0), Ordering::Release);
                 self.held.set(Some(began + DEADLINE));
+                self.written = Some(lease);
                 Ok(Attempt::Ours)
             }
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(Attempt::Conflict),
