@@ -34,6 +34,40 @@ pub fn usage(pid: u32) -> Result<Usage> {
     Ok(Usage { cpu_ms, written })
 }
 
+/// What the whole machine has done so far (proc_stat(5)).
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    busy: f64,
+    all: f64,
+}
+
+impl Machine {
+    /// What it has done until now.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not say.
+    pub fn now() -> Result<Self> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        let line = stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).ok_or("unreadable stat")?;
+        let ticks: Vec<f64> = line.split_whitespace().filter_map(|field| field.parse().ok()).take(8).collect();
+        let all: f64 = ticks.iter().sum();
+        // idle and iowait.
+        let idle: f64 = ticks.iter().skip(3).take(2).sum();
+        Ok(Self { busy: all - idle, all })
+    }
+
+    /// How busy it was since then, in percent of all its processors.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not say.
+    pub fn busy_since(self) -> Result<f64> {
+        let now = Self::now()?;
+        Ok((now.busy - self.busy) * 100.0 / (now.all - self.all).max(1.0))
+    }
+}
+
 /// A line of proc_pid_status(5), in MiB: `VmRSS` is what is resident now, `VmHWM` the most that ever was.
 ///
 /// # Errors

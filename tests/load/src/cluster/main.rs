@@ -11,7 +11,7 @@ use std::{
 };
 
 use chancery_cluster_tests::{Result, skipped};
-use chancery_load::{memory_mib, percentile_ms, usage};
+use chancery_load::{Machine, memory_mib, percentile_ms, usage};
 use clap::Parser;
 use requests::{Seen, Watch, clear, create, create_at, prepare};
 use rustix::process::Signal;
@@ -85,6 +85,8 @@ struct Before {
     begin: Instant,
     issuer: f64,
     server: f64,
+    around: Vec<(&'static str, f64)>,
+    machine: Machine,
     answered: BTreeMap<String, u64>,
 }
 
@@ -95,11 +97,26 @@ fn issuing_process(site: &Site, issuer: Issuer) -> Result<u32> {
     }
 }
 
+/// The processor time of everything that is neither our controller nor our server.
+fn around(site: &Site) -> Result<Vec<(&'static str, f64)>> {
+    let mut all = vec![
+        ("API server", site.plane.api_server().id()),
+        ("etcd", site.plane.etcd().id()),
+        ("cert-manager", site.cert_manager.controllers().id()),
+        ("its webhook", site.cert_manager.webhook().id()),
+        ("this client", std::process::id()),
+    ];
+    all.extend(site.plane.controller_manager().map(|manager| ("controller manager", manager.id())));
+    all.into_iter().map(|(name, process)| Ok((name, usage(process)?.cpu_ms))).collect()
+}
+
 impl Before {
     async fn now(site: &Site, issuer: Issuer) -> Result<Self> {
         Ok(Self {
             issuer: usage(issuing_process(site, issuer)?)?.cpu_ms,
             server: usage(site.server()?)?.cpu_ms,
+            around: around(site)?,
+            machine: Machine::now()?,
             answered: site.answered().await?,
             begin: Instant::now(),
         })
@@ -183,6 +200,13 @@ async fn report(site: &Site, issuer: Issuer, name: &str, all: &[Seen], before: &
         memory_mib(process, "VmRSS")?,
         memory_mib(process, "VmHWM")?,
     );
+    let parts: Vec<_> = before
+        .around
+        .iter()
+        .zip(around(site)?)
+        .map(|((name, before), (_, after))| format!("{name} {:.1}", (after - before) / count))
+        .collect();
+    println!("    CPU ms each: {}; {:.0} % of the machine was busy", parts.join(", "), before.machine.busy_since()?);
     Ok(())
 }
 
