@@ -215,8 +215,38 @@ pub struct RateLimit {
 pub struct IssuerStatus {
     /// `Ready` alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<ConditionSchema>")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
+}
+
+// A `Condition`, in the limits that Kubernetes has for it. To have the schemas of all Kubernetes' kinds made for the sake
+// of this one would cost half a minute of every build.
+/// How one thing about the issuer is.
+#[expect(dead_code, reason = "its shape alone is of use")]
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Condition")]
+struct ConditionSchema {
+    /// What the condition is about, in CamelCase.
+    #[serde(rename = "type")]
+    #[schemars(length(max = 316))]
+    type_: String,
+    /// `True`, `False` or `Unknown`.
+    #[schemars(extend("enum" = ["True", "False", "Unknown"]))]
+    status: String,
+    /// Why, for programs: one word in CamelCase.
+    #[schemars(length(min = 1, max = 1024))]
+    reason: String,
+    /// Why, for people.
+    #[schemars(length(max = 32768))]
+    message: String,
+    /// When the status became this one.
+    #[schemars(extend("format" = "date-time"))]
+    last_transition_time: String,
+    /// The `metadata.generation` that it is about.
+    #[schemars(range(min = 0))]
+    observed_generation: Option<i64>,
 }
 
 impl IssuerSpec {
