@@ -4,6 +4,7 @@ mod contract;
 mod ending;
 mod faults;
 mod health;
+mod killed;
 mod older;
 mod once;
 mod renewal;
