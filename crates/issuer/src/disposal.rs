@@ -284,8 +284,13 @@ impl Disposals {
             Wanted::Fate(whose) => match origins.fate(whose).await {
                 Ok(Fate::Superseded) => (signer.spec.on_superseded, SUPERSEDED),
                 Ok(Fate::Deleted) => (signer.spec.on_delete, CESSATION),
+                Ok(Fate::InUse { revision: Some(revision) })
+                    if self.queue().has_another(&item.uid, whose, revision) =>
+                {
+                    (signer.spec.on_superseded, SUPERSEDED)
+                }
                 // cert-manager may delete a request before its successor is issued.
-                Ok(Fate::InUse) => return Tried::Again { within: IN_USE_FOR, loss: false },
+                Ok(Fate::InUse { .. }) => return Tried::Again { within: IN_USE_FOR, loss: false },
                 Err(error) => {
                     tracing::warn!(request.uid = %item.uid, error = %error, "what a deleted request was for cannot be looked up");
                     return LOST;
@@ -319,6 +324,15 @@ impl Disposals {
 }
 
 impl Queue {
+    /// Whether another request has the certificate of this revision. cert-manager makes one under the same name and
+    /// revision where the Certificate was edited before the first one's certificate was taken in.
+    fn has_another(&self, uid: &str, whose: &Whose, revision: i64) -> bool {
+        whose.revision == Some(revision)
+            && self.remembered.iter().any(|(other, known)| {
+                known.whose.revision == Some(revision) && known.whose.uid == whose.uid && **other != *uid
+            })
+    }
+
     /// Whether there was room.
     fn put(&mut self, item: Item, due: Instant) -> bool {
         if let Some(known) = self.items.get_mut(&item.uid) {
@@ -461,6 +475,26 @@ mod tests {
         desk.issuer_is(&corp, IssuerState::Absent, None);
         disposals.deleted(&desk, &request("stays", "Certificate"));
         assert_eq!(disposals.waiting(), 0);
+    }
+
+    #[test]
+    fn a_request_of_the_same_revision_supersedes_the_one_that_it_replaced() {
+        let whose = |certificate: &str, revision| Whose {
+            namespace: "shop".into(),
+            certificate: "web".into(),
+            uid: certificate.into(),
+            revision: Some(revision),
+        };
+        let mut queue = Queue::default();
+        let issuer = IssuerKey { namespace: None, name: "corp".into() };
+        for (uid, whose) in [("itself", whose("c", 1)), ("older", whose("c", 0)), ("of-another", whose("d", 1))] {
+            queue.remembered.insert(uid.into(), Remembered { issuer: issuer.clone(), whose, listing: 0 });
+        }
+        assert!(!queue.has_another("itself", &whose("c", 1), 1), "nothing else has this revision");
+        let next = Remembered { issuer, whose: whose("c", 1), listing: 0 };
+        queue.remembered.insert("next".into(), next);
+        assert!(queue.has_another("itself", &whose("c", 1), 1));
+        assert!(!queue.has_another("older", &whose("c", 0), 1), "a later revision is told by its number");
     }
 
     #[test]

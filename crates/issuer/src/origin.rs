@@ -122,8 +122,8 @@ pub(crate) enum Fate {
     Superseded,
     /// Its Certificate is gone.
     Deleted,
-    /// Its Certificate is there, and has no newer one yet.
-    InUse,
+    /// Its Certificate is there, and has no newer one yet; the revision that it has.
+    InUse { revision: Option<i64> },
 }
 
 /// Whom a request is for.
@@ -256,7 +256,7 @@ impl Origins {
         };
         let now_at = certificate.status.and_then(|status| status.revision);
         let superseded = now_at.zip(whose.revision).is_some_and(|(now_at, revision)| now_at > revision);
-        Ok(if superseded { Fate::Superseded } else { Fate::InUse })
+        Ok(if superseded { Fate::Superseded } else { Fate::InUse { revision: now_at } })
     }
 
     async fn owner(&self, request: &CertificateRequest) -> Result<Option<Certificate>, kube::Error> {
