@@ -91,11 +91,12 @@ impl Certificate {
 /// How far one Certificate is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Its turn has not come.
-    Waiting,
+    /// Its turn has not come; its revision when it was looked at.
+    Waiting { revision: i64 },
     /// It is being issued; since when we wait, and what its revision and its last failure were. Times of objects are
-    /// whole seconds, so that a failure is told by its being another one and not by its being later.
-    UnderWay { since: Timestamp, revision: i64, failed: Option<Timestamp> },
+    /// whole seconds, so that a failure is told by its being another one and not by its being later. `ours` is whether it
+    /// is issued because we asked for it, and not because of what came before.
+    UnderWay { since: Timestamp, revision: i64, failed: Option<Timestamp>, ours: bool },
     /// It has a certificate that was asked for after the campaign's time.
     Renewed,
     /// In words.
@@ -121,17 +122,18 @@ impl Campaign {
     /// Takes a Certificate in. `asked` is when the request of its present revision was made, if that request is still
     /// there; without one it counts as old. One that was never issued is left out: it gets its first certificate anyway.
     pub(crate) fn add(&mut self, key: Key, seen: &Certificate, asked: Option<Timestamp>, before: Timestamp) {
-        let Some(_) = seen.status.revision else { return };
-        let step = if asked.is_some_and(|asked| asked >= before) { Step::Renewed } else { Step::Waiting };
+        let Some(revision) = seen.status.revision else { return };
+        let step = if asked.is_some_and(|asked| asked >= before) { Step::Renewed } else { Step::Waiting { revision } };
         self.steps.insert(key, step);
     }
 
     /// What has become of a Certificate; whether its step has changed.
     pub(crate) fn see(&mut self, key: &Key, seen: &Certificate) -> bool {
         let Some(step) = self.steps.get_mut(key) else { return false };
-        let Step::UnderWay { revision, failed, .. } = *step else { return false };
+        let Step::UnderWay { revision, failed, ours, .. } = *step else { return false };
         if seen.status.revision.is_some_and(|now| now > revision) && !seen.is_issuing() {
-            *step = Step::Renewed;
+            // What others have asked for may have been asked for before the campaign's time.
+            *step = if ours { Step::Renewed } else { Step::Waiting { revision } };
         } else if !seen.is_issuing() && seen.status.last_failure_time.is_some_and(|now| Some(now) != failed) {
             let why = seen.issuing().map(|issuing| issuing.message.clone()).unwrap_or_default();
             *step = Step::Failed(if why.is_empty() { "cert-manager says that it failed".to_owned() } else { why });
@@ -155,7 +157,7 @@ impl Campaign {
         let mut begun = BTreeMap::<&str, usize>::new();
         let mut first = BTreeMap::<&str, &Key>::new();
         for (key, step) in &self.steps {
-            if *step == Step::Waiting {
+            if matches!(step, Step::Waiting { .. }) {
                 first.entry(&key.0).or_insert(key);
             } else {
                 *begun.entry(&key.0).or_default() += 1;
@@ -165,11 +167,22 @@ impl Campaign {
         next.map(|(_, key)| key.clone())
     }
 
-    /// It was asked to be issued, or was being issued already.
-    pub(crate) fn begun(&mut self, key: &Key, now: Timestamp, seen: &Certificate) {
+    /// It was asked to be issued; or was being issued already, and that is not `ours`.
+    pub(crate) fn begun(&mut self, key: &Key, now: Timestamp, seen: &Certificate, ours: bool) {
         let Status { revision, last_failure_time, .. } = &seen.status;
         let revision = revision.unwrap_or_default();
-        self.set(key, Step::UnderWay { since: now, revision, failed: *last_failure_time });
+        self.set(key, Step::UnderWay { since: now, revision, failed: *last_failure_time, ours });
+    }
+
+    /// Whether it has got another certificate while it waited for its turn.
+    pub(crate) fn has_another(&self, key: &Key, seen: &Certificate) -> bool {
+        let Some(Step::Waiting { revision }) = self.steps.get(key) else { return false };
+        seen.status.revision.is_some_and(|now| now > *revision)
+    }
+
+    /// Its certificate was asked for after the campaign's time.
+    pub(crate) fn renewed(&mut self, key: &Key) {
+        self.set(key, Step::Renewed);
     }
 
     /// It cannot be renewed.
@@ -200,7 +213,7 @@ impl Campaign {
         let mut progress = Progress { all: self.steps.len(), ..Progress::default() };
         for step in self.steps.values() {
             match step {
-                Step::Waiting => {}
+                Step::Waiting { .. } => {}
                 Step::UnderWay { .. } => progress.under_way += 1,
                 Step::Renewed => progress.renewed += 1,
                 Step::Failed(_) => progress.failed += 1,
@@ -221,7 +234,7 @@ impl Campaign {
 
     /// Those whose turn has not come.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &Key> {
-        self.steps.iter().filter(|(_, step)| **step == Step::Waiting).map(|(key, _)| key)
+        self.steps.iter().filter(|(_, step)| matches!(step, Step::Waiting { .. })).map(|(key, _)| key)
     }
 
     /// Those that failed, and why.
@@ -298,7 +311,7 @@ mod tests {
         campaign.add(key("small", "1"), &issued, None, at(0));
         let mut order = Vec::new();
         while let Some(next) = campaign.next(3) {
-            campaign.begun(&next, at(1), &issued);
+            campaign.begun(&next, at(1), &issued, true);
             order.push(next);
         }
         assert_eq!(order, [key("large", "1"), key("small", "1"), key("large", "2")]);
@@ -322,7 +335,7 @@ mod tests {
             let mut campaign = Campaign::default();
             let before = certificate(&json!({ "revision": 1, "lastFailureTime": at(-1) }));
             campaign.add(key("a", "web"), &before, None, at(0));
-            campaign.begun(&key("a", "web"), at(1), &before);
+            campaign.begun(&key("a", "web"), at(1), &before, true);
             assert_eq!(campaign.see(&key("a", "web"), &certificate(&status)), after.is_some(), "{status}");
             assert_eq!(campaign.is_over(), after.is_some(), "{status}");
             if let Some(after) = after {
@@ -332,11 +345,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_issued_meanwhile_by_others_is_looked_at_again_and_not_taken_for_ours() {
+        let (mut campaign, web) = (Campaign::default(), key("a", "web"));
+        let [first, second] = [1, 2].map(|revision| certificate(&json!({ "revision": revision })));
+        campaign.add(web.clone(), &first, Some(at(-1)), at(0));
+        assert!(!campaign.has_another(&web, &first));
+        // It was being issued when its turn came.
+        campaign.begun(&web, at(1), &first, false);
+        assert!(campaign.see(&web, &second));
+        assert_eq!((campaign.next(1), campaign.has_another(&web, &second)), (Some(web.clone()), true));
+        campaign.renewed(&web);
+        assert!(campaign.is_over());
+    }
+
+    #[test]
     fn what_takes_too_long_frees_its_place() {
         let mut campaign = Campaign::default();
         let before = certificate(&json!({ "revision": 1 }));
         campaign.add(key("a", "web"), &before, None, at(0));
-        campaign.begun(&key("a", "web"), at(1), &before);
+        campaign.begun(&key("a", "web"), at(1), &before, true);
         assert!(campaign.late(at(1)).is_empty());
         assert_eq!(campaign.late(at(2)), [key("a", "web")]);
         assert!(campaign.is_over() && campaign.failures().count() == 1);

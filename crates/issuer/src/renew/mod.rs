@@ -111,8 +111,8 @@ async fn run(settings: &Renew) -> Result<(), String> {
     let client = Client::try_from(config).map_err(|error| format!("the kubeconfig cannot be used: {error}"))?;
     let before = settings.issued_before.unwrap_or_else(next_second);
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("cert-manager.io", "v1", "Certificate"));
-    let renewal = Renewal { client: &client, kind: &kind, chosen: chosen(settings), settings };
-    let mut campaign = renewal.begin(before).await?;
+    let renewal = Renewal { client: &client, kind: &kind, chosen: chosen(settings), settings, before };
+    let mut campaign = renewal.begin().await?;
     let report = Report::new(settings.output);
     if settings.dry_run {
         return report.plan(&campaign);
@@ -145,6 +145,7 @@ struct Renewal<'a> {
     kind: &'a ApiResource,
     chosen: Vec<Chosen>,
     settings: &'a Renew,
+    before: Timestamp,
 }
 
 impl Renewal<'_> {
@@ -156,8 +157,8 @@ impl Renewal<'_> {
             && certificate.asks(namespace, &self.chosen)
     }
 
-    async fn begin(&self, before: Timestamp) -> Result<Campaign, String> {
-        let asked = self.asked().await?;
+    async fn begin(&self) -> Result<Campaign, String> {
+        let asked = self.asked(None).await?;
         let mut campaign = Campaign::default();
         let certificates: Api<DynamicObject> = Api::all_with(self.client.clone(), self.kind);
         for object in whole(&certificates, "Certificates").await? {
@@ -165,16 +166,20 @@ impl Renewal<'_> {
             if self.is_meant(&object, &certificate) {
                 let revision = certificate.status.revision.unwrap_or_default();
                 let asked = asked.get(&(object.uid().unwrap_or_default(), revision)).copied();
-                campaign.add(key(&object), &certificate, asked, before);
+                campaign.add(key(&object), &certificate, asked, self.before);
             }
         }
         Ok(campaign)
     }
 
-    /// When each revision of a Certificate was asked for, by the Certificate's UID.
-    async fn asked(&self) -> Result<HashMap<(String, i64), Timestamp>, String> {
+    /// When each revision of a Certificate was asked for, by the Certificate's UID: of all, or of one namespace.
+    async fn asked(&self, namespace: Option<&str>) -> Result<HashMap<(String, i64), Timestamp>, String> {
         let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("cert-manager.io", "v1", "CertificateRequest"));
-        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), &kind);
+        let client = self.client.clone();
+        let api: Api<PartialObjectMeta<DynamicObject>> = match namespace {
+            Some(namespace) => Api::namespaced_with(client, namespace, &kind),
+            None => Api::all_with(client, &kind),
+        };
         let mut asked = HashMap::new();
         let mut page = ListParams::default().limit(PAGE);
         loop {
@@ -262,13 +267,24 @@ impl Renewal<'_> {
                 },
             };
             let seen = read(&object);
+            if campaign.has_another(key, &seen) {
+                // A renewal that was interrupted had begun it, or a tenant has.
+                let revision = (object.uid().unwrap_or_default(), seen.status.revision.unwrap_or_default());
+                match self.asked(Some(&key.0)).await {
+                    Ok(asked) if asked.get(&revision).is_some_and(|asked| *asked >= self.before) => {
+                        return campaign.renewed(key);
+                    }
+                    Ok(_) => {}
+                    Err(why) => return campaign.failed(key, why),
+                }
+            }
             let now = clock::now();
             let Some(patch) = trigger(&object, now) else {
                 // It is being issued already.
-                return campaign.begun(key, now, &seen);
+                return campaign.begun(key, now, &seen, false);
             };
             match api.patch_status(&key.1, &PatchParams::default(), &Patch::<()>::Json(patch)).await {
-                Ok(_) => return campaign.begun(key, now, &seen),
+                Ok(_) => return campaign.begun(key, now, &seen, true),
                 // Somebody else has written to it.
                 Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => {}
                 Err(kube::Error::Api(status)) if status.code == 404 => {

@@ -54,7 +54,7 @@ impl Report {
         let Some(step) = campaign.step(key) else { return Ok(()) };
         let (namespace, name) = key;
         let (word, why) = match step {
-            Step::Waiting => return Ok(()),
+            Step::Waiting { .. } => return Ok(()),
             Step::UnderWay { .. } => ("begun", None),
             Step::Renewed => ("renewed", None),
             Step::Failed(why) => ("failed", Some(why)),
