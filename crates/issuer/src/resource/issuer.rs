@@ -10,7 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PodCertificates, RegistrationAuthority};
+use super::{PodCertificates, RegistrationAuthority, names::SUBDOMAIN};
 
 /// How often an issuer is looked at where nothing else is said.
 const CHECK_INTERVAL: &str = "1m";
@@ -156,11 +156,11 @@ pub struct Credentials {
 #[serde(rename_all = "camelCase")]
 pub struct KeyReference {
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
     /// The key in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: Option<String>,
 }
 
@@ -169,7 +169,7 @@ pub struct KeyReference {
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
 }
 
@@ -178,7 +178,7 @@ pub struct SecretReference {
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAccountReference {
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
     /// Whom the token is for: what the server expects. Left out, the controller's usual audience.
     #[serde(default, skip_serializing_if = "Option::is_none")]
