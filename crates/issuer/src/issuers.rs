@@ -193,9 +193,7 @@ pub(crate) async fn tend_all<I: Issuer>(tending: Tending, listed: watch::Sender<
                 }
                 listed.send_replace(true);
             }
-            Some(Err(error)) => {
-                tracing::warn!(kind = %I::kind(&()), error = %error, "issuers cannot be watched; trying again");
-            }
+            Some(Err(error)) => crate::watch::trouble(&tending.metrics, &I::kind(&()), &error),
         }
     }
 }

@@ -263,7 +263,8 @@ impl Shared {
         }
         let labels = NamespaceLabels::default();
         if found.requests || found.serves(Feature::PodCertificateRequests) {
-            lasting.spawn(watch::namespaces(self.client.clone(), labels.clone(), stop.clone()));
+            let metrics = Arc::clone(&self.metrics);
+            lasting.spawn(watch::namespaces(self.client.clone(), labels.clone(), metrics, stop.clone()));
         }
         self.serve_signers(&found, &desk, &leadership, &labels, (&mut lasting, &jobs), &stop);
         if found.requests {
