@@ -88,10 +88,12 @@ pub struct IssuerSpec {
     pub profile: Option<String>,
     /// What proves to the server who asks.
     pub credentials: Credentials,
-    /// What becomes of a certificate whose request or Certificate is deleted.
+    /// What becomes of a certificate whose Certificate is deleted, or whose request of any kind ended before it had it. What
+    /// a CertificateSigningRequest or PodCertificateRequest has got stays valid: Kubernetes deletes those as a matter of
+    /// routine.
     #[serde(default)]
     pub on_delete: Disposal,
-    /// What becomes of a certificate that a newer one has replaced.
+    /// What becomes of a Certificate's certificate that a newer one has replaced. This is about CertificateRequests alone.
     #[serde(default)]
     pub on_superseded: Disposal,
     /// How often the server is asked whether it would sign, from 10s to 24h.
