@@ -477,3 +477,7 @@ fn start_logging(settings: &Run) -> Result<(), String> {
     };
     started.map_err(|error| format!("logging cannot be started: {error}"))
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

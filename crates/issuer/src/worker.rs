@@ -429,3 +429,7 @@ pub(crate) fn refusal(reason: RefusalReason, message: &str, rule: Option<&str>) 
         _ => format!("{what}: {message}"),
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;
