@@ -16,7 +16,7 @@ use chancery_cluster_tests::{Issuing, Result, SigningServer, controller, until};
 use k8s_openapi::api::events::v1::Event;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -129,27 +129,12 @@ impl Test {
         self.requests.delete(name, &DeleteParams::default()).await?;
         until::gone(&self.requests, name, uid).await
     }
-
-    /// The reasons of the events about an object that the controller has written.
-    async fn events(&self, uid: &str) -> Result<Vec<String>> {
-        let events: Api<Event> = Api::namespaced(self.issuing.plane.client().await?, &self.namespace);
-        let all = events.list(&ListParams::default()).await?;
-        let ours = all.items.into_iter().filter(|event| {
-            event.reporting_controller.as_deref() == Some("chancery.dev/issuer")
-                && event.regarding.as_ref().is_some_and(|about| about.uid.as_deref() == Some(uid))
-        });
-        Ok(ours.filter_map(|event| event.reason).collect())
-    }
 }
 
 /// Waits for an event about an object that the controller has written.
 async fn until_event(client: Client, namespace: &str, uid: &str) -> Result<Event> {
     let events: Api<Event> = Api::namespaced(client, namespace);
-    let ours = |event: &Event| {
-        event.regarding.as_ref().is_some_and(|about| about.uid.as_deref() == Some(uid))
-            && event.reporting_controller.as_deref() == Some("chancery.dev/issuer")
-    };
-    until::any(&events, "event of the controller", ours).await
+    until::any(&events, "event of the controller", |event| controller::tells(event, uid)).await
 }
 
 #[expect(clippy::disallowed_methods, reason = "an approver writes the time of day")]
@@ -164,11 +149,6 @@ fn ready(object: &DynamicObject) -> Option<&Value> {
 
 fn message(object: &DynamicObject) -> String {
     ready(object).and_then(|ready| ready["message"].as_str()).unwrap_or_default().to_owned()
-}
-
-/// Whether the controller has ever written to it.
-fn touched(object: &DynamicObject) -> bool {
-    object.managed_fields().iter().any(|entry| entry.manager.as_deref() == Some("chancery-issuer"))
 }
 
 /// A CSR with a new key.

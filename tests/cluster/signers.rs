@@ -2,6 +2,7 @@
 //! are published. Every status is one that the real API server has taken.
 
 mod content;
+mod disposal;
 mod once;
 mod pods;
 mod pods_refused;
@@ -10,17 +11,18 @@ mod requests;
 mod trust;
 mod whole;
 
-use chancery_cluster_tests::{Issuing, Result, SigningServer, controller, until};
+use chancery_cluster_tests::{Issuing, Result, SigningServer, controller, signing_server::Behaviour, until};
 use k8s_openapi::api::{
     certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
     events::v1::Event,
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    api::{DynamicObject, Patch, PatchParams, PostParams},
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use serde_json::{Value, json};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Where Secrets of cluster issuers lie.
 const SECRETS: &str = controller::NAMESPACE;
@@ -56,6 +58,28 @@ impl Test {
         json_patch::merge(&mut issuer, &json!({ "spec": more }));
         self.issuing.plane.apply_documents(SECRETS, vec![issuer]).await?;
         until(&self.issuers().await?, &self.namespace, until::condition("Ready", "True")).await?;
+        Ok(())
+    }
+
+    /// Makes an issuer of the test's namespace, named `own`, whose server is [`Issuing::allowed`]; its signer name.
+    async fn make_own_issuer(&self) -> Result<String> {
+        let (issuing, namespace) = (self.issuing, &self.namespace);
+        issuing.may_read_credentials(namespace).await?;
+        issuing.token(namespace, "own", "allowed").await?;
+        let issuer = controller::issuer("ChanceryIssuer", "own", &issuing.allowed.url(), &issuing.allowed.root());
+        issuing.plane.apply_documents(namespace, vec![issuer]).await?;
+        let issuers = issuing.plane.objects("chancery.dev/v1", "ChanceryIssuer", namespace).await?;
+        until(&issuers, "own", until::condition("Ready", "True")).await?;
+        Ok(format!("chanceryissuers.chancery.dev/{namespace}.own"))
+    }
+
+    /// The controller dies while the server holds its answer, and another one comes.
+    async fn controller_dies_before_the_answer(&self, next: &str) -> Result<()> {
+        let mut controller = self.issuing.controller.write().await;
+        controller.kill();
+        self.server.behave(Behaviour::Sign);
+        self.server.release();
+        *controller = self.issuing.another_controller(next).await?;
         Ok(())
     }
 
@@ -156,24 +180,9 @@ impl Test {
     /// Waits until the controller has written an event of this reason about an object.
     async fn until_told(&self, uid: &str, reason: &str) -> Result<()> {
         let events: Api<Event> = Api::all(self.client().await?);
-        let wanted = |event: &Event| {
-            event.reporting_controller.as_deref() == Some("chancery.dev/issuer")
-                && event.reason.as_deref() == Some(reason)
-                && event.regarding.as_ref().is_some_and(|about| about.uid.as_deref() == Some(uid))
-        };
+        let wanted = |event: &Event| controller::tells(event, uid) && event.reason.as_deref() == Some(reason);
         until::any(&events, &format!("event {reason}"), wanted).await?;
         Ok(())
-    }
-
-    /// The reasons of the events about an object that the controller has written.
-    async fn events(&self, uid: &str) -> Result<Vec<String>> {
-        let events: Api<Event> = Api::all(self.client().await?);
-        let all = events.list(&ListParams::default()).await?;
-        let ours = all.items.into_iter().filter(|event| {
-            event.reporting_controller.as_deref() == Some("chancery.dev/issuer")
-                && event.regarding.as_ref().is_some_and(|about| about.uid.as_deref() == Some(uid))
-        });
-        Ok(ours.filter_map(|event| event.reason).collect())
     }
 }
 
@@ -188,11 +197,6 @@ fn condition<'a>(
 fn chain(request: &CertificateSigningRequest) -> Option<String> {
     let octets = request.status.as_ref()?.certificate.as_ref()?;
     String::from_utf8(octets.0.clone()).ok().filter(|text| !text.is_empty())
-}
-
-/// Whether the controller has ever written to it.
-fn touched(object: &impl kube::ResourceExt) -> bool {
-    object.managed_fields().iter().any(|entry| entry.manager.as_deref() == Some("chancery-issuer"))
 }
 
 /// The names of a CSR, by what they look like.
@@ -217,6 +221,12 @@ fn pem(names: &[&str]) -> Result<String> {
 
 fn pem_by(key: &KeyPair, names: &[&str]) -> Result<String> {
     Ok(params(names)?.serialize_request(key)?.pem()?)
+}
+
+/// The public key of the first certificate of a chain.
+fn public_key(chain: &str) -> Result<Vec<u8>> {
+    let der = leaf(chain)?;
+    Ok(X509Certificate::from_der(&der)?.1.public_key().raw.to_vec())
 }
 
 /// The first certificate of a chain, in DER.

@@ -2,7 +2,11 @@
 //!
 //! A queue in memory, worked off by one task. Each entry is tried until the issuer's server has answered, or it is
 //! clear that nothing is to be done. What does not fit, and what is given up, is counted.
+//!
+//! Requests of Kubernetes' own kinds are deleted as a matter of routine, by kubelets and Kubernetes' cleaners, while what
+//! was signed for them is in use: of those, only what was signed and never handed out comes here.
 
+mod signed;
 mod under_way;
 
 use std::{
@@ -13,13 +17,13 @@ use std::{
 };
 
 use chancery_api::{RemoteError, RequestKind, RevokeRequest};
-use kube::ResourceExt as _;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::signed::Signed;
 use self::under_way::UnderWay;
 use crate::{
     board::{IssuerKey, Uid},
@@ -64,9 +68,7 @@ enum Wanted {
 
 #[derive(Debug, Clone)]
 struct Item {
-    uid: Uid,
-    namespace: Box<str>,
-    issuer: IssuerKey,
+    signed: Signed,
     /// What the issuer was asked with last, as far as that is known.
     signer: Option<Arc<Signer>>,
     wanted: Wanted,
@@ -162,18 +164,18 @@ impl Disposals {
             queue.remembered.extract_if(|_, known| known.listing != listing).collect()
         };
         for (uid, known) in gone {
-            let namespace = known.whose.namespace.clone();
-            self.want(desk, uid, namespace, known.issuer, Wanted::Fate(known.whose));
+            let (kind, who) = (RequestKind::CertificateRequest, known.whose.namespace.clone());
+            self.want(desk, Signed { kind, uid, who, issuer: known.issuer }, Wanted::Fate(known.whose));
         }
     }
 
     /// A request was deleted.
     pub(crate) fn deleted(&self, desk: &Desk, request: &CertificateRequest) {
-        let Some(uid) = request.metadata.uid.as_deref() else { return };
+        let Some(signed) = Signed::of(request) else { return };
         let unwritten = {
             let mut queue = self.queue();
-            queue.remembered.remove(uid);
-            queue.unwritten.remove(uid).is_some()
+            queue.remembered.remove(&signed.uid);
+            queue.unwritten.remove(&signed.uid).is_some()
         };
         let wanted = match Whose::of(request) {
             _ if unwritten => Wanted::Unused,
@@ -181,24 +183,32 @@ impl Disposals {
             Some(whose) if request.is("Ready") => Wanted::Fate(whose),
             _ => return,
         };
-        self.want(desk, uid.into(), namespace_of(request), IssuerKey::of(request), wanted);
+        self.want(desk, signed, wanted);
     }
 
     /// A request is gone, or was denied, and its certificate came too late.
-    pub(crate) fn unused(&self, desk: &Desk, request: &CertificateRequest) {
-        let Some(uid) = request.metadata.uid.as_deref() else { return };
-        self.queue().unwritten.remove(uid);
-        self.want(desk, uid.into(), namespace_of(request), IssuerKey::of(request), Wanted::Unused);
+    pub(crate) fn unused(&self, desk: &Desk, signed: Signed) {
+        self.queue().unwritten.remove(&signed.uid);
+        self.want(desk, signed, Wanted::Unused);
     }
 
-    fn want(&self, desk: &Desk, uid: Uid, namespace: Box<str>, issuer: IssuerKey, wanted: Wanted) {
-        let (signer, state) = desk.with(|board| (board.last_signer(&issuer), board.issuer(&issuer)));
+    /// A request has ended without a certificate: if one was signed for it before, nobody uses that.
+    pub(crate) fn unused_if_signed(&self, desk: &Desk, signed: Signed) {
+        let unwritten = self.queue().unwritten.remove(&signed.uid).is_some();
+        if unwritten {
+            self.want(desk, signed, Wanted::Unused);
+        }
+    }
+
+    fn want(&self, desk: &Desk, signed: Signed, wanted: Wanted) {
+        let issuer = &signed.issuer;
+        let (signer, state) = desk.with(|board| (board.last_signer(issuer), board.issuer(issuer)));
         let known = signer.is_some() || state != IssuerState::Absent;
         if !known || signer.as_ref().is_some_and(|signer| !wants_any(signer)) {
             return;
         }
         let now = Instant::now();
-        self.put(Item { uid, namespace, issuer, signer, wanted, since: now, attempts: 0 }, now);
+        self.put(Item { signed, signer, wanted, since: now, attempts: 0 }, now);
     }
 
     fn put(&self, item: Item, due: Instant) {
@@ -262,7 +272,9 @@ impl Disposals {
         if now.saturating_duration_since(item.since) >= within {
             if loss {
                 self.metrics.disposal_dropped();
-                tracing::warn!(request.uid = %item.uid, "its certificate could not be revoked for so long that it is given up");
+                tracing::warn!(
+                    request.uid = %item.signed.uid, "its certificate could not be revoked for so long that it is given up"
+                );
             }
             return;
         }
@@ -276,7 +288,8 @@ impl Disposals {
         if !leadership.holds() {
             return LOST;
         }
-        let signer = desk.with(|board| board.last_signer(&item.issuer)).or_else(|| item.signer.clone());
+        let Signed { kind, uid, issuer, who: _ } = &item.signed;
+        let signer = desk.with(|board| board.last_signer(issuer)).or_else(|| item.signer.clone());
         // Its issuer is there and has not been well yet.
         let Some(signer) = signer else { return LOST };
         let (disposal, reason) = match &item.wanted {
@@ -292,7 +305,7 @@ impl Disposals {
                 // cert-manager may delete a request before its successor is issued.
                 Ok(Fate::InUse { .. }) => return Tried::Again { within: IN_USE_FOR, loss: false },
                 Err(error) => {
-                    tracing::warn!(request.uid = %item.uid, error = %error, "what a deleted request was for cannot be looked up");
+                    tracing::warn!(request.uid = %uid, error = %error, "what a deleted request was for cannot be looked up");
                     return LOST;
                 }
             },
@@ -304,15 +317,15 @@ impl Disposals {
             return LOST;
         }
         let request = RevokeRequest { reason: Some(reason) };
-        match signer.client.revoke(RequestKind::CertificateRequest, &item.uid, &request).await {
+        match signer.client.revoke(*kind, uid, &request).await {
             Ok(()) => {
                 self.metrics.revoked();
-                tracing::info!(request.uid = %item.uid, "its certificate is revoked, as the issuer wants it");
+                tracing::info!(request.uid = %uid, "its certificate is revoked, as the issuer wants it");
                 Tried::Done
             }
             Err(RemoteError::NotFound { .. }) => Tried::Done,
             Err(error) => {
-                tracing::warn!(request.uid = %item.uid, error = %error, "its certificate could not be revoked; trying again");
+                tracing::warn!(request.uid = %uid, error = %error, "its certificate could not be revoked; trying again");
                 LOST
             }
         }
@@ -335,18 +348,19 @@ impl Queue {
 
     /// Whether there was room.
     fn put(&mut self, item: Item, due: Instant) -> bool {
-        if let Some(known) = self.items.get_mut(&item.uid) {
+        let Signed { uid, who, .. } = &item.signed;
+        if let Some(known) = self.items.get_mut(uid) {
             // Told twice: a watch and a write that met its end.
             known.wanted = item.wanted;
             return true;
         }
-        let of_namespace = self.of_namespaces.get(&item.namespace).copied().unwrap_or(0);
+        let of_namespace = self.of_namespaces.get(who).copied().unwrap_or(0);
         if self.items.len() >= WAITING_MAX || of_namespace >= OF_ONE_NAMESPACE {
             return false;
         }
-        self.of_namespaces.insert(item.namespace.clone(), of_namespace + 1);
-        self.due.push(Reverse((due, Arc::clone(&item.uid))));
-        self.items.insert(Arc::clone(&item.uid), item);
+        self.of_namespaces.insert(who.clone(), of_namespace + 1);
+        self.due.push(Reverse((due, Arc::clone(uid))));
+        self.items.insert(Arc::clone(uid), item);
         true
     }
 
@@ -357,10 +371,11 @@ impl Queue {
         }
         let Reverse((_, uid)) = self.due.pop()?;
         let item = self.items.remove(&uid)?;
-        if let Some(count) = self.of_namespaces.get_mut(&item.namespace) {
+        let who = &item.signed.who;
+        if let Some(count) = self.of_namespaces.get_mut(who) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                self.of_namespaces.remove(&item.namespace);
+                self.of_namespaces.remove(who);
             }
         }
         Some(item)
@@ -373,10 +388,6 @@ impl Queue {
 
 fn wants_any(signer: &Signer) -> bool {
     signer.spec.on_delete == Disposal::Revoke || signer.spec.on_superseded == Disposal::Revoke
-}
-
-fn namespace_of(request: &CertificateRequest) -> Box<str> {
-    request.namespace().unwrap_or_default().into()
 }
 
 /// The wait before a try: a second, then twice as long each time.
@@ -398,10 +409,9 @@ mod tests {
     use crate::{board::Limits, resource::RateLimit};
 
     pub(super) fn item(uid: &str, namespace: &str) -> Item {
+        let (kind, issuer) = (RequestKind::CertificateRequest, IssuerKey { namespace: None, name: "corp".into() });
         Item {
-            uid: uid.into(),
-            namespace: namespace.into(),
-            issuer: IssuerKey { namespace: None, name: "corp".into() },
+            signed: Signed { kind, uid: uid.into(), who: namespace.into(), issuer },
             signer: None,
             wanted: Wanted::Unused,
             since: Instant::now(),
@@ -414,7 +424,7 @@ mod tests {
         let (mut queue, now) = (Queue::default(), Instant::now());
         assert!(queue.put(item("late", "a"), now + Duration::from_secs(9)));
         assert!(queue.put(item("soon", "a"), now));
-        assert_eq!(queue.take(now).map(|item| item.uid), Some("soon".into()));
+        assert_eq!(queue.take(now).map(|item| item.signed.uid), Some("soon".into()));
         assert!(queue.take(now).is_none());
         assert_eq!(queue.soonest(), Some(now + Duration::from_secs(9)));
         assert!(queue.take(now + Duration::from_secs(9)).is_some());
@@ -465,7 +475,7 @@ mod tests {
         disposals.listing_ends(&desk);
         let now = Instant::now() + Duration::from_secs(1);
         let item = disposals.queue().take(now).expect("one that is gone");
-        assert_eq!((&*item.uid, matches!(item.wanted, Wanted::Fate(_))), ("goes", true));
+        assert_eq!((&*item.signed.uid, matches!(item.wanted, Wanted::Fate(_))), ("goes", true));
         assert!(disposals.queue().take(now).is_none());
         // Signed, and the write of it failed: then it is deleted.
         disposals.signed(&"unwritten".into());

@@ -4,15 +4,12 @@
 //! to changes, when its server fails a request, and on a timer.
 
 mod changes;
+mod checks;
 mod status;
 
-use std::{collections::HashMap, fmt::Debug, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _};
-use governor::{
-    DefaultDirectRateLimiter, Quota, RateLimiter,
-    clock::{Clock as _, DefaultClock},
-};
 use k8s_openapi::{
     api::core::v1::ObjectReference,
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
@@ -31,6 +28,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::checks::Checks;
 use self::{changes::Changes, status::tell_people};
 use crate::{
     backoff,
@@ -52,9 +50,6 @@ const ISSUERS_MAX: usize = 10_000;
 const SETTLE: Duration = Duration::from_millis(50);
 /// Most issuers of one namespace that are looked after.
 const OF_ONE_NAMESPACE: usize = 64;
-/// Looks at cluster issuers each second, and at all issuers of namespaces.
-const CHECKS_PER_SECOND: [NonZeroU32; 2] =
-    [NonZeroU32::new(50).expect("not zero"), NonZeroU32::new(100).expect("not zero")];
 /// Least time between two looks at one issuer.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -88,28 +83,6 @@ impl Issuer for ChanceryClusterIssuer {
     }
     fn api(client: Client, _namespace: Option<&str>) -> Api<Self> {
         Api::all(client)
-    }
-}
-
-/// How fast issuers are looked at, all together: tenants do not keep the operator's waiting.
-#[derive(Debug)]
-pub(crate) struct Checks {
-    of_cluster: DefaultDirectRateLimiter,
-    of_namespaces: DefaultDirectRateLimiter,
-}
-
-impl Checks {
-    pub(crate) fn new() -> Self {
-        let [of_cluster, of_namespaces] = CHECKS_PER_SECOND.map(|rate| RateLimiter::direct(Quota::per_second(rate)));
-        Self { of_cluster, of_namespaces }
-    }
-
-    /// Waits until one more may be looked at.
-    async fn turn(&self, key: &IssuerKey) {
-        let limiter = if key.namespace.is_none() { &self.of_cluster } else { &self.of_namespaces };
-        while let Err(until) = limiter.check() {
-            sleep(until.wait_time_from(DefaultClock::default().now()).max(Duration::from_millis(1))).await;
-        }
     }
 }
 
@@ -193,9 +166,7 @@ pub(crate) async fn tend_all<I: Issuer>(tending: Tending, listed: watch::Sender<
                 }
                 listed.send_replace(true);
             }
-            Some(Err(error)) => {
-                tracing::warn!(kind = %I::kind(&()), error = %error, "issuers cannot be watched; trying again");
-            }
+            Some(Err(error)) => crate::watch::trouble(&tending.metrics, &I::kind(&()), &error),
         }
     }
 }

@@ -27,6 +27,8 @@ mod discovery;
 mod dispatch;
 mod disposal;
 mod events;
+#[cfg(test)]
+mod fake_api;
 mod issuers;
 mod leader;
 mod metrics;

@@ -69,6 +69,7 @@ pub(crate) struct Metrics {
     roots_written: Family<ByKindAndOutcome, Counter>,
     issuers: Family<ByIssuer, Gauge>,
     features: Family<ByFeature, Gauge>,
+    watches_expired: Family<ByKind, Counter>,
     leading: Gauge<i64>,
 }
 
@@ -90,6 +91,7 @@ impl Metrics {
             roots_written: Family::default(),
             issuers: Family::default(),
             features: Family::default(),
+            watches_expired: Family::default(),
             leading: Gauge::default(),
         }
     }
@@ -144,6 +146,11 @@ impl Metrics {
         registry.register("roots_written", "Writes of published roots, by outcome", self.roots_written.clone());
         registry.register("issuer_ready", "Whether an issuer would sign", self.issuers.clone());
         registry.register("feature", "What of the cluster is served", self.features.clone());
+        registry.register(
+            "watches_expired",
+            "Watches that the API server had forgotten (410 Gone), so that all of the kind was listed anew",
+            self.watches_expired.clone(),
+        );
         registry.register("leading", "Whether this process leads", self.leading.clone());
     }
 
@@ -180,6 +187,10 @@ impl Metrics {
     pub(crate) fn signers_waiting(&self, kind: &str, waiting: usize) {
         let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
         self.signers_waiting.get_or_create(&ByKind { kind: kind.to_owned() }).set(waiting);
+    }
+
+    pub(crate) fn watch_expired(&self, kind: &str) {
+        self.watches_expired.get_or_create(&ByKind { kind: kind.to_owned() }).inc();
     }
 
     pub(crate) fn untrusted_answer(&self) {

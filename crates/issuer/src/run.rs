@@ -263,18 +263,16 @@ impl Shared {
         }
         let labels = NamespaceLabels::default();
         if found.requests || found.serves(Feature::PodCertificateRequests) {
-            lasting.spawn(watch::namespaces(self.client.clone(), labels.clone(), stop.clone()));
+            let metrics = Arc::clone(&self.metrics);
+            lasting.spawn(watch::namespaces(self.client.clone(), labels.clone(), metrics, stop.clone()));
         }
+        let origins = Origins::new(self.client.clone(), labels.clone());
+        let disposals = Arc::clone(&self.disposals);
+        let dispose =
+            Arc::clone(&disposals).work_off(Arc::clone(&desk), origins.clone(), leadership.clone(), stop.clone());
+        lasting.spawn(dispose);
         self.serve_signers(&found, &desk, &leadership, &labels, (&mut lasting, &jobs), &stop);
         if found.requests {
-            let origins = Origins::new(self.client.clone(), labels);
-            let disposals = Arc::clone(&self.disposals);
-            lasting.spawn(Arc::clone(&disposals).work_off(
-                Arc::clone(&desk),
-                origins.clone(),
-                leadership.clone(),
-                stop.clone(),
-            ));
             let unapproved = Arc::new(Unapproved::new(settings.unapproved_after));
             lasting.spawn(Arc::clone(&unapproved).tell(self.events.clone(), stop.clone()));
             let usages = Arc::new(Usages::new(Arc::clone(&self.metrics)));
@@ -354,11 +352,13 @@ impl Shared {
             events: self.events.clone(),
             leadership: leadership.clone(),
             metrics: Arc::clone(&self.metrics),
+            disposals: Arc::clone(&self.disposals),
         };
         let serving = || Serving {
             client: self.client.clone(),
             desk: Arc::clone(desk),
             metrics: Arc::clone(&self.metrics),
+            disposals: Arc::clone(&self.disposals),
             limits: signers::Limits {
                 active: usize::try_from(settings.max_active).unwrap_or(usize::MAX),
                 concurrency: usize::from(settings.concurrency),
@@ -477,3 +477,7 @@ fn start_logging(settings: &Run) -> Result<(), String> {
     };
     started.map_err(|error| format!("logging cannot be started: {error}"))
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -22,6 +22,7 @@ use crate::{
     board::{Board, IssuerKey},
     decide::CSR_MAX,
     dispatch::Desk,
+    metrics::Metrics,
     origin::{self, NamespaceLabels, owner_reference},
     resource::{CLUSTER_ISSUER, CertificateRequest, GROUP, ISSUER},
     unapproved::Unapproved,
@@ -32,6 +33,26 @@ use crate::{
 const PREPARING: usize = 16;
 /// How often it is looked whether there is room again for requests that were left out.
 const ROOM: Duration = Duration::from_secs(5);
+
+/// A watch is in trouble; it goes on by itself.
+pub(crate) fn trouble(metrics: &Metrics, kind: &str, error: &watcher::Error) {
+    if is_forgotten(error) {
+        metrics.watch_expired(kind);
+        tracing::info!(kind, "the API server has forgotten what was seen last (410); all are listed anew");
+    } else {
+        tracing::warn!(kind, error = %error, "objects cannot be watched; trying again");
+    }
+}
+
+/// Whether the API server says that it does not know any more what has changed since (410, Gone).
+fn is_forgotten(error: &watcher::Error) -> bool {
+    use watcher::Error as E;
+    match error {
+        E::WatchError(status) => status.code == 410,
+        E::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
+        E::WatchStartFailed(_) | E::InitialListFailed(_) | E::WatchFailed(_) | E::NoResourceVersion => false,
+    }
+}
 
 /// What nobody here reads, and what no server is sent, is not kept.
 pub(crate) fn slim(mut request: CertificateRequest) -> CertificateRequest {
@@ -108,9 +129,7 @@ pub(crate) async fn requests(
                         worker.disposals.deleted(&desk, &request);
                     }
                 }
-                Some(Err(error)) => {
-                    tracing::warn!(error = %error, "CertificateRequests cannot be watched; trying again");
-                }
+                Some(Err(error)) => trouble(&worker.metrics, "CertificateRequest", &error),
             }
         }
     }
@@ -145,7 +164,12 @@ fn prepare(worker: &Arc<Worker>, tasks: &TaskTracker, room: &Arc<Semaphore>, req
 }
 
 /// Watches the labels of namespaces until `stop`.
-pub(crate) async fn namespaces(client: Client, labels: NamespaceLabels, stop: CancellationToken) {
+pub(crate) async fn namespaces(
+    client: Client,
+    labels: NamespaceLabels,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
     let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
     loop {
@@ -161,9 +185,8 @@ pub(crate) async fn namespaces(client: Client, labels: NamespaceLabels, stop: Ca
             }
             Some(Ok(Event::Delete(namespace))) => labels.remove(namespace.metadata.name.as_deref().unwrap_or_default()),
             Some(Ok(Event::Init | Event::InitDone)) => {}
-            Some(Err(error)) => {
-                tracing::warn!(error = %error, "namespaces cannot be watched; their labels are looked up one by one");
-            }
+            // Meanwhile their labels are looked up one by one.
+            Some(Err(error)) => trouble(&metrics, "Namespace", &error),
         }
     }
 }

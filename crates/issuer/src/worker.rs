@@ -16,7 +16,7 @@ use crate::{
     condition::{Outcome, PendingFor},
     decide::{IssuerState, Step, decide, is_out_of_time},
     dispatch::Desk,
-    disposal::Disposals,
+    disposal::{Disposals, Signed},
     events::Events,
     leader::Leadership,
     metrics::Metrics,
@@ -140,7 +140,7 @@ impl Worker {
                     Ok(Answered { not_after, .. })
                         if renew_before.is_some_and(|before| before < life && left(not_after) <= before) =>
                     {
-                        self.disposals.unused(&self.desk, request);
+                        self.unused(request);
                         Outcome::Failed { message: too_short(left(not_after), renew_before.unwrap_or_default()) }
                     }
                     Ok(Answered { chain, root, .. }) => Outcome::Issued { chain, root, warnings: signed.warnings },
@@ -302,9 +302,13 @@ impl Worker {
                     let same = decide(&fresh, &IssuerState::Ready) == Step::Sign && job.step == Step::Sign;
                     request = Arc::from(fresh);
                     if !same {
-                        // Denied, or being deleted: nobody will ever have the certificate.
-                        if is_issued {
-                            self.disposals.unused(&self.desk, &request);
+                        let handed_out = request.status.as_ref().is_some_and(|status| status.certificate.is_some());
+                        match (is_issued, handed_out) {
+                            // Denied, or being deleted: nobody will ever have the certificate.
+                            (true, false) => self.unused(&request),
+                            // By a write of ours whose answer was lost.
+                            (true, true) => self.disposals.written(&job.uid),
+                            (false, _) => {}
                         }
                         return Done::Again(request);
                     }
@@ -312,7 +316,7 @@ impl Worker {
                 Written::Gone => {
                     if is_issued {
                         tracing::info!(request.uid = %job.uid, "a request was deleted while it was signed");
-                        self.disposals.unused(&self.desk, &request);
+                        self.unused(&request);
                     }
                     return Done::Gone;
                 }
@@ -346,6 +350,13 @@ impl Worker {
             }
         };
         self.tell(job, outcome).await
+    }
+
+    /// Nobody will ever have what was signed for this request.
+    fn unused(&self, request: &CertificateRequest) {
+        if let Some(signed) = Signed::of(request) {
+            self.disposals.unused(&self.desk, signed);
+        }
     }
 
     fn announce(&self, request: &CertificateRequest, outcome: &Outcome) {
@@ -418,3 +429,7 @@ pub(crate) fn refusal(reason: RefusalReason, message: &str, rule: Option<&str>) 
         _ => format!("{what}: {message}"),
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

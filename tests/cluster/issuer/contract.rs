@@ -2,7 +2,12 @@
 
 use std::process::Command;
 
-use chancery_cluster_tests::{Result, signing_server::Behaviour, until};
+use chancery_cluster_tests::{
+    Result,
+    controller::{reasons_told, touched},
+    signing_server::Behaviour,
+    until,
+};
 use chancery_harness::server::succeeded;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -11,7 +16,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Test, chain, label, message, pem, ready, touched, until_event};
+use super::{Test, chain, label, message, pem, ready, until_event};
 
 /// T1.
 #[tokio::test]
@@ -48,7 +53,7 @@ spec:
     for (name, uid) in uids {
         let seen = test.requests.get(name).await?;
         assert!(!touched(&seen), "{name}: {seen:?}");
-        assert_eq!(test.events(&uid).await?, Vec::<String>::new(), "{name}");
+        assert_eq!(reasons_told(test.issuing.plane, &uid).await?, Vec::<String>::new(), "{name}");
         assert_eq!(test.server.asked_for(&uid), 0, "{name}");
     }
     Ok(())
@@ -160,7 +165,7 @@ async fn what_can_never_be_signed_fails_with_its_time_and_the_rule() -> Result<(
     label(&test.requests, "web", "again").await?;
     test.barrier().await?;
     assert_eq!(test.server.asked_for(&refused), 1, "never again");
-    assert_eq!(test.events(&refused).await?, ["PermanentError"]);
+    assert_eq!(reasons_told(test.issuing.plane, &refused).await?, ["PermanentError"]);
     Ok(())
 }
 
@@ -281,6 +286,6 @@ async fn a_certificate_becomes_ready_and_its_secret_holds_chain_and_root() -> Re
     test.server.until("a word of where it is used", |server| server.used() == used).await?;
     // Events come a moment later.
     until_event(test.issuing.plane.client().await?, &test.namespace, &uid).await?;
-    assert_eq!(test.events(&uid).await?, ["Issued"]);
+    assert_eq!(reasons_told(test.issuing.plane, &uid).await?, ["Issued"]);
     Ok(())
 }

@@ -15,6 +15,8 @@ struct Own {
     plane: Plane,
     server: SigningServer,
     running: chancery_cluster_tests::Process,
+    /// Where the controller's probes and metrics are.
+    probes: tempfile::NamedTempFile,
 }
 
 impl Own {
@@ -31,8 +33,11 @@ impl Own {
         });
         let issuer = controller::issuer("ChanceryClusterIssuer", "faults", &server.url(), &server.root());
         plane.apply_documents(controller::NAMESPACE, vec![secret, issuer]).await?;
-        let running = controller::start(&plane, "faults", &["--listen", "127.0.0.1:0"]).await?;
-        Ok(Some(Self { plane, server, running }))
+        let probes = tempfile::NamedTempFile::new()?;
+        let path = probes.path().to_str().ok_or("a path that is no text")?;
+        let listens = ["--listen", "127.0.0.1:0", "--listen-file", path];
+        let running = controller::start(&plane, "faults", &listens).await?;
+        Ok(Some(Self { plane, server, running, probes }))
     }
 
     async fn ask(&self, name: &str) -> Result<()> {
@@ -80,6 +85,9 @@ async fn an_api_server_that_restarts_and_has_forgotten_what_was_watched_stops_no
     own.until_issued("meanwhile").await?;
     own.ask("after").await?;
     own.until_issued("after").await?;
+    // The watch did meet that, once, and began with a listing.
+    let expired = "chancery_issuer_watches_expired_total{kind=\"CertificateRequest\"} 1\n";
+    until_it_says(std::fs::read_to_string(own.probes.path())?.parse()?, "/metrics", &[expired]).await?;
     assert_eq!(own.until_issued("before").await?.metadata.resource_version, before.metadata.resource_version);
     assert_eq!(own.server.issued().len(), 3, "one certificate each");
     assert!(!own.running.printed().contains("panicked"));

@@ -107,6 +107,18 @@ async fn an_issuer_that_makes_no_sense_is_refused_by_the_api_server() -> Result<
         ),
         (json!({ "caBundle": { "inline": "x", "secretRef": { "name": "x" } } }), "exactly one"),
         (json!({ "credentials": { "serviceAccount": { "name": "x" } } }), "exactly one"),
+        (json!({ "credentials": { "tokenSecretRef": { "name": "Not_A_Name" } } }), "tokenSecretRef.name"),
+        (json!({ "credentials": { "tokenSecretRef": { "name": "token/../other" } } }), "tokenSecretRef.name"),
+        (json!({ "credentials": { "tokenSecretRef": { "name": "a..b" } } }), "tokenSecretRef.name"),
+        (json!({ "credentials": { "tokenSecretRef": { "name": "n".repeat(254) } } }), "253"),
+        (json!({ "credentials": { "tokenSecretRef": { "key": "a/b" } } }), "tokenSecretRef.key"),
+        (json!({ "caBundle": { "inline": null, "configMapRef": { "name": "-roots" } } }), "configMapRef.name"),
+        (
+            json!({ "registrationAuthority": {
+                "serviceAccount": { "namespace": "istio.system", "name": "istiod" }, "trustDomain": "cluster.local",
+            } }),
+            "serviceAccount.namespace",
+        ),
         (json!({ "checkInterval": "1s" }), "10s"),
         (json!({ "checkInterval": "soon" }), "checkInterval"),
         (json!({ "defaultDuration": "" }), "1m"),

@@ -1,7 +1,7 @@
 //! The cases of cert-manager's conformance suite for CertificateSigningRequests, each with an issuer of the cluster and
 //! with one of a namespace: what is asked for is asked of the server, and is what stands in the status.
 
-use chancery_cluster_tests::{Result, SigningServer, controller, until};
+use chancery_cluster_tests::{Result, SigningServer, controller};
 use kube::api::PostParams;
 use rcgen::{DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PublicKeyData as _};
 use serde_json::{Value, json};
@@ -127,13 +127,8 @@ async fn an_issuer_of_the_cluster_signs_each_of_the_cases() -> Result<()> {
 async fn an_issuer_of_a_namespace_signs_each_of_the_cases() -> Result<()> {
     let Some(test) = Test::without_issuer("kcsr-namespaced").await? else { return Ok(()) };
     let (issuing, namespace) = (test.issuing, &test.namespace);
-    issuing.may_read_credentials(namespace).await?;
-    issuing.token(namespace, "own", "allowed").await?;
-    let issuer = controller::issuer("ChanceryIssuer", "own", &issuing.allowed.url(), &issuing.allowed.root());
-    issuing.plane.apply_documents(namespace, vec![issuer]).await?;
-    let issuers = issuing.plane.objects("chancery.dev/v1", "ChanceryIssuer", namespace).await?;
-    until(&issuers, "own", until::condition("Ready", "True")).await?;
-    holds(&test, &issuing.allowed, &format!("chanceryissuers.chancery.dev/{namespace}.own")).await?;
+    let signer_name = test.make_own_issuer().await?;
+    holds(&test, &issuing.allowed, &signer_name).await?;
     let ours = issuing.allowed.asked().into_iter().filter(|asked| asked.origin.name.starts_with(namespace.as_str()));
     assert!(ours.into_iter().all(|asked| asked.origin.namespace.as_ref() == Some(namespace)));
     Ok(())

@@ -1,16 +1,16 @@
 //! PodCertificateRequests that are signed, and those that wait.
 
-use chancery_cluster_tests::{Result, signing_server::Behaviour, until};
+use chancery_cluster_tests::{Result, controller::touched, signing_server::Behaviour, until};
 use k8s_openapi::{
     ByteString,
     api::{
         certificates::v1::{PodCertificateRequest, PodCertificateRequestStatus},
-        core::v1::{Pod, ServiceAccount},
+        core::v1::{Node, Pod, ServiceAccount},
     },
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData as _};
 use serde_json::{Value, json};
@@ -19,13 +19,14 @@ use x509_parser::{
     prelude::{FromDer as _, X509Certificate},
 };
 
-use super::{Test, leaf, touched};
+use super::{Test, leaf, public_key};
 
-/// A pod on a node, in the namespace of the test; nothing runs it.
+/// A pod on the node `node-1`, in the namespace of the test; nothing runs it.
 pub(super) struct PodTest {
     pub(super) test: Test,
     pod: Pod,
     account: ServiceAccount,
+    node: Node,
 }
 
 impl PodTest {
@@ -45,6 +46,10 @@ impl PodTest {
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &test.namespace);
         let account = json!({ "metadata": { "name": "shop" } });
         let account = accounts.create(&PostParams::default(), &serde_json::from_value(account)?).await?;
+        // All tests share it.
+        let nodes: Api<Node> = Api::all(client.clone());
+        let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "node-1" } });
+        let node = nodes.patch("node-1", &PatchParams::apply("tests"), &Patch::Apply(&node)).await?;
         let pods: Api<Pod> = Api::namespaced(client, &test.namespace);
         let pod = json!({
             "metadata": { "name": "web" },
@@ -54,7 +59,7 @@ impl PodTest {
             },
         });
         let pod = pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
-        Ok(Self { test, pod, account })
+        Ok(Self { test, pod, account, node })
     }
 
     pub(super) async fn requests(&self) -> Result<Api<PodCertificateRequest>> {
@@ -69,7 +74,7 @@ impl PodTest {
                 "signerName": self.test.signer_name(),
                 "podName": "web", "podUID": self.pod.metadata.uid,
                 "serviceAccountName": "shop", "serviceAccountUID": self.account.metadata.uid,
-                "nodeName": "node-1", "nodeUID": "7d4b1b4e-0000-4000-8000-000000000001",
+                "nodeName": "node-1", "nodeUID": self.node.metadata.uid,
                 "stubPKCS10Request": ByteString(csr),
             },
         });
@@ -110,7 +115,7 @@ pub(super) fn stub(key: &KeyPair) -> Result<Vec<u8>> {
 }
 
 /// Type and reason of the one condition.
-fn said(status: &PodCertificateRequestStatus) -> Vec<(&str, &str)> {
+pub(super) fn said(status: &PodCertificateRequestStatus) -> Vec<(&str, &str)> {
     let conditions = status.conditions.iter().flatten();
     conditions.map(|condition| (condition.type_.as_str(), condition.reason.as_str())).collect()
 }
@@ -211,13 +216,7 @@ async fn a_controller_that_dies_between_signing_and_writing_leads_to_no_second_c
     pods.test.server.behave(Behaviour::Hold);
     let uid = pods.ask("web", stub(&KeyPair::generate()?)?, &json!({})).await?;
     pods.test.server.until_asked(&uid, 1).await?;
-    {
-        let mut controller = pods.test.issuing.controller.write().await;
-        controller.kill();
-        pods.test.server.behave(Behaviour::Sign);
-        pods.test.server.release();
-        *controller = pods.test.issuing.another_controller("pcr-after-a-death").await?;
-    }
+    pods.test.controller_dies_before_the_answer("pcr-after-a-death").await?;
     let status = pods.until_ended("web").await?;
     let signed = pods.test.server.issued();
     assert_eq!(signed.len(), 1, "one issuance");
@@ -240,8 +239,7 @@ async fn what_was_signed_for_a_deleted_request_never_lands_on_its_successor() ->
     pods.test.server.behave(Behaviour::Sign);
     pods.test.server.release();
     let chain = pods.until_ended("web").await?.certificate_chain.ok_or("no chain")?;
-    let der = leaf(&chain)?;
-    assert_eq!(X509Certificate::from_der(&der)?.1.public_key().raw, key.subject_public_key_info());
+    assert_eq!(public_key(&chain)?, key.subject_public_key_info());
     assert_eq!((pods.test.server.issued().len(), pods.test.server.asked_for(&second)), (2, 1));
     Ok(())
 }

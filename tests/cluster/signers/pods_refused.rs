@@ -26,6 +26,7 @@ async fn a_request_by_somebody_else_for_a_pod_that_is_not_so_is_denied() -> Resu
         ("account", json!({ "serviceAccountName": "default" }), "runs as shop, not as default"),
         ("account-uid", json!({ "serviceAccountUID": NOBODY }), "no service account shop"),
         ("node", json!({ "nodeName": "node-2" }), "on the node node-1, not on node-2"),
+        ("node-uid", json!({ "nodeUID": NOBODY }), "no node node-1 with the UID 00000000"),
     ] {
         pods.ask(name, stub(&KeyPair::generate()?)?, &json!({ "spec": more })).await?;
         let (type_, reason, message) = pods.until_refused(name).await?;

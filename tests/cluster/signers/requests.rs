@@ -1,10 +1,14 @@
 //! What a CertificateSigningRequest is told, and what is never done.
 
-use chancery_cluster_tests::{Result, controller, signing_server::Behaviour, until};
+use chancery_cluster_tests::{
+    Result,
+    controller::{reasons_told, touched},
+    signing_server::Behaviour,
+};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::{Test, chain, condition, pem, touched};
+use super::{Test, chain, condition, pem};
 
 #[tokio::test]
 async fn what_nobody_has_approved_or_what_is_denied_or_foreign_is_never_written_to() -> Result<()> {
@@ -30,7 +34,8 @@ async fn what_nobody_has_approved_or_what_is_denied_or_foreign_is_never_written_
     for (name, uid) in uids {
         let seen = test.requests().await?.get(&test.named(name)).await?;
         assert!(!touched(&seen) && chain(&seen).is_none(), "{name}: {seen:?}");
-        assert_eq!((test.events(&uid).await?, test.server.asked_for(&uid)), (Vec::<String>::new(), 0), "{name}");
+        let told = reasons_told(test.issuing.plane, &uid).await?;
+        assert_eq!((told, test.server.asked_for(&uid)), (Vec::<String>::new(), 0), "{name}");
     }
     Ok(())
 }
@@ -63,7 +68,8 @@ async fn a_request_waits_for_its_issuer_without_a_write_and_goes_on_when_it_is_r
     test.make_issuer(&json!({})).await?;
     test.until_issued("web").await?;
     assert_eq!(test.server.asked_for(&uid), 1);
-    assert!(test.events(&uid).await?.contains(&"IssuerNotFound".to_owned()), "{:?}", test.events(&uid).await?);
+    let told = reasons_told(test.issuing.plane, &uid).await?;
+    assert!(told.contains(&"IssuerNotFound".to_owned()), "{told:?}");
     Ok(())
 }
 
@@ -132,12 +138,7 @@ async fn trouble_of_the_server_fails_nothing_and_writes_nothing() -> Result<()> 
 async fn only_who_may_refer_to_an_issuer_of_a_namespace_gets_its_certificates() -> Result<()> {
     let Some(test) = Test::without_issuer("kcsr-reference").await? else { return Ok(()) };
     let (issuing, namespace) = (test.issuing, &test.namespace);
-    issuing.may_read_credentials(namespace).await?;
-    issuing.token(namespace, "own", "allowed").await?;
-    let issuer = controller::issuer("ChanceryIssuer", "own", &issuing.allowed.url(), &issuing.allowed.root());
-    issuing.plane.apply_documents(namespace, vec![issuer]).await?;
-    let issuers = issuing.plane.objects("chancery.dev/v1", "ChanceryIssuer", namespace).await?;
-    until(&issuers, "own", until::condition("Ready", "True")).await?;
+    let signer_name = test.make_own_issuer().await?;
     let asks = |name: &str| {
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
@@ -164,7 +165,7 @@ async fn only_who_may_refer_to_an_issuer_of_a_namespace_gets_its_certificates() 
     });
     let documents = vec![role, asks("friend"), asks("stranger"), reference, binding];
     issuing.plane.apply_documents(namespace, documents).await?;
-    let object = json!({ "spec": { "signerName": format!("chanceryissuers.chancery.dev/{namespace}.own") } });
+    let object = json!({ "spec": { "signerName": signer_name } });
     for name in ["friend", "stranger"] {
         let client = issuing.plane.client_as_service_account(namespace, name).await?;
         test.ask_as(&client, name, &pem(&["a.example.test"])?, &object).await?;

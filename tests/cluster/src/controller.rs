@@ -5,6 +5,8 @@ use std::{
     process::Command,
 };
 
+use k8s_openapi::api::events::v1::Event;
+use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::json;
 use tokio::sync::{OnceCell, RwLock};
 
@@ -219,6 +221,25 @@ pub async fn prepare(plane: &Plane, identity: &str, arguments: &[&str]) -> Resul
         .args(arguments)
         .env("KUBECONFIG", plane.kubeconfig_of_service_account(NAMESPACE, ACCOUNT).await?);
     Ok(Prepared { name: format!("chancery-issuer-{identity}"), command })
+}
+
+/// Whether the controller has ever written to an object.
+pub fn touched(object: &impl ResourceExt) -> bool {
+    object.managed_fields().iter().any(|entry| entry.manager.as_deref() == Some("chancery-issuer"))
+}
+
+/// Whether an event is one that the controller has written about the object with this UID.
+#[must_use]
+pub fn tells(event: &Event, uid: &str) -> bool {
+    event.reporting_controller.as_deref() == Some("chancery.dev/issuer")
+        && event.regarding.as_ref().is_some_and(|about| about.uid.as_deref() == Some(uid))
+}
+
+/// The reasons of the events that the controller has written about an object.
+pub async fn reasons_told(plane: &Plane, uid: &str) -> Result<Vec<String>> {
+    let events: Api<Event> = Api::all(plane.client().await?);
+    let all = events.list(&ListParams::default()).await?.items.into_iter();
+    Ok(all.filter(|event| tells(event, uid)).filter_map(|event| event.reason).collect())
 }
 
 /// The binary under test: `CHANCERY_ISSUER_BIN`, else the one that was built beside this test.

@@ -339,7 +339,11 @@ impl Serving {
                 }
                 Response::builder().status(StatusCode::NO_CONTENT).body(Full::default()).unwrap_or_default()
             }
-            (&Method::POST, ["signing-requests", _kind, uid, "revoke"]) => {
+            (&Method::POST, ["signing-requests", kind, uid, "revoke"]) => {
+                // As the real one: kind and UID together name a request.
+                if self.state().first.get(*uid).is_none_or(|first| first.kind.as_str() != *kind) {
+                    return refused(StatusCode::NOT_FOUND, "it was never asked for");
+                }
                 let reason = serde_json::from_slice::<RevokeRequest>(&body).ok().and_then(|request| request.reason);
                 self.state().revoked.push(((*uid).to_owned(), reason));
                 self.changed.notify_waiters();

@@ -54,8 +54,8 @@ mod tests {
         under_way.begin(item("held", "a"), std::future::pending());
         under_way.begin(item("done", "a"), std::future::ready(Tried::Done));
         let (ended, tried) = under_way.ended().await.expect("one has ended");
-        assert_eq!((&*ended.uid, tried), ("done", Some(Tried::Done)));
-        assert_eq!(under_way.give_up().map(|item| item.uid).collect::<Vec<_>>(), ["held".into()]);
+        assert_eq!((&*ended.signed.uid, tried), ("done", Some(Tried::Done)));
+        assert_eq!(under_way.give_up().map(|item| item.signed.uid).collect::<Vec<_>>(), ["held".into()]);
     }
 
     #[tokio::test]
@@ -63,6 +63,6 @@ mod tests {
         let mut under_way = UnderWay::default();
         under_way.begin(item("broken", "a"), async { std::panic::panic_any("on purpose") });
         let (ended, tried) = under_way.ended().await.expect("one has ended");
-        assert_eq!((&*ended.uid, tried, under_way.len()), ("broken", None, 0));
+        assert_eq!((&*ended.signed.uid, tried, under_way.len()), ("broken", None, 0));
     }
 }

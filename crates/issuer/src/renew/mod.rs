@@ -1,6 +1,7 @@
 //! `chancery-issuer renew`: has cert-manager renew every Certificate of chosen issuers, at a chosen pace, as after a change
 //! of the root. It asks as `cmctl renew` does: by the condition `Issuing`. It may be ended and begun again at any time.
 
+mod api_time;
 mod campaign;
 mod report;
 
@@ -16,13 +17,14 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher, watcher::Event},
 };
 use serde_json::json;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 
 use self::{
+    api_time::ApiTime,
     campaign::{Campaign, Certificate, Chosen, Key},
     report::Report,
 };
-use crate::{cli::duration, clock};
+use crate::cli::duration;
 
 /// How often it is looked for what takes too long.
 const LOOK: Duration = Duration::from_secs(5);
@@ -57,7 +59,7 @@ pub(crate) struct Renew {
     #[arg(long, value_name = "NUMBER", default_value = "20", value_parser = clap::value_parser!(u16).range(1..=1000))]
     at_once: u16,
     /// Leave out what was asked for at this time or later (RFC 3339); begin again with the same time to go on [default:
-    /// now]
+    /// now, by the API server's clock]
     #[arg(long, value_name = "TIME")]
     issued_before: Option<Timestamp>,
     /// How long one may take before its place is given to the next, such as 10m
@@ -109,26 +111,21 @@ async fn run(settings: &Renew) -> Result<(), String> {
         format!("there is neither a kubeconfig nor a pod's service account: {error}; set KUBECONFIG")
     })?;
     let client = Client::try_from(config).map_err(|error| format!("the kubeconfig cannot be used: {error}"))?;
-    let before = settings.issued_before.unwrap_or_else(next_second);
+    // Objects tell their age in whole seconds: what was asked for in this one is old, and nothing is asked for before the
+    // next one.
+    let time = ApiTime::of(&client).await?;
+    let before = settings.issued_before.unwrap_or_else(|| time.next_second());
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("cert-manager.io", "v1", "Certificate"));
-    let renewal = Renewal { client: &client, kind: &kind, chosen: chosen(settings), settings, before };
+    let renewal = Renewal { client: &client, kind: &kind, chosen: chosen(settings), settings, before, time };
     let mut campaign = renewal.begin().await?;
     let report = Report::new(settings.output);
     if settings.dry_run {
         return report.plan(&campaign);
     }
     report.begin(&campaign, before)?;
-    if let Ok(left) = Duration::try_from(before.duration_since(clock::now())) {
-        sleep(left.min(Duration::from_secs(1))).await;
-    }
+    time.next_second_has_come().await;
     let interrupted = renewal.work(&mut campaign, &report).await?;
     report.end(&campaign, interrupted.then_some(before))
-}
-
-/// Objects tell their age in whole seconds: what was asked for in this one is old, and nothing is asked for before the
-/// next one.
-fn next_second() -> Timestamp {
-    Timestamp::from_second(clock::now().as_second() + 1).unwrap_or(Timestamp::MAX)
 }
 
 fn chosen(settings: &Renew) -> Vec<Chosen> {
@@ -146,6 +143,7 @@ struct Renewal<'a> {
     chosen: Vec<Chosen>,
     settings: &'a Renew,
     before: Timestamp,
+    time: ApiTime,
 }
 
 impl Renewal<'_> {
@@ -235,7 +233,7 @@ impl Renewal<'_> {
                 },
                 _ = looks.tick() => {
                     let wait = SignedDuration::try_from(self.settings.wait).unwrap_or(SignedDuration::MAX);
-                    for key in campaign.late(clock::now().saturating_sub(wait).unwrap_or(Timestamp::MIN)) {
+                    for key in campaign.late(self.time.now().saturating_sub(wait).unwrap_or(Timestamp::MIN)) {
                         report.step(campaign, &key)?;
                     }
                 }
@@ -278,7 +276,7 @@ impl Renewal<'_> {
                     Err(why) => return campaign.failed(key, why),
                 }
             }
-            let now = clock::now();
+            let now = self.time.now();
             let Some(patch) = trigger(&object, now) else {
                 // It is being issued already.
                 return campaign.begun(key, now, &seen, false);

@@ -10,7 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PodCertificates, RegistrationAuthority};
+use super::{PodCertificates, RegistrationAuthority, names::SUBDOMAIN};
 
 /// How often an issuer is looked at where nothing else is said.
 const CHECK_INTERVAL: &str = "1m";
@@ -88,10 +88,12 @@ pub struct IssuerSpec {
     pub profile: Option<String>,
     /// What proves to the server who asks.
     pub credentials: Credentials,
-    /// What becomes of a certificate whose request or Certificate is deleted.
+    /// What becomes of a certificate whose Certificate is deleted, or whose request of any kind ended before it had it. What
+    /// a CertificateSigningRequest or PodCertificateRequest has got stays valid: Kubernetes deletes those as a matter of
+    /// routine.
     #[serde(default)]
     pub on_delete: Disposal,
-    /// What becomes of a certificate that a newer one has replaced.
+    /// What becomes of a Certificate's certificate that a newer one has replaced. This is about CertificateRequests alone.
     #[serde(default)]
     pub on_superseded: Disposal,
     /// How often the server is asked whether it would sign, from 10s to 24h.
@@ -156,11 +158,11 @@ pub struct Credentials {
 #[serde(rename_all = "camelCase")]
 pub struct KeyReference {
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
     /// The key in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: Option<String>,
 }
 
@@ -169,7 +171,7 @@ pub struct KeyReference {
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
 }
 
@@ -178,7 +180,7 @@ pub struct SecretReference {
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAccountReference {
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
     /// Whom the token is for: what the server expects. Left out, the controller's usual audience.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,7 @@
 mod certificate;
 mod certificate_request;
 mod issuer;
+mod names;
 mod signers;
 
 pub use certificate::{Certificate, CertificateSpec, CertificateStatus};

@@ -6,6 +6,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::names::{LABEL, SUBDOMAIN};
+
 /// Somebody who says which workload gets which identity, as istiod does. Everything else that names this issuer in a
 /// CertificateSigningRequest is refused, whoever has approved it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -23,10 +25,10 @@ pub struct RegistrationAuthority {
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAccountName {
     /// Its namespace.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub namespace: String,
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
 }
 

@@ -14,6 +14,7 @@ use crate::{
     condition::{Notice, cut},
     decide::IssuerState,
     dispatch::Desk,
+    disposal::Disposals,
     events::Events,
     leader::Leadership,
     metrics::Metrics,
@@ -36,6 +37,7 @@ pub(crate) struct Asking {
     pub(crate) events: Events,
     pub(crate) leadership: Leadership,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) disposals: Arc<Disposals>,
 }
 
 /// What a server has answered, as far as an object is concerned.

@@ -212,11 +212,14 @@ impl<K: Resource> Line<K> {
         self.left_out = 0;
     }
 
-    /// The listing is complete.
-    pub(crate) fn listing_ends(&mut self) {
+    /// The listing is complete; what was known, had no outcome and is gone: UID, whose it was, issuer.
+    pub(crate) fn listing_ends(&mut self) -> Vec<(Uid, Box<str>, IssuerKey)> {
         let listing = self.listing;
-        self.rows.retain(|_, row| row.listing == listing);
+        let gone = self.rows.extract_if(|_, row| row.listing != listing);
+        let gone =
+            gone.filter(|(_, row)| row.state != State::Over).map(|(uid, row)| (uid, row.who, row.issuer)).collect();
         self.over = self.rows.values().filter(|row| row.state == State::Over).count();
+        gone
     }
 
     /// Whether objects were left out for want of room, and there is room again: a new listing finds them.

@@ -171,10 +171,15 @@ fn what_is_too_much_is_left_out_until_there_is_room() {
 }
 
 #[test]
-fn what_a_listing_does_not_show_is_gone() {
+fn what_a_listing_does_not_show_is_gone_and_told_unless_it_had_its_outcome() {
     let mut line = line(LIMITS, &["a"]);
-    line.observe(object("1"), issuer("a"), "x");
+    let now = Instant::now();
+    line.observe(object("over"), issuer("a"), "x");
+    let first = job(&mut line, now).expect("its turn");
+    line.finished(&first, &Done::Over, Asked::Answered, now);
+    line.observe(object("waits"), issuer("a"), "y");
     line.listing_begins();
-    line.listing_ends();
-    assert!(job(&mut line, Instant::now()).is_none());
+    assert_eq!(line.listing_ends(), [("waits".into(), "y".into(), issuer("a"))]);
+    assert!(job(&mut line, now).is_none());
+    assert_eq!(line.len(), 0);
 }

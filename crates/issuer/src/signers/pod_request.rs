@@ -1,11 +1,14 @@
 //! PodCertificateRequests (`certificates.k8s.io/v1`, KEP-4317) whose signer name means one of our cluster issuers.
 //!
 //! Nobody approves them. The API server holds a node to its own pods, and nobody else who may create such requests: so
-//! the pod and its service account are looked up again, and have to be those of the request. What the certificate names
-//! is decided here: the SPIFFE ID of the service account, and nothing that the pod says. A request ends in exactly one of
-//! `Issued`, `Denied` (it may not have this) and `Failed`; to the kubelet either of the last two is final.
+//! the pod, its service account and its node are looked up again, and have to be those of the request. What the
+//! certificate names is decided here: the SPIFFE ID of the service account, and nothing that the pod says. A request ends
+//! in exactly one of `Issued`, `Denied` (it may not have this) and `Failed`; to the kubelet either of the last two is
+//! final, also when it renews what a running pod has. So what time alone has spoiled gets no outcome: a UID has one
+//! certificate at the server, and the API server takes none that begins more than five minutes from its own clock.
+//! Kubernetes' cleaner removes such a request after a quarter of an hour, and the kubelet makes a new one.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use chancery_api::{IssuerRef, Origin, PodRef, RefusalReason, RequestKind, SignerProfile, SigningRequest};
 use chancery_pki::{
@@ -16,24 +19,23 @@ use chancery_pki::{
 use k8s_openapi::{
     api::{
         certificates::v1::{PodCertificateRequest, PodCertificateRequestSpec},
-        core::v1::{Namespace, Pod, ServiceAccount},
+        core::v1::{Namespace, Node, Pod, ServiceAccount},
     },
     jiff::Timestamp,
 };
-use kube::{Api, Resource as _, ResourceExt as _, runtime::events::EventType};
+use kube::{Api, Client, Resource as _, ResourceExt as _, core::Status, runtime::events::EventType};
 use serde_json::{Value, json};
 
 use super::{
     asking::{Answer, Asking, Waiting, as_kubernetes, text_of},
     line::{Done, Job},
-    pod_rules::{self, BACKDATE_MAX_S, Refresh},
+    pod_rules::{self, BACKDATE_MAX_S, LookedUp, Refresh},
     serve::Controller,
     signer_name,
-    status::{Written, write},
+    status::{Telling, Untaken, tell},
 };
 use crate::{
     board::{Asked, IssuerKey},
-    clock,
     condition::cut,
     origin::NamespaceLabels,
     resource::PodCertificates,
@@ -42,10 +44,10 @@ use crate::{
 
 /// Longest message of a condition, in characters.
 const MESSAGE_MAX: usize = 2048;
-/// How often a result is written again after somebody else's write.
-const CONFLICTS: usize = 5;
 /// How long a request waits for whoever runs the issuer.
 const OPERATOR: Duration = Duration::from_secs(15);
+/// How long a request waits whose certificate does not begin now: clocks may be set right.
+const CLOCKS: Duration = Duration::from_secs(300);
 
 /// See the module.
 pub(crate) struct PodRequests {
@@ -83,9 +85,19 @@ impl From<Outcome> for Unasked {
 impl Controller for PodRequests {
     type Object = PodCertificateRequest;
 
+    const KIND: RequestKind = RequestKind::PodCertificateRequest;
+
+    fn named(object: &PodCertificateRequest) -> Option<IssuerKey> {
+        signer_name::issuer_of(&object.spec.signer_name)
+    }
+
+    fn has_certificate(object: &PodCertificateRequest) -> bool {
+        object.status.as_ref().is_some_and(|status| status.certificate_chain.is_some())
+    }
+
     fn issuer_of(object: &PodCertificateRequest) -> Option<IssuerKey> {
         let over = object.status.as_ref().is_some_and(|status| !status.conditions.iter().flatten().count().eq(&0));
-        if over { None } else { signer_name::issuer_of(&object.spec.signer_name) }
+        if over { None } else { Self::named(object) }
     }
 
     fn who(object: &PodCertificateRequest) -> &str {
@@ -100,7 +112,7 @@ impl Controller for PodRequests {
         if job.issuer.namespace.is_some() {
             let message = format!("Pods ask signers of the cluster ({}/…) alone", signer_name::CLUSTER_ISSUERS);
             let denied = Outcome::Denied { reason: "UnknownSigner", message };
-            return (self.tell(request, denied).await, Asked::Not);
+            return (tell(self, job, denied).await, Asked::Not);
         }
         let signer = match self.asking.signer(&job.issuer) {
             Ok(signer) => signer,
@@ -111,7 +123,7 @@ impl Controller for PodRequests {
         };
         let (csr, body) = match self.asked_for(request, &job.issuer, &signer).await {
             Ok(asked) => asked,
-            Err(Unasked::Outcome(outcome)) => return (self.tell(request, outcome).await, Asked::Not),
+            Err(Unasked::Outcome(outcome)) => return (tell(self, job, outcome).await, Asked::Not),
             Err(Unasked::Api(error)) => {
                 tracing::warn!(request.uid = %job.uid, error = %error, "whom a pod's request is for cannot be looked up");
                 return (Done::Later(None), Asked::Not);
@@ -128,12 +140,13 @@ impl Controller for PodRequests {
         }
         match self.asking.ask(&signer, &csr, &body).await {
             Answer::Issued(answered) => {
-                let outcome = issued(answered, &request.spec, clock::now());
-                (self.tell(request, outcome).await, Asked::Answered)
+                let outcome = issued(answered, &request.spec);
+                self.asking.disposals.signed(&job.uid);
+                (tell(self, job, outcome).await, Asked::Answered)
             }
             Answer::Refused { reason, message } => {
                 let outcome = refused(reason, message, profile(&signer).ok());
-                (self.tell(request, outcome).await, Asked::Answered)
+                (tell(self, job, outcome).await, Asked::Answered)
             }
             Answer::Later { message, after, counts: _, asked } => {
                 let waiting = Waiting { about: request.object_ref(&()), told: job.told, message: &message };
@@ -178,8 +191,8 @@ impl PodRequests {
             )));
         }
         let namespace = request.namespace().unwrap_or_default();
-        let (pod, account) = self.look_up(&namespace, spec).await.map_err(Unasked::Api)?;
-        if let Some(outcome) = pod_rules::check_pod(spec, pod.as_ref(), account.as_ref()) {
+        let found = self.look_up(&namespace, spec).await.map_err(Unasked::Api)?;
+        if let Some(outcome) = pod_rules::check_pod(spec, &found) {
             return Err(outcome.into());
         }
         let id = spiffe_id(pods, &namespace, &spec.service_account_name);
@@ -220,59 +233,56 @@ impl PodRequests {
         Ok((csr.naming([id.as_str()]), body))
     }
 
-    /// The pod and the service account that a request names, as they are now.
-    async fn look_up(
-        &self,
-        namespace: &str,
-        spec: &PodCertificateRequestSpec,
-    ) -> Result<(Option<Pod>, Option<ServiceAccount>), kube::Error> {
-        let pods: Api<Pod> = Api::namespaced(self.asking.client.clone(), namespace);
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.asking.client.clone(), namespace);
-        tokio::try_join!(pods.get_opt(&spec.pod_name), accounts.get_opt(&spec.service_account_name))
+    /// What a request names, as it is now.
+    async fn look_up(&self, namespace: &str, spec: &PodCertificateRequestSpec) -> Result<LookedUp, kube::Error> {
+        let client = &self.asking.client;
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+        let nodes: Api<Node> = Api::all(client.clone());
+        let (pod, account, node) = tokio::try_join!(
+            pods.get_opt(&spec.pod_name),
+            accounts.get_metadata_opt(&spec.service_account_name),
+            nodes.get_metadata_opt(&spec.node_name),
+        )?;
+        let account_uid = account.and_then(|account| account.metadata.uid);
+        Ok(LookedUp { pod, account_uid, node_uid: node.and_then(|node| node.metadata.uid) })
+    }
+}
+
+impl Telling for PodRequests {
+    type Outcome = Outcome;
+
+    fn asking(&self) -> &Asking {
+        &self.asking
     }
 
-    /// Writes an outcome; what was signed is written again after somebody else's write rather than signed again.
-    async fn tell(&self, request: &PodCertificateRequest, outcome: Outcome) -> Done {
-        let namespace = request.namespace().unwrap_or_default();
-        let api: Api<PodCertificateRequest> = Api::namespaced(self.asking.client.clone(), &namespace);
-        let (mut request, mut outcome) = (Arc::new(request.clone()), outcome);
-        for _ in 0..CONFLICTS {
-            if let Some((later, _)) = self.asking.not_leading() {
-                return later;
-            }
-            match write(&api, &request, changes(&request, &outcome, clock::now())).await {
-                Written::Yes => {
-                    self.announce(&request, &outcome);
-                    return Done::Over;
-                }
-                Written::Gone => return Done::Over,
-                Written::Conflict(fresh) => {
-                    if Self::issuer_of(&fresh).is_none() {
-                        return Done::Over;
-                    }
-                    request = Arc::from(fresh);
-                }
-                Written::Invalid(message) => {
-                    self.asking.metrics.write_failed();
-                    tracing::error!(request.uid = ?request.metadata.uid, error = %message, "the API server refuses a status");
-                    if !matches!(outcome, Outcome::Issued { .. }) {
-                        return Done::Later(None);
-                    }
-                    let message = format!("The API server refuses the certificate: {message}");
-                    outcome = Outcome::Failed { reason: "CertificateRefused", message };
-                }
-                Written::No(error) => {
-                    self.asking.metrics.write_failed();
-                    tracing::warn!(
-                        request.uid = ?request.metadata.uid, error = %error,
-                        "the API server did not take a status; may this service account patch \
-                         podcertificaterequests/status, and sign for {}?", request.spec.signer_name
-                    );
-                    return Done::Later(None);
-                }
-            }
+    fn api(client: Client, request: &PodCertificateRequest) -> Api<PodCertificateRequest> {
+        Api::namespaced(client, &request.namespace().unwrap_or_default())
+    }
+
+    fn changes(request: &PodCertificateRequest, outcome: &Outcome, now: Timestamp) -> Vec<Value> {
+        changes(request, outcome, now)
+    }
+
+    fn hands_out(outcome: &Outcome) -> bool {
+        matches!(outcome, Outcome::Issued { .. })
+    }
+
+    fn untaken(&self, job: &Job<PodCertificateRequest>, outcome: &Outcome, why: &Status) -> Untaken<Outcome> {
+        let Outcome::Issued { refresh, .. } = outcome else { return Untaken::Nothing(Done::Later(None)) };
+        if !pod_rules::begins_at_another_time(why) {
+            let message = format!("The API server refuses the certificate: {}", why.message);
+            return Untaken::Instead(Outcome::Failed { reason: "CertificateRefused", message });
         }
-        Done::Later(None)
+        let message = format!(
+            "The certificate for this request begins at {}, and Kubernetes takes none that begins more than 5 minutes \
+             before or after now: it could not be written in time, or clocks differ. Kubernetes removes the request a \
+             quarter of an hour after it was made, and the kubelet makes a new one",
+            text_of(refresh.not_before)
+        );
+        // What it waited for before was something else.
+        self.asking.publish(job.object.object_ref(&()), EventType::Warning, "CertificateNotTaken", &message);
+        Untaken::Nothing(Done::Later(Some(CLOCKS)))
     }
 
     fn announce(&self, request: &PodCertificateRequest, outcome: &Outcome) {
@@ -346,10 +356,11 @@ fn refused(reason: Option<RefusalReason>, message: String, profile: Option<&Sign
     }
 }
 
-/// A certificate with its times, if the API server would take them.
-fn issued(answered: Answered, spec: &PodCertificateRequestSpec, now: Timestamp) -> Outcome {
+/// A certificate with its times, if the API server would ever take them. Whether it begins now, by the API server's own
+/// clock, that one says.
+fn issued(answered: Answered, spec: &PodCertificateRequestSpec) -> Outcome {
     let Answered { chain, not_before, not_after, .. } = answered;
-    match pod_rules::refresh(as_kubernetes(not_before), as_kubernetes(not_after), spec.max_expiration_seconds, now) {
+    match pod_rules::refresh(as_kubernetes(not_before), as_kubernetes(not_after), spec.max_expiration_seconds) {
         Ok(refresh) => Outcome::Issued { chain, refresh },
         Err(message) => Outcome::Failed { reason: "CertificateRefused", message },
     }

@@ -5,12 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use chancery_api::SignerProfile;
 use chancery_pki::KeyKind;
 use k8s_openapi::{
-    api::{
-        certificates::v1::PodCertificateRequestSpec,
-        core::v1::{Pod, ServiceAccount},
-    },
+    api::{certificates::v1::PodCertificateRequestSpec, core::v1::Pod},
     jiff::Timestamp,
 };
+use kube::core::Status;
 
 use super::pod_request::Outcome;
 
@@ -19,8 +17,6 @@ pub(super) const UNSUPPORTED_KEY: &str = "UnsupportedKeyType";
 /// How long before its issuance a certificate may begin, in seconds: the server refuses more, so that something is left of
 /// what the API server takes.
 pub(super) const BACKDATE_MAX_S: u64 = 240;
-/// How far from the API server's clock a certificate may begin when it is written, in seconds.
-const APART_MAX_S: u64 = 300;
 /// Shortest time from the first second of a certificate to its last, in seconds.
 const SPAN_MIN_S: u64 = 3600;
 /// What the API server puts in where no longest life is named, in seconds.
@@ -29,6 +25,18 @@ const USUAL_MAX_S: u64 = 86_400;
 const REFRESH_MARGIN: Duration = Duration::from_secs(600);
 /// Annotations that are named in a message, at most.
 const NAMED_MAX: usize = 5;
+/// The mark of a pod that a node runs on its own account and only shows to the API server.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// What a request names, as it was found; none where there is no such thing.
+#[derive(Debug, Default)]
+pub(super) struct LookedUp {
+    pub(super) pod: Option<Pod>,
+    /// The UID of the service account of this name.
+    pub(super) account_uid: Option<String>,
+    /// The UID of the node of this name.
+    pub(super) node_uid: Option<String>,
+}
 
 /// The times of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,18 +55,19 @@ pub(super) fn check_annotations(annotations: Option<&BTreeMap<String, String>>) 
     Some(Outcome::Denied { reason: "InvalidUnverifiedUserAnnotations", message })
 }
 
-/// Whether pod and service account are those that the request names.
-pub(super) fn check_pod(
-    spec: &PodCertificateRequestSpec,
-    pod: Option<&Pod>,
-    account: Option<&ServiceAccount>,
-) -> Option<Outcome> {
+/// Whether pod, service account and node are those that the request names: what the API server asks of nodes
+/// (NodeRestriction), and of nobody else.
+pub(super) fn check_pod(spec: &PodCertificateRequestSpec, found: &LookedUp) -> Option<Outcome> {
     let denied = |message: String| Some(Outcome::Denied { reason: "PodMismatch", message });
-    let PodCertificateRequestSpec { pod_name, pod_uid, service_account_name, service_account_uid, node_name, .. } =
-        spec;
-    let Some(pod) = pod.filter(|pod| pod.metadata.uid.as_deref() == Some(pod_uid)) else {
+    let PodCertificateRequestSpec { pod_name, pod_uid, service_account_name, service_account_uid, .. } = spec;
+    let PodCertificateRequestSpec { node_name, node_uid, .. } = spec;
+    let LookedUp { pod, account_uid, node_uid: found_node_uid } = found;
+    let Some(pod) = pod.as_ref().filter(|pod| pod.metadata.uid.as_deref() == Some(pod_uid)) else {
         return denied(format!("There is no pod {pod_name} with the UID {pod_uid}"));
     };
+    if pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR)) {
+        return denied(format!("The pod {pod_name} is a mirror pod, and such pods have no identity of the cluster"));
+    }
     let runs = pod.spec.as_ref();
     let runs_as = runs.and_then(|runs| runs.service_account_name.as_deref()).unwrap_or("default");
     if runs_as != service_account_name {
@@ -73,10 +82,13 @@ pub(super) fn check_pod(
     if matches!(phase, "Succeeded" | "Failed") {
         return denied(format!("The pod {pod_name} has ended"));
     }
-    if account.and_then(|account| account.metadata.uid.as_deref()) != Some(service_account_uid) {
+    if account_uid.as_ref() != Some(service_account_uid) {
         return denied(format!(
             "There is no service account {service_account_name} with the UID {service_account_uid}"
         ));
+    }
+    if found_node_uid.as_ref() != Some(node_uid) {
+        return denied(format!("There is no node {node_name} with the UID {node_uid}"));
     }
     None
 }
@@ -101,8 +113,14 @@ pub(super) fn life(max_expiration_seconds: Option<i32>, profile: &SignerProfile)
     Ok(life)
 }
 
-/// When to renew: after two thirds of its life. The API server takes only what follows its rules, so what does not is not
-/// sent there.
+/// Whether the API server refuses a status since the certificate does not begin within five minutes of its clock. Of the
+/// rules about `notBefore` that is the only one that a status of ours can break.
+pub(super) fn begins_at_another_time(why: &Status) -> bool {
+    let causes = why.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.field == "status.notBefore")
+}
+
+/// When to renew: after two thirds of its life. A life that the API server would never take is not sent there.
 ///
 /// # Errors
 ///
@@ -111,20 +129,12 @@ pub(super) fn refresh(
     not_before: Timestamp,
     not_after: Timestamp,
     max_expiration_seconds: Option<i32>,
-    now: Timestamp,
 ) -> Result<Refresh, String> {
     let span = u64::try_from(not_after.duration_since(not_before).as_secs()).unwrap_or(0);
     let most = max_expiration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(USUAL_MAX_S);
     if span < SPAN_MIN_S || span > most {
         return Err(format!(
             "The certificate lasts {span} s from {not_before} on; Kubernetes takes {SPAN_MIN_S} to {most} s for this pod"
-        ));
-    }
-    let apart = now.duration_since(not_before).unsigned_abs();
-    if apart > Duration::from_secs(APART_MAX_S) {
-        return Err(format!(
-            "The certificate begins at {not_before}, and Kubernetes takes no more than {APART_MAX_S} s before or after \
-             {now}: it was signed too long ago, or clocks differ; make the pod anew"
         ));
     }
     let margin = REFRESH_MARGIN.as_secs();
@@ -182,8 +192,8 @@ mod tests {
         serde_json::from_value(pod).expect("a pod")
     }
 
-    fn account(uid: &str) -> ServiceAccount {
-        serde_json::from_value(json!({ "metadata": { "uid": uid } })).expect("an account")
+    fn found(more: &Value) -> LookedUp {
+        LookedUp { pod: Some(pod(more)), account_uid: Some("s-1".to_owned()), node_uid: Some("n-1".to_owned()) }
     }
 
     fn message(outcome: Option<Outcome>) -> String {
@@ -195,8 +205,8 @@ mod tests {
 
     #[test]
     fn a_request_for_the_pod_as_it_is_passes_and_any_difference_is_denied() {
-        let known = account("s-1");
-        assert_eq!(check_pod(&spec(), Some(&pod(&json!({}))), Some(&known)), None);
+        let none = json!({});
+        assert_eq!(check_pod(&spec(), &found(&none)), None);
         for (more, words) in [
             (json!({ "metadata": { "uid": "p-2" } }), "no pod web with the UID p-1"),
             (json!({ "spec": { "serviceAccountName": "other" } }), "runs as other, not as shop"),
@@ -204,14 +214,17 @@ mod tests {
             (json!({ "spec": { "nodeName": "node-2" } }), "on the node node-2, not on node-1"),
             (json!({ "spec": { "nodeName": null } }), "on no node yet"),
             (json!({ "status": { "phase": "Succeeded" } }), "has ended"),
+            (json!({ "metadata": { "annotations": { "kubernetes.io/config.mirror": "x" } } }), "a mirror pod"),
         ] {
-            let said = message(check_pod(&spec(), Some(&pod(&more)), Some(&known)));
+            let said = message(check_pod(&spec(), &found(&more)));
             assert!(said.contains(words), "{said}");
         }
-        assert!(message(check_pod(&spec(), None, Some(&known))).contains("no pod web"));
-        for account in [None, Some(account("s-2"))] {
-            let said = message(check_pod(&spec(), Some(&pod(&json!({}))), account.as_ref()));
-            assert!(said.contains("no service account shop"), "{said}");
+        assert!(message(check_pod(&spec(), &LookedUp { pod: None, ..found(&none) })).contains("no pod web"));
+        for uid in [None, Some("other".to_owned())] {
+            let said = message(check_pod(&spec(), &LookedUp { account_uid: uid.clone(), ..found(&none) }));
+            assert!(said.contains("no service account shop with the UID s-1"), "{said}");
+            let said = message(check_pod(&spec(), &LookedUp { node_uid: uid, ..found(&none) }));
+            assert!(said.contains("no node node-1 with the UID n-1"), "{said}");
         }
     }
 
@@ -244,19 +257,27 @@ mod tests {
     #[test]
     fn a_renewal_begins_well_inside_and_what_the_api_server_would_refuse_is_not_sent() {
         let at = |seconds: i64| Timestamp::from_second(1_795_600_000 + seconds).expect("in range");
-        let day = refresh(at(-60), at(86_340), Some(86_400), at(0)).expect("a day");
+        let day = refresh(at(-60), at(86_340), Some(86_400)).expect("a day");
         assert_eq!(day.begin_refresh_at, at(-60 + 57_600));
-        let hour = refresh(at(0), at(3600), Some(3600), at(0)).expect("an hour");
+        let hour = refresh(at(0), at(3600), Some(3600)).expect("an hour");
         assert_eq!(hour.begin_refresh_at, at(2400));
-        for (not_before, not_after, now, words) in [
-            (0, 3599, 0, "lasts 3599 s"),
-            (0, 86_401, 0, "lasts 86401 s"),
-            (-301, 86_000, 0, "signed too long ago"),
-            (301, 86_000, 0, "clocks differ"),
-        ] {
-            let refused = refresh(at(not_before), at(not_after), Some(86_400), at(now)).expect_err(words);
+        for (not_after, words) in [(3599, "lasts 3599 s"), (86_401, "lasts 86401 s")] {
+            let refused = refresh(at(0), at(not_after), Some(86_400)).expect_err(words);
             assert!(refused.contains(words), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_refusal_for_the_time_is_told_from_any_other() {
+        let refused = |field: &str| -> Status {
+            serde_json::from_value(json!({
+                "code": 422, "reason": "Invalid", "details": { "causes": [{ "reason": "FieldValueInvalid", "field": field }] },
+            }))
+            .expect("a status")
+        };
+        assert!(begins_at_another_time(&refused("status.notBefore")));
+        assert!(!begins_at_another_time(&refused("status.certificateChain")));
+        assert!(!begins_at_another_time(&Status::failure("no causes", "Invalid")));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fmt::Debug, future::Future, sync::Arc, time::Duration};
 
+use chancery_api::RequestKind;
 use futures::StreamExt as _;
 use kube::{
     Api, Client, Resource,
@@ -21,8 +22,10 @@ use super::line::{Done, Job, Limits, Line, Next};
 use crate::{
     board::{Asked, IssuerKey},
     dispatch::Desk,
+    disposal::{Disposals, Signed},
     metrics::Metrics,
     resource::RateLimit,
+    watch,
 };
 
 /// Longest that one job takes.
@@ -34,6 +37,15 @@ const ROOM: Duration = Duration::from_secs(5);
 pub(crate) trait Controller: Send + Sync + 'static {
     /// The kind.
     type Object: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static;
+
+    /// The same as servers know it.
+    const KIND: RequestKind;
+
+    /// The issuer whose signer this object names, whatever its state; none where that is none of ours.
+    fn named(object: &Self::Object) -> Option<IssuerKey>;
+
+    /// Whether there is a certificate in its status.
+    fn has_certificate(object: &Self::Object) -> bool;
 
     /// The issuer that is to sign this object now; none where there is nothing to be done.
     fn issuer_of(object: &Self::Object) -> Option<IssuerKey>;
@@ -50,6 +62,7 @@ pub(crate) struct Serving {
     pub(crate) client: Client,
     pub(crate) desk: Arc<Desk>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) disposals: Arc<Disposals>,
     pub(crate) limits: Limits,
     /// How fast an issuer's server is asked where the issuer does not say.
     pub(crate) rate: RateLimit,
@@ -106,11 +119,19 @@ pub(crate) async fn serve<C: Controller>(controller: Arc<C>, serving: Serving, s
                 None => break,
                 Some(Ok(Event::Init)) => line.listing_begins(),
                 Some(Ok(Event::InitApply(object) | Event::Apply(object))) => observe::<C>(&mut line, object),
-                Some(Ok(Event::InitDone)) => line.listing_ends(),
-                Some(Ok(Event::Delete(object))) => line.forget(object.meta().uid.as_deref().unwrap_or_default()),
-                Some(Err(error)) => {
-                    tracing::warn!(kind = %kind, error = %error, "objects cannot be watched; trying again");
+                Some(Ok(Event::InitDone)) => {
+                    for (uid, who, issuer) in line.listing_ends() {
+                        let signed = Signed { kind: C::KIND, uid, who, issuer };
+                        serving.disposals.unused_if_signed(&serving.desk, signed);
+                    }
                 }
+                Some(Ok(Event::Delete(object))) => {
+                    line.forget(object.meta().uid.as_deref().unwrap_or_default());
+                    if let Some(signed) = signed::<C>(&object).filter(|_| !C::has_certificate(&object)) {
+                        serving.disposals.unused_if_signed(&serving.desk, signed);
+                    }
+                }
+                Some(Err(error)) => watch::trouble(&serving.metrics, &kind, &error),
             }
         }
     }
@@ -127,6 +148,12 @@ fn observe<C: Controller>(line: &mut Line<C::Object>, mut object: C::Object) {
         }
         None => line.forget(object.meta().uid.as_deref().unwrap_or_default()),
     }
+}
+
+/// How an object of ours is named where its certificate is revoked.
+fn signed<C: Controller>(object: &C::Object) -> Option<Signed> {
+    let (uid, issuer) = (object.meta().uid.as_deref()?.into(), C::named(object)?);
+    Some(Signed { kind: C::KIND, uid, who: C::who(object).into(), issuer })
 }
 
 /// How a job has ended.

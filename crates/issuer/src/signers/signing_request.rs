@@ -3,7 +3,7 @@
 //! Approved by somebody else, never here. One write: the certificate, or the condition `Failed` with the reason in
 //! words. Who asks an issuer of a namespace must be allowed to refer to it there, as with cert-manager's own signers.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use chancery_api::{IssuerRef, Origin, RequestKind, SigningRequest};
 use chancery_pki::{Csr as ParsedCsr, CsrRules, answer::Asked as Csr, csr};
@@ -15,7 +15,7 @@ use k8s_openapi::{
     },
     jiff::Timestamp,
 };
-use kube::{Api, Resource as _, ResourceExt as _, api::PostParams, runtime::events::EventType};
+use kube::{Api, Client, Resource as _, ResourceExt as _, api::PostParams, core::Status, runtime::events::EventType};
 use serde_json::{Value, json};
 
 use super::{
@@ -24,7 +24,7 @@ use super::{
     registration_authority,
     serve::Controller,
     signer_name,
-    status::{Written, write},
+    status::{Telling, Untaken, tell},
 };
 use crate::{
     board::{Asked, IssuerKey},
@@ -43,8 +43,6 @@ const IS_CA: &str = "experimental.cert-manager.io/request-is-ca";
 const LIFE_MIN_S: u64 = 600;
 /// Longest message of a condition, in characters.
 const MESSAGE_MAX: usize = 2048;
-/// How often a result is written again after somebody else's write.
-const CONFLICTS: usize = 5;
 /// Fewest tries before a request is given up, whatever time has passed.
 const LEAST_TRIES: u32 = 5;
 
@@ -57,14 +55,14 @@ pub(crate) struct SigningRequests {
 
 /// Why there will be no certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Refusal {
+pub(super) struct Refusal {
     /// A word for programs.
     reason: &'static str,
     message: String,
 }
 
 /// What is written.
-enum Outcome {
+pub(super) enum Outcome {
     Issued(String),
     Failed(Refusal),
 }
@@ -72,12 +70,21 @@ enum Outcome {
 impl Controller for SigningRequests {
     type Object = CertificateSigningRequest;
 
+    const KIND: RequestKind = RequestKind::CertificateSigningRequest;
+
+    fn named(object: &CertificateSigningRequest) -> Option<IssuerKey> {
+        signer_name::issuer_of(&object.spec.signer_name)
+    }
+
+    fn has_certificate(object: &CertificateSigningRequest) -> bool {
+        let certificate = object.status.as_ref().and_then(|status| status.certificate.as_ref());
+        certificate.is_some_and(|octets| !octets.0.is_empty())
+    }
+
     fn issuer_of(object: &CertificateSigningRequest) -> Option<IssuerKey> {
-        let status = object.status.as_ref();
         let over = is(object, "Denied") || is(object, "Failed");
-        let signed = status.and_then(|status| status.certificate.as_ref()).is_some_and(|octets| !octets.0.is_empty());
-        let wanted = is(object, "Approved") && !over && !signed;
-        wanted.then(|| signer_name::issuer_of(&object.spec.signer_name)).flatten()
+        let wanted = is(object, "Approved") && !over && !Self::has_certificate(object);
+        wanted.then(|| Self::named(object)).flatten()
     }
 
     fn who(object: &CertificateSigningRequest) -> &str {
@@ -100,7 +107,7 @@ impl Controller for SigningRequests {
                         job.issuer
                     );
                     let refusal = Refusal { reason: "DeniedReference", message };
-                    return (self.tell(request, Outcome::Failed(refusal)).await, Asked::Not);
+                    return (tell(self, job, Outcome::Failed(refusal)).await, Asked::Not);
                 }
                 Err(error) => {
                     tracing::warn!(request.uid = %job.uid, error = %error, "a SubjectAccessReview is not answered");
@@ -117,7 +124,7 @@ impl Controller for SigningRequests {
         };
         let (csr, body) = match self.asked_for(request, &job.issuer, &signer.spec) {
             Ok(read) => read,
-            Err(refusal) => return (self.tell(request, Outcome::Failed(refusal)).await, Asked::Not),
+            Err(refusal) => return (tell(self, job, Outcome::Failed(refusal)).await, Asked::Not),
         };
         // The review took time.
         if let Some(later) = self.asking.not_leading() {
@@ -138,13 +145,13 @@ impl SigningRequests {
         let request = &*job.object;
         let permanent = |message| Outcome::Failed(Refusal { reason: "PermanentError", message });
         match self.asking.ask(signer, csr, body).await {
-            Answer::Issued(answered) => (self.tell(request, Outcome::Issued(answered.chain)).await, Asked::Answered),
-            Answer::Refused { reason: _, message } => (self.tell(request, permanent(message)).await, Asked::Answered),
+            Answer::Issued(answered) => (tell(self, job, Outcome::Issued(answered.chain)).await, Asked::Answered),
+            Answer::Refused { reason: _, message } => (tell(self, job, permanent(message)).await, Asked::Answered),
             Answer::Later { message, after, counts, asked } => {
                 if counts && job.attempts >= LEAST_TRIES && is_out_of_time(request, self.retry_budget, clock::now()) {
                     let message =
                         format!("No certificate within {} s of the approval: {message}", self.retry_budget.as_secs());
-                    return (self.tell(request, permanent(message)).await, asked);
+                    return (tell(self, job, permanent(message)).await, asked);
                 }
                 let waiting = Waiting { about: request.object_ref(&()), told: job.told, message: &message };
                 let (kind, reason) =
@@ -235,48 +242,35 @@ impl SigningRequests {
         let answer = api.create(&PostParams::default(), &review).await?;
         Ok(answer.status.is_some_and(|status| status.allowed && !status.denied.unwrap_or(false)))
     }
+}
 
-    /// Writes an outcome; what was signed is written again after somebody else's write rather than signed again.
-    async fn tell(&self, request: &CertificateSigningRequest, outcome: Outcome) -> Done {
-        let api: Api<CertificateSigningRequest> = Api::all(self.asking.client.clone());
-        let (mut request, mut outcome) = (Arc::new(request.clone()), outcome);
-        for _ in 0..CONFLICTS {
-            if let Some((later, _)) = self.asking.not_leading() {
-                return later;
+impl Telling for SigningRequests {
+    type Outcome = Outcome;
+
+    fn asking(&self) -> &Asking {
+        &self.asking
+    }
+
+    fn api(client: Client, _request: &CertificateSigningRequest) -> Api<CertificateSigningRequest> {
+        Api::all(client)
+    }
+
+    fn changes(request: &CertificateSigningRequest, outcome: &Outcome, now: Timestamp) -> Vec<Value> {
+        changes(request, outcome, now)
+    }
+
+    fn hands_out(outcome: &Outcome) -> bool {
+        matches!(outcome, Outcome::Issued(_))
+    }
+
+    fn untaken(&self, _job: &Job<CertificateSigningRequest>, outcome: &Outcome, why: &Status) -> Untaken<Outcome> {
+        match outcome {
+            Outcome::Issued(_) => {
+                let message = format!("The API server refuses the certificate: {}", why.message);
+                Untaken::Instead(Outcome::Failed(Refusal { reason: "PermanentError", message }))
             }
-            match write(&api, &request, changes(&request, &outcome, clock::now())).await {
-                Written::Yes => {
-                    self.announce(&request, &outcome);
-                    return Done::Over;
-                }
-                Written::Gone => return Done::Over,
-                Written::Conflict(fresh) => {
-                    if Self::issuer_of(&fresh).is_none() {
-                        return Done::Over;
-                    }
-                    request = Arc::from(fresh);
-                }
-                Written::Invalid(message) => {
-                    self.asking.metrics.write_failed();
-                    tracing::error!(request.uid = ?request.metadata.uid, error = %message, "the API server refuses a status");
-                    if matches!(outcome, Outcome::Failed(_)) {
-                        return Done::Later(None);
-                    }
-                    let message = format!("The API server refuses the certificate: {message}");
-                    outcome = Outcome::Failed(Refusal { reason: "PermanentError", message });
-                }
-                Written::No(error) => {
-                    self.asking.metrics.write_failed();
-                    tracing::warn!(
-                        request.uid = ?request.metadata.uid, error = %error,
-                        "the API server did not take a status; may this service account patch \
-                         certificatesigningrequests/status, and sign for {}?", request.spec.signer_name
-                    );
-                    return Done::Later(None);
-                }
-            }
+            Outcome::Failed(_) => Untaken::Nothing(Done::Later(None)),
         }
-        Done::Later(None)
     }
 
     fn announce(&self, request: &CertificateSigningRequest, outcome: &Outcome) {

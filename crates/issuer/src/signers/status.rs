@@ -1,33 +1,149 @@
-//! Writes statuses of Kubernetes' own kinds, such that none lands on a successor of the same name or on what somebody
-//! else has changed meanwhile: each patch tests UID and version.
+//! Tells objects of Kubernetes' own kinds what has become of them, such that no status lands on a successor of the same
+//! name or on what somebody else has changed meanwhile: each patch tests UID and version.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
+use k8s_openapi::jiff::Timestamp;
 use kube::{
-    Api, Resource,
+    Api, Client, Resource, ResourceExt as _,
     api::{Patch, PatchParams},
+    core::Status,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::worker::FIELD_MANAGER;
+use super::{
+    asking::Asking,
+    line::{Done, Job},
+    serve::Controller,
+};
+use crate::{clock, disposal::Signed, worker::FIELD_MANAGER};
+
+/// How often a result is written again after somebody else's write.
+const CONFLICTS: usize = 5;
+
+/// What is told about the objects of one kind.
+pub(super) trait Telling: Controller {
+    /// What becomes of one.
+    type Outcome: Send + Sync;
+
+    /// What the controllers of all kinds share.
+    fn asking(&self) -> &Asking;
+
+    /// Where this object is written.
+    fn api(client: Client, object: &Self::Object) -> Api<Self::Object>;
+
+    /// The changes of the status.
+    fn changes(object: &Self::Object, outcome: &Self::Outcome, now: Timestamp) -> Vec<Value>;
+
+    /// Whether it hands out a certificate.
+    fn hands_out(outcome: &Self::Outcome) -> bool;
+
+    /// What is to be done where the API server will not have this status.
+    fn untaken(&self, job: &Job<Self::Object>, outcome: &Self::Outcome, why: &Status) -> Untaken<Self::Outcome>;
+
+    /// Tells people what was written.
+    fn announce(&self, object: &Self::Object, outcome: &Self::Outcome);
+}
+
+/// What is done instead of a status that the API server will not have.
+pub(super) enum Untaken<O> {
+    /// This is written.
+    Instead(O),
+    /// Nothing is written.
+    Nothing(Done),
+}
+
+/// Writes an outcome; what was signed is written again after somebody else's write rather than signed again. What was
+/// signed and is handed out to nobody is revoked, where the issuer wants it.
+pub(super) async fn tell<T: Telling>(teller: &T, job: &Job<T::Object>, outcome: T::Outcome) -> Done {
+    let asking = teller.asking();
+    let api = T::api(asking.client.clone(), &job.object);
+    let is_signed = T::hands_out(&outcome);
+    if is_signed {
+        // Whatever becomes of the write: if the object goes first, the certificate is not forgotten.
+        asking.disposals.signed(&job.uid);
+    }
+    let unused = || {
+        if is_signed {
+            asking.disposals.unused(&asking.desk, signed::<T>(job));
+        } else {
+            asking.disposals.unused_if_signed(&asking.desk, signed::<T>(job));
+        }
+    };
+    let (mut object, mut outcome) = (Arc::clone(&job.object), outcome);
+    for _ in 0..CONFLICTS {
+        if let Some((later, _)) = asking.not_leading() {
+            return later;
+        }
+        match write(&api, &*object, T::changes(&object, &outcome, clock::now())).await {
+            Written::Yes => {
+                teller.announce(&object, &outcome);
+                if T::hands_out(&outcome) {
+                    asking.disposals.written(&job.uid);
+                } else {
+                    unused();
+                }
+                return Done::Over;
+            }
+            Written::Gone => {
+                unused();
+                return Done::Over;
+            }
+            Written::Conflict(fresh) => {
+                if T::issuer_of(&fresh).is_none() {
+                    // By a write of ours whose answer was lost, or by somebody else's that decided otherwise.
+                    if T::has_certificate(&fresh) {
+                        asking.disposals.written(&job.uid);
+                    } else {
+                        unused();
+                    }
+                    return Done::Over;
+                }
+                object = Arc::from(fresh);
+            }
+            Written::Invalid(why) => {
+                asking.metrics.write_failed();
+                tracing::error!(request.uid = %job.uid, error = %why.message, "the API server refuses a status");
+                match teller.untaken(job, &outcome, &why) {
+                    Untaken::Instead(other) => outcome = other,
+                    Untaken::Nothing(done) => return done,
+                }
+            }
+            Written::No(error) => {
+                asking.metrics.write_failed();
+                tracing::warn!(
+                    request.uid = %job.uid, request.name = object.name_any(), error = %error,
+                    "the API server did not take a status; may this service account patch {}/status, and sign for the \
+                     signer that it names?", T::Object::plural(&())
+                );
+                return Done::Later(None);
+            }
+        }
+    }
+    Done::Later(None)
+}
+
+fn signed<T: Telling>(job: &Job<T::Object>) -> Signed {
+    let (uid, who) = (Arc::clone(&job.uid), T::who(&job.object).into());
+    Signed { kind: T::KIND, uid, who, issuer: job.issuer.clone() }
+}
 
 /// What became of a write.
-pub(crate) enum Written<K> {
+enum Written<K> {
     /// It is there.
     Yes,
     /// Somebody else has changed the object; it looks like this now.
     Conflict(Box<K>),
     /// The object is not there any more, or another one has its name.
     Gone,
-    /// The API server will never take this status.
-    Invalid(String),
+    /// The API server will not have this status.
+    Invalid(Box<Status>),
     /// The API server did not take it now.
     No(kube::Error),
 }
 
-/// Writes a status.
-pub(crate) async fn write<K>(api: &Api<K>, object: &K, changes: Vec<Value>) -> Written<K>
+async fn write<K>(api: &Api<K>, object: &K, changes: Vec<Value>) -> Written<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
@@ -40,7 +156,7 @@ where
     operations.extend(changes);
     let patch: json_patch::Patch = match serde_json::from_value(Value::Array(operations)) {
         Ok(patch) => patch,
-        Err(error) => return Written::Invalid(error.to_string()),
+        Err(error) => return Written::Invalid(Status::failure(&error.to_string(), "Invalid").boxed()),
     };
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     match api.patch_status(name, &parameters, &Patch::<()>::Json(patch)).await {
@@ -50,7 +166,7 @@ where
         Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => match api.get_opt(name).await {
             Ok(Some(fresh)) if fresh.meta().uid == metadata.uid => {
                 if fresh.meta().resource_version == metadata.resource_version {
-                    Written::Invalid(status.message.clone())
+                    Written::Invalid(status)
                 } else {
                     Written::Conflict(Box::new(fresh))
                 }

@@ -43,7 +43,8 @@ use super::{
     write::{Held, Written, change, create, remove},
 };
 use crate::{
-    condition::Notice, dispatch::Desk, events::Events, leader::Leadership, metrics::Metrics, signers::of_cluster_issuer,
+    condition::Notice, dispatch::Desk, events::Events, leader::Leadership, metrics::Metrics,
+    signers::of_cluster_issuer, watch::trouble,
 };
 
 /// After how long a write is tried again that was not taken.
@@ -129,18 +130,18 @@ impl Watched {
             tokio::select! {
                 Some(event) = bundles.next() => {
                     let digests = &self.digests;
-                    let changed = taken(event, &mut self.bundles, |bundle| {
+                    let changed = taken(&self.with.metrics, event, &mut self.bundles, |bundle| {
                         held(bundle, digests.hash_one(bundle.spec.trust_bundle.as_str()))
                     });
                     self.due_bundles.extend(changed.into_iter().map(|(_, name)| name));
                 }
                 Some(event) = maps.next() => {
                     let digests = &self.digests;
-                    let changed = taken(event, &mut self.maps, |map| held(map, digest(digests, map)));
+                    let changed = taken(&self.with.metrics, event, &mut self.maps, |map| held(map, digest(digests, map)));
                     self.due_namespaces.extend(changed.into_iter().map(|(namespace, _)| namespace));
                 }
                 Some(event) = namespaces.next() => {
-                    let changed = taken(event, &mut self.namespaces, asks);
+                    let changed = taken(&self.with.metrics, event, &mut self.namespaces, asks);
                     self.due_namespaces.extend(changed.into_iter().map(|(_, name)| name));
                 }
                 Ok(()) = issuers.changed() => self.take_issuers(),
@@ -307,7 +308,8 @@ where
     watcher(Api::<K>::all(client.clone()), watcher::Config::default().labels(label)).default_backoff().boxed()
 }
 
-fn taken<K, V>(
+fn taken<K: Resource<DynamicType = ()>, V>(
+    metrics: &Metrics,
     event: watcher::Result<Event<K>>,
     listed: &mut Listed<V>,
     read: impl Fn(&K) -> (Key, V),
@@ -315,7 +317,7 @@ fn taken<K, V>(
     match event {
         Ok(event) => listed.take(event, read),
         Err(error) => {
-            tracing::warn!(error = %error, "what is published cannot be watched; trying again");
+            trouble(metrics, &K::kind(&()), &error);
             BTreeSet::new()
         }
     }

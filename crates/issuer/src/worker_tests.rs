@@ -1,0 +1,172 @@
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use axum::http::{Method, StatusCode};
+use chancery_api::{Credential, RemoteClient, RemoteSettings, Roots, SignerInfo};
+use chancery_egress::{DialSettings, Dialer, ZoneSpec, ZoneTable};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::*;
+use crate::{
+    board::{IssuerKey, Limits},
+    dispatch::dispatch,
+    fake_api,
+    origin::NamespaceLabels,
+    resource::RateLimit,
+};
+
+/// When the request was approved.
+const APPROVED: &str = "2026-11-01T00:00:00Z";
+
+/// An approved request of a Certificate, with this changed.
+fn request(more: &Value) -> CertificateRequest {
+    let csr = rcgen::CertificateParams::new(["web.shop.example".to_owned()]).expect("a name");
+    let csr = csr.serialize_request(&rcgen::KeyPair::generate().expect("a key")).expect("a CSR").pem().expect("PEM");
+    let mut request = json!({
+        "metadata": {
+            "name": "web-1", "namespace": "shop", "uid": "u-1", "resourceVersion": "1",
+            "ownerReferences": [{
+                "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "name": "web", "uid": "c-1", "controller": true,
+            }],
+        },
+        "spec": {
+            "request": k8s_openapi::ByteString(csr.into_bytes()),
+            "issuerRef": { "name": "corp", "kind": "ChanceryClusterIssuer", "group": "chancery.dev" },
+        },
+        "status": { "conditions": [{ "type": "Approved", "status": "True", "lastTransitionTime": APPROVED }] },
+    });
+    json_patch::merge(&mut request, more);
+    serde_json::from_value(request).expect("a request")
+}
+
+/// The cluster issuer `corp`, which has what is not needed revoked; its server is never reached.
+fn signer() -> Arc<Signer> {
+    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let spec = json!({ "urls": ["https://ca.example"], "credentials": {}, "onDelete": "Revoke" });
+    let settings = RemoteSettings {
+        servers: vec!["https://ca.example".parse().expect("a URL")],
+        roots: Roots::Platform,
+        credential: Credential::Token("token".to_owned().into()),
+        connect_timeout: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+    };
+    let zones = ZoneTable::new([ZoneSpec { name: "default".to_owned(), ..ZoneSpec::default() }]).expect("a zone");
+    let client = RemoteClient::new(&settings, Dialer::new(zones, DialSettings::default())).expect("a client");
+    let info: SignerInfo =
+        serde_json::from_value(json!({ "cluster": "tests", "profiles": [], "roots": "", "now": "" })).expect("an info");
+    Arc::new(Signer {
+        client: Arc::new(client),
+        spec: serde_json::from_value(spec).expect("a spec"),
+        info: Arc::new(info),
+        trouble: Arc::new(Notify::new()),
+    })
+}
+
+/// A worker of a cluster where `corp` is ready.
+fn worker(client: Client, retry_budget: Duration) -> Arc<Worker> {
+    let metrics = Arc::new(Metrics::new());
+    let rate = RateLimit { requests_per_second: 10_000, burst: Some(10_000) };
+    let desk = Arc::new(Desk::new(Limits { active: 10, concurrency: 4, rate }));
+    desk.issuer_is(&IssuerKey { namespace: None, name: "corp".into() }, IssuerState::Ready, Some(signer()));
+    let labels = NamespaceLabels::default();
+    labels.set("shop", BTreeMap::new());
+    Arc::new(Worker {
+        events: Events::start(&client, "tests".to_owned()),
+        leadership: Leadership::alone(),
+        origins: Origins::new(client.clone(), labels),
+        disposals: Arc::new(Disposals::new(Arc::clone(&metrics))),
+        usages: Arc::new(Usages::new(Arc::clone(&metrics))),
+        throttle: Throttle::default(),
+        client,
+        metrics,
+        desk,
+        retry_budget,
+    })
+}
+
+/// A request that breaks its task whenever its Certificate is looked up, by a worker that tries so long: the tries until
+/// a status was written, and that status; or so many tries, and none.
+async fn broken_again_and_again(retry_budget: Duration, tries: u32) -> (u32, Option<Value>) {
+    let looked_up = Arc::new(AtomicU32::new(0));
+    let (written, mut writes) = mpsc::unbounded_channel();
+    let (look, looks) = (Arc::clone(&looked_up), written.clone());
+    let client = fake_api::client(move |method, uri, body| match (method.as_str(), uri.path()) {
+        ("GET", "/apis/cert-manager.io/v1/namespaces/shop/certificates/web") => {
+            if look.fetch_add(1, Ordering::SeqCst) + 1 == tries {
+                looks.send(None).expect("the test waits");
+            }
+            std::panic::panic_any("on purpose")
+        }
+        ("PATCH", "/apis/cert-manager.io/v1/namespaces/shop/certificaterequests/web-1/status") => {
+            written.send(serde_json::from_slice(body).ok()).expect("the test waits");
+            fake_api::object(&serde_json::to_value(request(&json!({}))).expect("JSON"))
+        }
+        _ => fake_api::refusal(StatusCode::NOT_FOUND, "NotFound"),
+    });
+    let worker = worker(client, retry_budget);
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    worker.desk.observe(request(&json!({})));
+    let dispatching =
+        tokio::spawn(dispatch(Arc::clone(&worker.desk), Arc::clone(&worker), tasks.clone(), stop.clone()));
+    let first = tokio::time::timeout(Duration::from_hours(1), writes.recv()).await.expect("in time").expect("a write");
+    stop.cancel();
+    dispatching.await.expect("it dispatches until it is stopped");
+    (looked_up.load(Ordering::SeqCst), first)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_breaks_its_task_again_and_again_fails_when_its_time_is_over() {
+    let (tries, written) = broken_again_and_again(Duration::ZERO, 100).await;
+    assert_eq!(tries, LEAST_TRIES + 1, "it is tried a few times, however late it is");
+    let written = written.expect("a status").to_string();
+    assert!(written.contains("\"Failed\"") && written.contains("failureTime"), "{written}");
+    assert!(written.contains("breaks while it works on this request"), "{written}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_breaks_its_task_is_tried_on_while_its_time_lasts() {
+    let (tries, written) = broken_again_and_again(Duration::from_secs(100 * 365 * 86_400), 12).await;
+    assert_eq!((tries, written), (12, None));
+}
+
+/// Tells a request that it has its certificate, where the API server says that it looks like this meanwhile; how many
+/// certificates are to be revoked then.
+async fn told_of_its_certificate(meanwhile: Value) -> usize {
+    let client = fake_api::client(move |method, uri, _| match (method, uri.path()) {
+        (&Method::PATCH, _) => fake_api::refusal(StatusCode::UNPROCESSABLE_ENTITY, "Invalid"),
+        (_, "/apis/cert-manager.io/v1/namespaces/shop/certificaterequests/web-1") => fake_api::object(&meanwhile),
+        _ => fake_api::refusal(StatusCode::NOT_FOUND, "NotFound"),
+    });
+    let worker = worker(client, Duration::ZERO);
+    let job = Job {
+        uid: "u-1".into(),
+        request: Arc::new(request(&json!({}))),
+        step: Step::Sign,
+        issuer: IssuerKey { namespace: None, name: "corp".into() },
+        signer: Some(signer()),
+        attempts: 0,
+    };
+    let outcome = Outcome::Issued { chain: "chain".to_owned(), root: "root".to_owned(), warnings: Vec::new() };
+    assert!(matches!(worker.tell(&job, outcome).await, Done::Again(_)));
+    worker.disposals.waiting()
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_handed_out_by_a_write_whose_answer_was_lost_is_not_revoked() {
+    let approved = json!({ "type": "Approved", "status": "True", "lastTransitionTime": APPROVED });
+    let status = |more: Value, condition: Value| {
+        let mut status = json!({ "conditions": [approved.clone(), condition] });
+        json_patch::merge(&mut status, &more);
+        serde_json::to_value(request(&json!({ "metadata": { "resourceVersion": "2" }, "status": status })))
+            .expect("JSON")
+    };
+    let ready = json!({ "type": "Ready", "status": "True", "reason": "Issued" });
+    assert_eq!(told_of_its_certificate(status(json!({ "certificate": "Y2hhaW4=" }), ready)).await, 0);
+    // Somebody else's word came first: nobody gets the certificate.
+    let denied = json!({ "type": "Denied", "status": "True", "reason": "Policy" });
+    assert_eq!(told_of_its_certificate(status(json!({}), denied)).await, 1);
+}
