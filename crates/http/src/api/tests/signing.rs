@@ -283,23 +283,23 @@ async fn strangers_behind_the_same_address_do_not_lock_a_controller_out() {
     let rate = Rate { burst: NonZeroU32::new(1).unwrap(), one_each: Duration::from_secs(3_600) };
     let account =
         ServiceAccount { cluster: "prod-eu".to_owned(), namespace: "chancery".to_owned(), name: "issuer".to_owned() };
-    let asked = |token: &str| (token.to_owned(), "prod-eu".to_owned());
+    let asked = |token: &str, account: &str| (token.to_owned(), format!("prod-eu {account}"));
     let identity = TestIdentity {
         accounts: [("by-keys".to_owned(), account.clone()), ("by-review".to_owned(), account)].into(),
-        // What is looked at by the API server is counted before, since it costs the cluster something.
-        asked: [asked("by-review"), asked("forged"), asked("forged-too")].into(),
+        // What is looked at by the API server is counted before, since it costs the cluster something: for each account.
+        asked: [asked("by-review", "issuer"), asked("pod", "pod"), asked("pod-too", "pod"), asked("gone", "issuer")]
+            .into(),
         ..TestIdentity::default()
     };
     let settings = ClusterSettings { unseen_per_address: Some(rate), ..ClusterSettings::new(Arc::new(identity)) };
     let door = Door { address: Some("192.0.2.1".parse().unwrap()), ..Door::new(settings).await };
-    for junk in ["Bearer x", "Bearer y", "Bearer z"] {
+    for junk in ["Bearer x", "Bearer y", "Bearer z", "Bearer pod", "Bearer pod-too"] {
         assert_ne!(door.with(&[junk], Method::GET, SIGNER, "").await.status, StatusCode::OK);
     }
     assert_eq!(door.with(&["Bearer by-keys"], Method::GET, SIGNER, "").await.status, StatusCode::OK);
     assert_eq!(door.with(&["Bearer by-review"], Method::GET, SIGNER, "").await.status, StatusCode::OK);
-    // Only those that say they are of its cluster take from it.
-    let reply = door.with(&["Bearer forged"], Method::GET, SIGNER, "").await;
-    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS);
+    let reply = door.with(&["Bearer gone"], Method::GET, SIGNER, "").await;
+    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS, "another token of the same account");
     assert_eq!(door.with(&["Bearer by-review"], Method::GET, SIGNER, "").await.status, StatusCode::OK, "it was seen");
 }
 
@@ -316,6 +316,8 @@ async fn when_too_much_is_under_way_or_something_is_away_whoever_asks_is_told_wh
     let settings = ClusterSettings { at_work: at_work.clone(), ..ClusterSettings::new(Arc::clone(&identity) as _) };
     let door = Door::new(settings).await;
     assert_eq!(door.with(&["Bearer good"], Method::GET, SIGNER, "").await.status, StatusCode::OK);
+    let reply = door.with(&["Bearer pod-too"], Method::GET, SIGNER, "").await;
+    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS, "it has used up its own");
     identity.away.store(true, std::sync::atomic::Ordering::SeqCst);
     let reply = door.with(&["Bearer good"], Method::GET, SIGNER, "").await;
     assert_eq!((reply.status, reply.error().code.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "busy"));
