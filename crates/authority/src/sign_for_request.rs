@@ -175,7 +175,7 @@ pub enum SignRejection {
     #[error("the certificate signing request asks for OCSP must-staple, which is not issued for Kubernetes")]
     MustStaple,
     /// Names outside of the credential's limits.
-    #[error("refused by the limits of the credential: {}", few_told(.0.iter().map(|refused| (&refused.name, refused.because.clone()))))]
+    #[error("the limits of the credential leave out {}", few_told(.0.iter().map(|refused| (&refused.name, refused.because.clone()))))]
     Limits(Vec<NameRefusal>),
     /// The one path to a signature says no.
     #[error(transparent)]

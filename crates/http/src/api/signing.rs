@@ -16,7 +16,7 @@ use chancery_api::{
 use chancery_authority::{
     Refusal,
     credential::Credential,
-    issue::{IssueRejection, RefusedNames, few_told},
+    issue::{IssueRejection, few_told},
     issue_once::IssueOnceRejection,
     pod_certificate::PodRejection,
     revoke::RevokeRejection,
@@ -331,16 +331,14 @@ fn not_issued(rejection: &IssueRejection) -> SigningState {
         IssueRejection::Policy(decision) if decision.outcome == Verdict::Hold => {
             pending(APPROVAL_S, &format!("it waits for an approval: {}", told(decision)))
         }
-        IssueRejection::Policy(decision) => {
-            let message = format!("refused by policy: {}", told(decision));
-            refusal(Why::Policy, message, decision.rule().map(str::to_owned))
-        }
-        IssueRejection::Names(RefusedNames { policy, others: _ }) => {
-            let (reason, rule) = match policy {
+        IssueRejection::Policy(decision) => refusal(Why::Policy, told(decision), decision.rule().map(str::to_owned)),
+        IssueRejection::Names(names) => {
+            let (reason, rule) = match &names.policy {
                 Some(decision) => (Why::Policy, decision.rule().map(str::to_owned)),
                 None => (Why::Profile, None),
             };
-            refusal(reason, rejection.to_string(), rule)
+            // The reason says that it is refused.
+            refusal(reason, names.listed(), rule)
         }
         IssueRejection::Profile(ProfileRejection::KeyKind { profile, kind, allowed }) => {
             let allowed: Vec<&str> = allowed.iter().map(|kind| kind.as_str()).collect();

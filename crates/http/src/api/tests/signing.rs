@@ -235,6 +235,8 @@ async fn what_a_request_is_refused_for_is_an_answer_with_its_reason() {
 }
 
 #[tokio::test]
+        // The reason says it, and controllers put their own words before.
+        assert!(!message.contains("refused") && !message.contains("policy:"), "{message}");
 async fn a_controller_whose_leadership_is_over_is_told_so() {
     let door = Door::new(ClusterSettings::default()).await;
     let in_term = |uid: &str, term: u64| {
