@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use chancery_api::{RemoteError, RequestKind, RevokeRequest};
+use chancery_api::{RemoteError, RequestKind, RequestRef, RevokeRequest};
 use kube::ResourceExt as _;
 use tokio::{
     sync::Notify,
@@ -299,7 +299,9 @@ impl Disposals {
             return LOST;
         }
         let request = RevokeRequest { reason: Some(reason) };
-        match signer.client.revoke(RequestKind::CertificateRequest, &item.uid, &request).await {
+        let kind = RequestKind::CertificateRequest;
+        let named = RequestRef { kind, namespace: Some(&item.namespace), uid: &item.uid };
+        match signer.client.revoke(named, &request).await {
             Ok(()) => {
                 self.metrics.revoked();
                 tracing::info!(request.uid = %item.uid, "its certificate is revoked, as the issuer wants it");

@@ -109,28 +109,37 @@ async fn a_request_is_signed_read_again_reported_on_and_revoked() {
     let SigningState::Issued(signed) = &first else { panic!("{first:?}") };
     assert!(signed.chain.starts_with("-----BEGIN CERTIFICATE-----") && signed.root.contains("CERTIFICATE"));
     assert_eq!(door.sign(&request).await.state(), first);
-    let path = format!("{SIGN}/certificate-request/1");
-    assert_eq!(door.call(Method::GET, &path, "").await.state(), first);
-    let usage = format!("{path}/usage");
+    let path = |tail: &str| format!("{SIGN}/certificate-request/1{tail}?namespace=shop");
+    assert_eq!(door.call(Method::GET, &path(""), "").await.state(), first);
+    let usage = path("/usage");
     assert_eq!(door.call(Method::POST, &usage, r#"{"used_by": ["Secret a/b"]}"#).await.status, StatusCode::NO_CONTENT);
     let reply = door.call(Method::POST, &usage, r#"{"used_by": [""]}"#).await;
     assert_eq!((reply.status, reply.error().code.as_str()), (StatusCode::BAD_REQUEST, "invalid"));
-    let revoke = format!("{path}/revoke");
+    let revoke = path("/revoke");
     assert_eq!(door.call(Method::POST, &revoke, r#"{"reason": 2}"#).await.status, StatusCode::BAD_REQUEST);
     for body in [r#"{"reason": 4}"#, ""] {
         assert_eq!(door.call(Method::POST, &revoke, body).await.status, StatusCode::NO_CONTENT, "{body}");
     }
-    for path in ["certificate-request/2", "certificate-signing-request/1", "certificate/1"] {
-        for (method, path) in [(Method::GET, format!("{SIGN}/{path}")), (Method::POST, format!("{SIGN}/{path}/revoke"))]
-        {
+    for (path, namespace) in [
+        ("certificate-request/2", "shop"),
+        ("certificate-signing-request/1", "shop"),
+        ("certificate/1", "shop"),
+        ("certificate-request/1", "payments"),
+        ("certificate-request/1", ""),
+    ] {
+        let reads = (Method::GET, format!("{SIGN}/{path}?namespace={namespace}"));
+        for (method, path) in [reads, (Method::POST, format!("{SIGN}/{path}/revoke?namespace={namespace}"))] {
             let reply = door.call(method, &path, "").await;
             assert_eq!((reply.status, reply.error().code.as_str()), (StatusCode::NOT_FOUND, "not-found"), "{path}");
         }
     }
-    assert_eq!(
-        door.call(Method::GET, &format!("{SIGN}/certificate-request/%ff"), "").await.status,
-        StatusCode::BAD_REQUEST
-    );
+    let reply = door.call(Method::GET, &format!("{SIGN}/certificate-request/1"), "").await;
+    assert_eq!(reply.status, StatusCode::NOT_FOUND, "the credential speaks for all namespaces");
+    assert!(reply.error().message.contains("?namespace=…"), "{}", reply.error().message);
+    for bad in ["%ff", "1?namespace=%ff", "1?namespce=shop", "1?namespace=shop&namespace=shop"] {
+        let reply = door.call(Method::GET, &format!("{SIGN}/certificate-request/{bad}"), "").await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
     let info: SignerInfo = serde_json::from_slice(&door.call(Method::GET, SIGNER, "").await.body).unwrap();
     assert_eq!((info.cluster.as_str(), info.namespaces), ("prod-eu", None));
     assert!(info.profiles[0].keys.contains(&"p256".to_owned()), "{:?}", info.profiles);
@@ -226,6 +235,8 @@ async fn what_a_request_is_refused_for_is_an_answer_with_its_reason() {
         let SigningState::Refused { reason, message, rule: by } = state else { panic!("{words}: {state:?}") };
         assert_eq!((reason, by.as_deref()), (expected, rule), "{message}");
         assert!(message.contains(words) && !message.contains('\n'), "{message}");
+        // The reason says it, and controllers put their own words before.
+        assert!(!message.contains("refused") && !message.contains("policy:"), "{message}");
     }
     let mut much = usual();
     much["origin"]["groups"] = json!(vec!["g"; 65]);
@@ -235,8 +246,6 @@ async fn what_a_request_is_refused_for_is_an_answer_with_its_reason() {
 }
 
 #[tokio::test]
-        // The reason says it, and controllers put their own words before.
-        assert!(!message.contains("refused") && !message.contains("policy:"), "{message}");
 async fn a_controller_whose_leadership_is_over_is_told_so() {
     let door = Door::new(ClusterSettings::default()).await;
     let in_term = |uid: &str, term: u64| {
@@ -247,6 +256,16 @@ async fn a_controller_whose_leadership_is_over_is_told_so() {
     door.sign(&in_term("1", 7)).await.state();
     let reply = door.sign(&in_term("2", 6)).await;
     assert_eq!((reply.status, reply.error().code.as_str()), (StatusCode::CONFLICT, "stale-term"));
+    let by = |uid: &str, term: u64, lease: &str| {
+        let mut request = in_term(uid, term);
+        request["lease"] = json!({"name": "chancery/issuer", "uid": lease});
+        request
+    };
+    door.sign(&by("3", 6, "one")).await.state();
+    door.sign(&by("4", 5, "two")).await.state();
+    let reply = door.sign(&by("5", 9, "one")).await;
+    assert_eq!((reply.status, reply.error().code.as_str()), (StatusCode::CONFLICT, "stale-term"));
+    assert!(reply.error().message.contains("its Lease was deleted and made anew"), "{}", reply.error().message);
 }
 
 #[tokio::test]
@@ -298,6 +317,8 @@ async fn strangers_behind_the_same_address_do_not_lock_a_controller_out() {
     for junk in ["Bearer x", "Bearer y", "Bearer z", "Bearer pod", "Bearer pod-too"] {
         assert_ne!(door.with(&[junk], Method::GET, SIGNER, "").await.status, StatusCode::OK);
     }
+    let reply = door.with(&["Bearer pod-too"], Method::GET, SIGNER, "").await;
+    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS, "it has used up its own");
     assert_eq!(door.with(&["Bearer by-keys"], Method::GET, SIGNER, "").await.status, StatusCode::OK);
     assert_eq!(door.with(&["Bearer by-review"], Method::GET, SIGNER, "").await.status, StatusCode::OK);
     let reply = door.with(&["Bearer gone"], Method::GET, SIGNER, "").await;
@@ -318,8 +339,6 @@ async fn when_too_much_is_under_way_or_something_is_away_whoever_asks_is_told_wh
     let settings = ClusterSettings { at_work: at_work.clone(), ..ClusterSettings::new(Arc::clone(&identity) as _) };
     let door = Door::new(settings).await;
     assert_eq!(door.with(&["Bearer good"], Method::GET, SIGNER, "").await.status, StatusCode::OK);
-    let reply = door.with(&["Bearer pod-too"], Method::GET, SIGNER, "").await;
-    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS, "it has used up its own");
     identity.away.store(true, std::sync::atomic::Ordering::SeqCst);
     let reply = door.with(&["Bearer good"], Method::GET, SIGNER, "").await;
     assert_eq!((reply.status, reply.error().code.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "busy"));
@@ -349,7 +368,7 @@ async fn what_is_under_way_is_pending_and_our_own_faults_are_not_told() {
     let reply = door.sign(&asked("2", &["b.test"])).await;
     // Another key: that is refused before anything is read.
     assert!(matches!(reply.state(), SigningState::Refused { .. }));
-    let reply = door.call(Method::GET, &format!("{SIGN}/certificate-request/2"), "").await;
+    let reply = door.call(Method::GET, &format!("{SIGN}/certificate-request/2?namespace=shop"), "").await;
     assert_eq!((reply.status, reply.error().code.as_str()), (StatusCode::INTERNAL_SERVER_ERROR, "failed"));
     let id = reply.headers.get("x-request-id").unwrap().to_str().unwrap();
     let told = reply.error().message;
