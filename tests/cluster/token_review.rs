@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use chancery_cluster_tests::{Plane, Result};
 use chancery_harness::{
     client::{Answer, Client, csr},
@@ -47,10 +50,8 @@ impl Asking {
     }
 }
 
-#[tokio::test]
-async fn an_api_server_says_whose_token_it_is_and_one_whose_account_is_gone_is_refused() -> Result<()> {
-    let Some(plane) = Plane::shared().await? else { return Ok(()) };
-    let namespace = plane.namespace("review").await?;
+/// A server that asks the plane about its tokens.
+async fn serve(plane: &Plane, namespace: &str) -> Result<Server> {
     let cluster = format!(
         r#"
 [[cluster]]
@@ -67,8 +68,58 @@ token = {{ issuer = "https://kubernetes.default.svc", audience = "{AUDIENCE}", a
     let setup = Setup { policy: format!("{POLICY}{rule}"), configuration: cluster, ..Setup::default() };
     let mut server = Server::prepare(&setup).await?;
     fs::write(server.path().join("plane.pem"), plane.ca())?;
-    fs::write(server.path().join("plane.token"), plane.token(&namespace, "reviewer", &[]).await?)?;
+    fs::write(server.path().join("plane.token"), plane.token(namespace, "reviewer", &[]).await?)?;
     server.serve().await?;
+    Ok(server)
+}
+
+/// A token that says what another one says, under an id of its own and without a signature that holds.
+fn forged(token: &str, number: usize) -> Result<String> {
+    let mut parts = token.split('.');
+    let (header, payload, signature) =
+        parts.next().zip(parts.next()).zip(parts.next()).map(|((a, b), c)| (a, b, c)).ok_or("no JWT")?;
+    let mut claims: serde_json::Map<String, Value> = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload)?)?;
+    claims.insert("jti".to_owned(), json!(number));
+    Ok(format!("{header}.{}.{signature}", URL_SAFE_NO_PAD.encode(Value::from(claims).to_string())))
+}
+
+#[tokio::test]
+async fn whoever_shares_its_address_and_forges_tokens_does_not_keep_a_controller_out() -> Result<()> {
+    let Some(plane) = Plane::shared().await? else { return Ok(()) };
+    let namespace = plane.namespace("forged").await?;
+    plane.apply(&reviewer(&namespace)).await?;
+    let mut server = serve(plane, &namespace).await?;
+    let mut asking = Asking::of(&server).await?;
+    let token = plane.token(&namespace, "issuer", &[AUDIENCE]).await?;
+    // The authorizer of the API server learns of the role in its own time.
+    while asking.call(&token, "GET", "/api/v1/signer", "").await?.status == 503 {}
+    let (mut stranger, mut forgeries, mut slowed) = (Asking::of(&server).await?, 0, false);
+    let mut neighbour = Asking::of(&server).await?;
+    // More than an address may have looked at: said to be of the account, and truly of another one, until that has used
+    // up what it has.
+    while forgeries < 100 || !slowed {
+        forgeries += 1;
+        let answer = stranger.call(&forged(&token, forgeries)?, "GET", "/api/v1/signer", "").await?;
+        assert!(matches!(answer.status, 401 | 429), "{}", answer.status);
+        let other = plane.token(&namespace, "other", &[AUDIENCE]).await?;
+        let answer = neighbour.call(&other, "GET", "/api/v1/signer", "").await?;
+        assert!(matches!(answer.status, 401 | 429), "{}", answer.status);
+        slowed |= answer.status == 429;
+        if forgeries % 10 == 0 {
+            // A token that the server has not seen yet, as after each rotation.
+            let fresh = plane.token(&namespace, "issuer", &[AUDIENCE]).await?;
+            asking.call(&fresh, "GET", "/api/v1/signer", "").await?.expect_status(200)?;
+        }
+    }
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_api_server_says_whose_token_it_is_and_one_whose_account_is_gone_is_refused() -> Result<()> {
+    let Some(plane) = Plane::shared().await? else { return Ok(()) };
+    let namespace = plane.namespace("review").await?;
+    let mut server = serve(plane, &namespace).await?;
     let mut asking = Asking::of(&server).await?;
     let issuer = plane.token(&namespace, "issuer", &[AUDIENCE]).await?;
 

@@ -16,8 +16,8 @@ pub use eab::{
 };
 pub use remote::{Credential, RemoteClient, RemoteError, RemoteSettings, RemoteSetupError, Roots, SERVERS_MAX};
 pub use signing::{
-    IssuerRef, Origin, PodRef, RefusalReason, RequestKind, SignedCertificate, SignerInfo, SignerProfile,
-    SigningRequest, SigningState, UsageReport,
+    IssuerRef, LeaseRef, Origin, PodRef, RefusalReason, RequestKind, RequestQuery, RequestRef, SignedCertificate,
+    SignerInfo, SignerProfile, SigningRequest, SigningState, UsageReport,
 };
 pub use tokens::{MadeToken, MakeTokenRequest, TokenList, TokenView};
 pub use types::{

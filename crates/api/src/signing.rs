@@ -1,9 +1,11 @@
 //! Signing for Kubernetes: what a controller sends over HTTPS below `/api/v1`, and what it is told.
 //!
 //! - `POST /api/v1/signing-requests` with a [`SigningRequest`] answers 200 with a [`SigningState`]. Sent again it
-//!   answers with the same certificate. What asks for something else under the same kind and UID is refused. Where the
-//!   credential is bound to namespaces, a UID counts within its namespace.
-//! - `GET /api/v1/signing-requests/{kind}/{uid}` answers with the [`SigningState`], or 404.
+//!   answers with the same certificate. Kind, namespace and UID of the object name the request, whichever credential of
+//!   the cluster sends it; what asks for something else under the same name is refused.
+//! - `GET /api/v1/signing-requests/{kind}/{uid}?namespace={namespace}` answers with the [`SigningState`], or 404. The
+//!   namespace is the one that was sent with the request ([`Origin::namespace`]); it is left out where none was, and may
+//!   be where the credential speaks for one namespace alone. So it is with the next two.
 //! - `POST /api/v1/signing-requests/{kind}/{uid}/usage` with a [`UsageReport`] answers 204.
 //! - `POST /api/v1/signing-requests/{kind}/{uid}/revoke` with a [`RevokeRequest`](crate::RevokeRequest) answers 204,
 //!   also where it is revoked already.
@@ -77,6 +79,40 @@ pub struct SigningRequest {
     /// The term of the controller's leadership, growing with each election: an older one is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<u64>,
+    /// The Lease that the term is of. Terms of two Leases are not compared; of one that was made anew the old one is
+    /// refused. Controllers that name none share one count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseRef>,
+}
+
+/// A Lease of `coordination.k8s.io`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseRef {
+    /// Its namespace and name, with a slash between.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// Which object's request is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestRef<'a> {
+    /// What kind of object.
+    pub kind: RequestKind,
+    /// The namespace that was sent with the request: see [`Origin::namespace`].
+    pub namespace: Option<&'a str>,
+    /// Its UID.
+    pub uid: &'a str,
+}
+
+/// What stands behind a request's path, as its query.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestQuery {
+    /// See [`RequestRef::namespace`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
 }
 
 /// Where a request comes from, as a controller read it from the API server.

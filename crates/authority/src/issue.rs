@@ -121,7 +121,9 @@ impl RefusedNames {
         told
     }
 
-    fn listed(&self) -> String {
+    /// The first few names, each with all that is said against it.
+    #[must_use]
+    pub fn listed(&self) -> String {
         few_told(self.by_name().into_iter().map(|(name, why)| (name, why.join(", "))))
     }
 }

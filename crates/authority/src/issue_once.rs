@@ -23,12 +23,11 @@ use crate::{
 /// What a door asks for whose requester names its requests. The door has proved who asks.
 #[derive(Debug, Clone)]
 pub struct IssueOnce {
-    /// The credential that asks, or the cluster that it speaks for. With the door and `uid` it is the request's name.
+    /// Whose request it is: the credential's, or that of the cluster and namespace that it speaks for. With the door and
+    /// `uid` it is the request's name.
     pub credential: String,
     /// The requester's own identifier of the request.
     pub uid: String,
-    /// Whom else's request of that identifier it may be: the same asked for under that name before is this one.
-    pub also_under: Option<String>,
     /// By which authority.
     pub authority: AuthorityId,
     /// Under which profile.
@@ -152,7 +151,6 @@ impl IssueOnce {
         let Self {
             credential: _,
             uid: _,
-            also_under: _,
             authority: _,
             profile: _,
             asked_profile,
@@ -210,7 +208,7 @@ impl Office {
     async fn record_once(&self, request: &IssueOnce) -> Result<Result<Recorded, Once>, Refusal<IssueOnceRejection>> {
         use IssueOnceRejection as R;
         let settings = self.settings();
-        let IssueOnce { credential, uid, also_under, requester, names, .. } = request;
+        let IssueOnce { credential, uid, requester, names, .. } = request;
         if request.lifetime.is_some() && (request.not_before.is_some() || request.not_after.is_some()) {
             return Err(Refusal::Rejected(R::LifetimeTwice));
         }
@@ -221,15 +219,6 @@ impl Office {
                 Known::Answered(once) => return Ok(Err(once)),
                 Known::Untried(attempt) => attempt,
             };
-            let elsewhere = also_under.as_ref().map(|name| IdempotencyKey::new(requester.door, name, uid));
-            if let Some(Ok(elsewhere)) = elsewhere {
-                match self.known(&elsewhere, request.digest()).await {
-                    Ok(Known::Answered(once)) => return Ok(Err(once)),
-                    // Nothing, or something else that is none of this requester's business.
-                    Ok(Known::Untried(_)) | Err(Refusal::Rejected(_)) => {}
-                    Err(failed) => return Err(failed),
-                }
-            }
             let (authority, profile) = settings.offered(&request.authority, &request.profile)?;
             let now = self.issuing_time()?;
             let asked = IssueRequest {

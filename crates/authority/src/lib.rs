@@ -32,6 +32,7 @@ pub mod register_account;
 pub mod revoke;
 pub mod settings;
 pub mod sign_for_request;
+pub mod terms;
 pub mod thumbprint;
 mod waits;
 

@@ -6,7 +6,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -28,6 +27,7 @@ use crate::{
     ports::{Clock, CommitError, Entropy, Signer, Store, Validator},
     records::{AuthorityId, Retention, Versioned},
     settings::Settings,
+    terms::{Over, Term, Terms},
     waits::Waits,
 };
 
@@ -36,11 +36,6 @@ pub(crate) const ATTEMPTS: usize = 8;
 /// Steps of a policy's conditions that may be taken on a thread that others wait for: some 1 ms.
 const STEPS_INLINE: u64 = 20_000;
 
-/// Most terms of leadership that are remembered; past it new ones are not compared.
-const TERMS_REMEMBERED: usize = 4096;
-/// How long a term that does not ask any more shuts out lower ones: some twenty times a Lease's usual duration. A Lease
-/// that was made anew (a namespace that was deleted, a restore of etcd) counts from the beginning.
-pub(crate) const TERM_HOLDS: Duration = Duration::from_secs(300);
 /// Most refusals remembered as recorded within their hour; past it refusals are counted, not recorded.
 const REFUSALS_REMEMBERED: usize = 4096;
 
@@ -85,8 +80,8 @@ pub(crate) struct Inner {
     holds: Mutex<BTreeMap<Hold, Arc<str>>>,
     /// How many works go on whose request may be gone.
     working: watch::Sender<usize>,
-    /// The newest term of leadership in which a cluster's controller has asked.
-    terms: Mutex<HashMap<String, (u64, Timestamp)>>,
+    /// In which terms of leadership clusters' controllers ask.
+    terms: Mutex<Terms>,
     /// Up to which end one kind of records was pruned by this process.
     pruned: Mutex<Option<(Retention, Timestamp)>>,
 }
@@ -458,18 +453,9 @@ impl Office {
         refusals.seen.len() < REFUSALS_REMEMBERED && refusals.seen.insert(digest)
     }
 
-    /// Remembers a term of leadership; the newest that has asked lately.
-    pub(crate) fn newest_term(&self, whose: String, term: u64, now: Timestamp) -> u64 {
-        let mut terms = self.inner.terms.lock().unwrap_or_else(PoisonError::into_inner);
-        if terms.len() >= TERMS_REMEMBERED && !terms.contains_key(&whose) {
-            return term;
-        }
-        let (newest, asked) = terms.entry(whose).or_insert((term, now));
-        let is_over = now >= asked.after(TERM_HOLDS);
-        if term >= *newest || is_over {
-            (*newest, *asked) = (term, now);
-        }
-        *newest
+    /// Remembers in which term of leadership somebody asks, unless it is over.
+    pub(crate) fn ask_in(&self, term: &Term, whose: String) -> Result<(), Over> {
+        self.inner.terms.lock().unwrap_or_else(PoisonError::into_inner).ask(whose, term, self.now())
     }
 
     /// That refusal was not recorded: the next one of its kind is the first.

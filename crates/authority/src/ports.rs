@@ -289,11 +289,12 @@ pub trait WorkloadIdentity: Send + Sync {
     /// Whom a Kubernetes service-account token speaks for: one that is meant for us, of a cluster that we know, and
     /// that holds at `now`.
     async fn service_account(&self, token: &SecretString, now: Timestamp) -> Result<ServiceAccount, IdentityError>;
-    /// Whom a look at this token would ask: the cluster that it says it is of. None where the look asks nobody, and so
-    /// costs little. Nothing about the token is proven by that.
-    fn asks(&self, token: &SecretString) -> Option<String> {
-        let _ = token;
-        None
+    /// On whose behalf somebody else must be asked about this token, in words that tell one account from the others: that
+    /// is counted before. None where nobody is asked, and so a look costs little. What nobody has signed whom the
+    /// cluster knows is refused here: no stranger's words are counted against an account.
+    async fn asks(&self, token: &SecretString, now: Timestamp) -> Result<Option<String>, IdentityError> {
+        let _ = (token, now);
+        Ok(None)
     }
     /// Whom a client certificate speaks for; in DER, its issuers behind it. Whoever presents it has proved that it
     /// holds the key.

@@ -347,7 +347,7 @@ pub enum JobKind {
 pub struct IdempotencyKey {
     /// The door.
     pub door: String,
-    /// The credential, or the cluster that it speaks for.
+    /// The credential, or the cluster that it speaks for and the namespace.
     pub credential: String,
     /// The requester's own identifier of the request (a UID).
     pub uid: String,

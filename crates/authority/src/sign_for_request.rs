@@ -1,9 +1,9 @@
 //! Signing for an object of Kubernetes: a CertificateRequest, a CertificateSigningRequest, a PodCertificateRequest.
 //!
-//! The object's UID names the request, so that asking again leads to the same certificate; where the credential proves
-//! the namespace too, a UID counts within it, so that no tenant can use up another one's. What the credential proves
-//! (the cluster, and the namespace where it is bound to some) is kept apart from what its controller reports. Nothing
-//! that a tenant writes chooses authority, profile or limits.
+//! Cluster, namespace and UID of the object name the request, whichever credential asks, so that asking again leads to
+//! the same certificate. A credential names requests of its own namespaces alone: no tenant uses up, reads or revokes
+//! another one's. What the credential proves (the cluster, and the namespace where it is bound to one) is kept apart
+//! from what its controller reports. Nothing that a tenant writes chooses authority, profile or limits.
 
 use std::{fmt, sync::Arc};
 
@@ -22,13 +22,14 @@ use crate::{
     failure::{Failure, Refusal},
     issue::{IssuedChain, NameRefusal, chain_above, few_told},
     issue_once::{IssueOnce, IssueOnceRejection, Once},
-    office::{ATTEMPTS, Office, TERM_HOLDS},
+    office::{ATTEMPTS, Office},
     pod_certificate::{self, PodRejection},
     ports::CommitError,
     records::{
         CertificateRecord, CertificateState, IdempotencyKey, IdempotencyOutcome, USED_BY_MAX, USED_BY_OCTETS_MAX,
     },
     revoke::{RevokeRejection, Revoker},
+    terms::{Over, TERM_HOLDS, Term},
 };
 
 /// What kind of object asks.
@@ -53,6 +54,17 @@ impl ObjectKind {
     }
 }
 
+/// Which object's request is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestRef<'a> {
+    /// What kind of object.
+    pub kind: ObjectKind,
+    /// The namespace that was reported with it; none for what has none. A credential of one namespace means that one.
+    pub namespace: Option<&'a str>,
+    /// Its UID.
+    pub uid: &'a str,
+}
+
 /// What an object asks for, as its controller reads it.
 #[derive(Debug, Clone)]
 pub struct SignForRequest {
@@ -75,7 +87,7 @@ pub struct SignForRequest {
     /// What the controller reports about the object.
     pub reported: Reported,
     /// The term of the controller's leadership.
-    pub term: Option<u64>,
+    pub term: Option<Term>,
 }
 
 /// What a request has led to.
@@ -118,8 +130,7 @@ pub enum SignRejection {
     /// Another leader has asked since.
     #[error(
         "this controller's leadership is over: it asks in term {term}, and term {seen} has asked within the last {} minutes. \
-         A Lease that was made anew counts from the beginning, and is listened to after that time; another controller of \
-         this cluster needs a credential of its own",
+         Terms are counted for each Lease; controllers that name none share one count",
         TERM_HOLDS.as_secs() / 60
     )]
     StaleTerm {
@@ -128,6 +139,13 @@ pub enum SignRejection {
         /// The highest that has asked.
         seen: u64,
     },
+    /// Its Lease was made anew, and whoever holds it has asked since.
+    #[error(
+        "this controller's leadership is over: its Lease was deleted and made anew, and whoever holds the new one has asked \
+         within the last {} minutes",
+        TERM_HOLDS.as_secs() / 60
+    )]
+    StaleLease,
     /// More is reported than is taken.
     #[error(transparent)]
     Reported(#[from] TooMuchReported),
@@ -175,7 +193,7 @@ pub enum SignRejection {
     #[error("the certificate signing request asks for OCSP must-staple, which is not issued for Kubernetes")]
     MustStaple,
     /// Names outside of the credential's limits.
-    #[error("refused by the limits of the credential: {}", few_told(.0.iter().map(|refused| (&refused.name, refused.because.clone()))))]
+    #[error("the limits of the credential leave out {}", few_told(.0.iter().map(|refused| (&refused.name, refused.because.clone()))))]
     Limits(Vec<NameRefusal>),
     /// The one path to a signature says no.
     #[error(transparent)]
@@ -196,8 +214,8 @@ fn spoken_for(allowed: &[String]) -> String {
 /// Why where a certificate is used is not kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UsageRejection {
-    /// No certificate was asked for under that UID by this cluster, or the credential may not see it.
-    #[error("no certificate was issued under that kind and UID")]
+    /// No certificate was asked for under that name by this cluster, or the credential may not see it.
+    #[error("no certificate was issued under that kind, namespace and UID")]
     Unknown,
     /// Too many places, or one with too long a name.
     #[error(
@@ -272,14 +290,13 @@ impl Office {
             return reject(R::Limits(outside));
         }
         // Last, so that nothing that is refused anyway moves the term.
-        if let Some(rejection) = self.fence(credential, term) {
+        if let Some(rejection) = self.fence(credential, term.as_ref()) {
             return reject(rejection);
         }
         let cluster = credential.cluster();
         let request = IssueOnce {
-            credential: asker(credential, reported.namespace.as_deref()),
+            credential: whose(credential, reported.namespace.as_deref()),
             uid,
-            also_under: other_asker(credential, reported.namespace.as_deref()),
             authority: cluster.authority.clone(),
             profile,
             asked_profile,
@@ -308,10 +325,9 @@ impl Office {
     pub async fn signed_for_request(
         &self,
         credential: &Credential,
-        kind: ObjectKind,
-        uid: &str,
+        named: RequestRef<'_>,
     ) -> Result<Option<Signed>, Failure> {
-        let Some(outcome) = self.outcome_of(credential, kind, uid).await? else { return Ok(None) };
+        let Some(outcome) = self.outcome_of(credential, named).await? else { return Ok(None) };
         match outcome {
             IdempotencyOutcome::Held => Ok(Some(Signed::Held)),
             IdempotencyOutcome::Refused { rule } => Ok(Some(Signed::Denied { rule })),
@@ -338,8 +354,7 @@ impl Office {
     pub async fn report_usage(
         &self,
         credential: &Credential,
-        kind: ObjectKind,
-        uid: &str,
+        named: RequestRef<'_>,
         places: Vec<String>,
     ) -> Result<(), Refusal<UsageRejection>> {
         let fits =
@@ -347,7 +362,7 @@ impl Office {
         if places.len() > USED_BY_MAX || !places.iter().all(fits) {
             return Err(Refusal::Rejected(UsageRejection::Places));
         }
-        let id = self.certificate_of_request(credential, kind, uid).await?;
+        let id = self.certificate_of_request(credential, named).await?;
         let id = id.ok_or(Refusal::Rejected(UsageRejection::Unknown))?;
         for _ in 0..ATTEMPTS {
             let loaded = self.store().certificate(id).await?.ok_or(Refusal::Rejected(UsageRejection::Unknown))?;
@@ -372,11 +387,10 @@ impl Office {
     pub async fn revoke_for_request(
         &self,
         credential: &Credential,
-        kind: ObjectKind,
-        uid: &str,
+        named: RequestRef<'_>,
         reason: Option<u64>,
     ) -> Result<(), Refusal<RevokeRejection>> {
-        let id = self.certificate_of_request(credential, kind, uid).await?;
+        let id = self.certificate_of_request(credential, named).await?;
         let id = id.ok_or(Refusal::Rejected(RevokeRejection::Unknown))?;
         let by = Revoker::Cluster { name: credential.cluster().name.clone(), credential: credential.name().to_owned() };
         self.revoke_by(id, reason, &by).await
@@ -386,11 +400,10 @@ impl Office {
     async fn certificate_of_request(
         &self,
         credential: &Credential,
-        kind: ObjectKind,
-        uid: &str,
+        named: RequestRef<'_>,
     ) -> Result<Option<CertificateId>, Failure> {
         use IdempotencyOutcome as O;
-        let certificate = match self.outcome_of(credential, kind, uid).await? {
+        let certificate = match self.outcome_of(credential, named).await? {
             Some(O::Pending { certificate } | O::Issued { certificate } | O::Abandoned { certificate }) => certificate,
             Some(O::Held | O::Refused { .. }) | None => return Ok(None),
         };
@@ -400,34 +413,17 @@ impl Office {
     async fn outcome_of(
         &self,
         credential: &Credential,
-        kind: ObjectKind,
-        uid: &str,
+        named: RequestRef<'_>,
     ) -> Result<Option<IdempotencyOutcome>, Failure> {
-        use IdempotencyOutcome as O;
-        let askers = match credential.namespaces() {
-            None => vec![asker(credential, None)],
-            Some(namespaces) => namespaces.iter().map(|namespace| asker(credential, Some(namespace))).collect(),
-        };
-        for asker in askers {
-            // What cannot be a request's name names none.
-            let Ok(key) = IdempotencyKey::new(kind.door(), &asker, uid) else { continue };
-            if let Some(held) = self.store().idempotency(&key).await? {
-                return Ok(Some(held.value.outcome));
-            }
+        let RequestRef { kind, namespace, uid } = named;
+        let only = || credential.namespaces().filter(|own| own.len() == 1)?.first().map(String::as_str);
+        let namespace = namespace.or_else(only);
+        if !credential.speaks_for(namespace) {
+            return Ok(None);
         }
-        if credential.namespaces().is_some()
-            && let Ok(key) = IdempotencyKey::new(kind.door(), &credential.cluster().name, uid)
-            && let Some(held) = self.store().idempotency(&key).await?
-        {
-            // What a credential of the whole cluster asked for; whether it is of these namespaces its certificate tells.
-            let certificate = match &held.value.outcome {
-                O::Pending { certificate } | O::Issued { certificate } | O::Abandoned { certificate } => *certificate,
-                O::Held | O::Refused { .. } => return Ok(None),
-            };
-            let visible = self.visible(credential, certificate).await?.is_some();
-            return Ok(visible.then_some(held.value.outcome));
-        }
-        Ok(None)
+        // What cannot be a request's name names none.
+        let Ok(key) = IdempotencyKey::new(kind.door(), &whose(credential, namespace), uid) else { return Ok(None) };
+        Ok(self.store().idempotency(&key).await?.map(|held| held.value.outcome))
     }
 
     /// A certificate that the credential's own cluster and namespaces asked for.
@@ -481,17 +477,18 @@ impl Office {
         Ok(Signed::Issued(Box::new(SignedFor { record, chain, root, warnings: warnings.collect() })))
     }
 
-    /// Refuses a controller that was followed by another one. The terms are those of one process: what a request led to
-    /// is durable, so that a leader who comes late after a restart gets what there is and changes nothing.
-    fn fence(&self, credential: &Credential, term: Option<u64>) -> Option<SignRejection> {
+    /// Refuses a controller that was followed by another one.
+    fn fence(&self, credential: &Credential, term: Option<&Term>) -> Option<SignRejection> {
         let term = term?;
         // A credential for some namespaces cannot shut out that of the whole cluster.
         let whose = match credential.namespaces() {
             None => credential.cluster().name.clone(),
             Some(_) => format!("{}\n{}", credential.cluster().name, credential.name()),
         };
-        let seen = self.newest_term(whose, term, self.now());
-        (term < seen).then_some(SignRejection::StaleTerm { term, seen })
+        self.ask_in(term, whose).err().map(|over| match over {
+            Over::Term(seen) => SignRejection::StaleTerm { term: term.number, seen },
+            Over::Lease => SignRejection::StaleLease,
+        })
     }
 }
 
@@ -507,23 +504,10 @@ fn read(kind: ObjectKind, csr: &[u8], usages: &[String], is_ca: bool) -> Result<
     Ok((csr, content))
 }
 
-/// Whose UIDs a request's UID is one of: the cluster's, or of a namespace that is proven.
-fn asker(credential: &Credential, namespace: Option<&str>) -> String {
+/// Whose UIDs a request's UID is one of. No cluster's name has a slash in it.
+fn whose(credential: &Credential, namespace: Option<&str>) -> String {
     let cluster = &credential.cluster().name;
-    match (credential.namespaces(), namespace) {
-        (Some(_), Some(namespace)) => format!("{cluster}/{namespace}"),
-        _ => cluster.clone(),
-    }
-}
-
-/// Under whom a credential of the other kind would have asked for the same: a cluster's controller may be given a
-/// credential for namespaces, and the other way round, between two attempts.
-fn other_asker(credential: &Credential, namespace: Option<&str>) -> Option<String> {
-    let cluster = &credential.cluster().name;
-    match credential.namespaces() {
-        Some(_) => Some(cluster.clone()),
-        None => namespace.map(|namespace| format!("{cluster}/{namespace}")),
-    }
+    namespace.map_or_else(|| cluster.clone(), |namespace| format!("{cluster}/{namespace}"))
 }
 
 fn requester(credential: &Credential, kind: ObjectKind, reported: Reported) -> Requester {

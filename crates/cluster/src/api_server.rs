@@ -2,8 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
+use http::Request;
+use http_body_util::Limited;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
-use kube::{Api, Client, Config, api::PostParams};
+use kube::{Api, Client, Config, api::PostParams, client::Body};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::claims::account_of;
@@ -11,6 +13,8 @@ use crate::claims::account_of;
 /// How long a connection, and an answer, may take.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
+/// Longest answer that is read, in octets, whatever it says of itself.
+pub(crate) const ANSWER_MAX: usize = 256 * 1024;
 
 /// The API server of a cluster.
 #[derive(Clone)]
@@ -62,13 +66,18 @@ impl ApiServer {
         config.write_timeout = Some(ANSWER);
         config.auth_info.token_file = Some(token.display().to_string());
         let client = Client::try_from(config).map_err(|error| fault(error.to_string()))?;
-        Ok(Self { client, url: url.to_owned() })
+        Ok(Self::with_client(client, url))
     }
 
-    /// An API server behind a client that is there already.
+    /// An API server behind a client that is there already. Needs an async runtime around it.
     #[must_use]
     pub fn with_client(client: Client, url: &str) -> Self {
-        Self { client, url: url.to_owned() }
+        // Nothing of what it sends is kept beyond the limit: neither keys, nor reviews, nor its words on a failure.
+        let bounded = tower::service_fn(move |request: Request<Body>| {
+            let client = client.clone();
+            async move { client.send(request).await.map(|answer| answer.map(|body| Limited::new(body, ANSWER_MAX))) }
+        });
+        Self { client: Client::new(bounded, "default"), url: url.to_owned() }
     }
 
     fn silent(&self, why: impl std::fmt::Display) -> ApiServerFault {
@@ -112,7 +121,7 @@ impl ApiServer {
     ///
     /// [`ApiServerFault`].
     pub(crate) async fn keys(&self) -> Result<String, ApiServerFault> {
-        let request = http::Request::get("/openid/v1/jwks").body(Vec::new()).map_err(|error| self.silent(error))?;
+        let request = Request::get("/openid/v1/jwks").body(Vec::new()).map_err(|error| self.silent(error))?;
         let answer = tokio::time::timeout(ANSWER, self.client.request_text(request)).await;
         answer.map_err(|_| self.silent("it took too long"))?.map_err(|error| self.silent(error))
     }

@@ -11,7 +11,7 @@ use chancery_authority::ports::{CertificateHolder, IdentityError, ServiceAccount
 use chancery_pki::Timestamp;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, TryAcquireError};
 
 use crate::{
     api_server::ApiServer,
@@ -21,7 +21,8 @@ use crate::{
     known::{Known, digest_of},
 };
 
-/// Most tokens of one cluster that are being looked at: a slow API server keeps no more waiting.
+/// Most tokens of one cluster that its API server is being asked about, and most that wait for its keys: a slow one keeps
+/// no more waiting.
 const LOOKS_AT_ONCE: usize = 32;
 
 /// A cluster, as far as credentials of it can be told.
@@ -49,7 +50,7 @@ pub struct TokenIdentity {
 /// By what a token is told to be good.
 #[derive(Debug, Clone)]
 pub enum TokenCheck {
-    /// The API server is asked about each: it also knows those whose pod or account is gone.
+    /// The API server is asked about each that its keys have signed: it also knows those whose pod or account is gone.
     Review(ApiServer),
     /// The cluster's published keys: a token holds until it expires.
     Keys(Published),
@@ -69,15 +70,14 @@ struct Cluster {
 struct Tokens {
     issuer: String,
     audience: String,
-    check: Check,
+    keys: Arc<Keys>,
+    /// Who is asked about those that a key has signed.
+    reviewer: Option<ApiServer>,
     known: Known<(String, String)>,
-    /// Looks under way that wait for somebody else.
-    looking: Semaphore,
-}
-
-enum Check {
-    Review(ApiServer),
-    Keys(Arc<Keys>),
+    /// Reviews under way.
+    reviews: Semaphore,
+    /// Looks under way that wait for keys.
+    waiting: Semaphore,
 }
 
 impl fmt::Debug for Identity {
@@ -101,11 +101,19 @@ impl Identity {
         let clusters = clusters.into_iter().map(|cluster| {
             let ClusterIdentity { cluster, tokens, clients } = cluster;
             let tokens = tokens.map(|TokenIdentity { issuer, audience, check }| {
-                let check = match check {
-                    TokenCheck::Review(server) => Check::Review(server),
-                    TokenCheck::Keys(published) => Check::Keys(Keys::new(published)),
+                let (published, reviewer) = match check {
+                    TokenCheck::Review(server) => (Published::ApiServer(server.clone()), Some(server)),
+                    TokenCheck::Keys(published) => (published, None),
                 };
-                Tokens { issuer, audience, check, known: Known::new(), looking: Semaphore::new(LOOKS_AT_ONCE) }
+                Tokens {
+                    issuer,
+                    audience,
+                    keys: Keys::new(published),
+                    reviewer,
+                    known: Known::new(),
+                    reviews: Semaphore::new(LOOKS_AT_ONCE),
+                    waiting: Semaphore::new(LOOKS_AT_ONCE),
+                }
             });
             Cluster { name: cluster, tokens, clients }
         });
@@ -133,7 +141,6 @@ impl Identity {
 #[async_trait]
 impl WorkloadIdentity for Identity {
     async fn service_account(&self, token: &SecretString, now: Timestamp) -> Result<ServiceAccount, IdentityError> {
-        let refused = |why: &str| IdentityError::Unknown(why.to_owned());
         let unverified = Unverified::read(token.expose_secret()).map_err(refused)?;
         let claims = &unverified.claims;
         let clusters = self.clusters();
@@ -151,22 +158,22 @@ impl WorkloadIdentity for Identity {
         Ok(ServiceAccount { cluster: cluster.name.clone(), namespace, name })
     }
 
-    fn asks(&self, token: &SecretString) -> Option<String> {
-        let unverified = Unverified::read(token.expose_secret()).ok()?;
+    async fn asks(&self, token: &SecretString, now: Timestamp) -> Result<Option<String>, IdentityError> {
+        let unverified = Unverified::read(token.expose_secret()).map_err(refused)?;
+        let claims = &unverified.claims;
         let clusters = self.clusters();
-        let (cluster, tokens) = by_whom(&clusters, &unverified.claims).ok()?;
-        let is_at_hand = tokens.known.find(&digest_of(token.expose_secret())).is_some()
-            || match &tokens.check {
-                Check::Review(_) => false,
-                Check::Keys(keys) => keys.at_hand(unverified.kid.as_deref(), unverified.algorithm).is_some(),
-            };
-        (!is_at_hand).then(|| cluster.name.clone())
+        let (cluster, tokens) = by_whom(&clusters, claims).map_err(refused)?;
+        claims.check_time(now.unix_seconds()).map_err(refused)?;
+        if tokens.reviewer.is_none() || tokens.known.find(&digest_of(token.expose_secret())).is_some() {
+            return Ok(None);
+        }
+        tokens.verify(&unverified).await?;
+        Ok(Some(format!("{}\n{}", cluster.name, claims.sub)))
     }
 
     fn certificate_holder(&self, chain: &[Vec<u8>], now: Timestamp) -> Result<CertificateHolder, IdentityError> {
         let certificates: Vec<CertificateDer<'_>> =
             chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
-        let refused = |why: &str| IdentityError::Unknown(why.to_owned());
         let cluster = match <[String; 1]>::try_from(self.clusters_of(&certificates, unix_time(now))) {
             Ok([cluster]) => cluster,
             Err(none) if none.is_empty() => {
@@ -194,38 +201,43 @@ fn by_whom<'a>(clusters: &'a [Cluster], claims: &Claims) -> Result<(&'a Cluster,
 }
 
 impl Tokens {
+    /// That one of the cluster's keys has signed a token. Strangers learn here that theirs are no good, before anybody is
+    /// asked about them.
+    async fn verify(&self, unverified: &Unverified<'_>) -> Result<(), IdentityError> {
+        let (kid, algorithm) = (unverified.kid.as_deref(), unverified.algorithm);
+        let verifier = match self.keys.at_hand(kid, algorithm) {
+            Some(verifier) => verifier,
+            None => {
+                let _place = self.waiting.try_acquire().map_err(busy)?;
+                let found = self.keys.find(kid, algorithm).await;
+                let found = found.map_err(|fault| IdentityError::Unavailable(fault.to_string()))?;
+                found.ok_or_else(|| refused("the cluster has no such key"))?
+            }
+        };
+        let verified = verifier.verify(unverified.signed.as_bytes(), &unverified.signature);
+        verified.map_err(|_| refused("the token's signature does not verify"))
+    }
+
     /// Whom a token speaks for; its times were looked at.
     async fn check(
         &self,
         token: &SecretString,
         unverified: &Unverified<'_>,
     ) -> Result<(String, String), IdentityError> {
-        let refused = |why: &str| IdentityError::Unknown(why.to_owned());
-        let busy = |_| IdentityError::Unavailable("too many tokens of that cluster are being looked at".to_owned());
-        match &self.check {
-            Check::Review(server) => {
-                let _place = self.looking.try_acquire().map_err(busy)?;
-                let reviewed = server.review(token, &self.audience).await;
-                reviewed.map_err(|fault| IdentityError::Unavailable(fault.to_string()))?.map_err(IdentityError::Unknown)
-            }
-            Check::Keys(keys) => {
-                let (kid, algorithm) = (unverified.kid.as_deref(), unverified.algorithm);
-                let verifier = match keys.at_hand(kid, algorithm) {
-                    Some(verifier) => verifier,
-                    None => {
-                        let _place = self.looking.try_acquire().map_err(busy)?;
-                        let found = keys.find(kid, algorithm).await;
-                        let found = found.map_err(|fault| IdentityError::Unavailable(fault.to_string()))?;
-                        found.ok_or_else(|| refused("the cluster has no such key"))?
-                    }
-                };
-                verifier
-                    .verify(unverified.signed.as_bytes(), &unverified.signature)
-                    .map_err(|_| refused("the token's signature does not verify"))?;
-                unverified.claims.account().map_err(refused)
-            }
-        }
+        self.verify(unverified).await?;
+        let Some(server) = &self.reviewer else { return unverified.claims.account().map_err(refused) };
+        let _place = self.reviews.try_acquire().map_err(busy)?;
+        let reviewed = server.review(token, &self.audience).await;
+        reviewed.map_err(|fault| IdentityError::Unavailable(fault.to_string()))?.map_err(IdentityError::Unknown)
     }
+}
+
+fn refused(why: &str) -> IdentityError {
+    IdentityError::Unknown(why.to_owned())
+}
+
+fn busy(_: TryAcquireError) -> IdentityError {
+    IdentityError::Unavailable("too many tokens of that cluster are being looked at".to_owned())
 }
 
 /// How long a token holds from now on.

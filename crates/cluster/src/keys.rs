@@ -6,6 +6,8 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
+    io::Read as _,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -17,12 +19,15 @@ use josekit::jws::{ES256, ES384, ES512, JwsVerifier, RS256, RS384, RS512};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::{api_server::ApiServer, claims::Algorithm};
+use crate::{
+    api_server::{ANSWER_MAX, ApiServer},
+    claims::Algorithm,
+};
 
 /// Most keys of one cluster; more are not read.
 const KEYS_MAX: usize = 32;
-/// Largest key set, in octets.
-const SET_MAX: u64 = 256 * 1024;
+/// Largest key set in a file, in octets: as large as one that an API server may send.
+const SET_MAX: u64 = ANSWER_MAX as u64;
 /// Between two reads because of a key that is not there.
 const UNKNOWN_EVERY: Duration = Duration::from_secs(5);
 /// After how long keys are read again in any case.
@@ -191,22 +196,20 @@ impl Published {
             Self::File(path) => read_file(path.clone()).await,
             Self::ApiServer(server) => server.keys().await.map_err(|fault| fault.to_string()),
         };
-        let text = text.map_err(KeysFault::Unreadable)?;
-        match u64::try_from(text.len()) {
-            Ok(octets) if octets <= SET_MAX => parse(&text),
-            _ => Err(KeysFault::Unreadable(format!("they have more than the {SET_MAX} octets that are read"))),
-        }
+        parse(&text.map_err(KeysFault::Unreadable)?)
     }
 }
 
 async fn read_file(path: PathBuf) -> Result<String, String> {
     let read = move || {
         let told = |error: std::io::Error| format!("{}: {error}", path.display());
-        let length = std::fs::metadata(&path).map_err(told)?.len();
-        if length > SET_MAX {
-            return Err(format!("{} has {length} octets, more than the {SET_MAX} that are read", path.display()));
+        // What a file says of its length may be wrong by the time that it is read.
+        let mut text = String::new();
+        let read = File::open(&path).and_then(|file| file.take(SET_MAX + 1).read_to_string(&mut text)).map_err(told)?;
+        if u64::try_from(read).is_ok_and(|octets| octets <= SET_MAX) {
+            return Ok(text);
         }
-        std::fs::read_to_string(&path).map_err(told)
+        Err(format!("{} has more than the {SET_MAX} octets that are read", path.display()))
     };
     tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?
 }

@@ -22,6 +22,10 @@ use josekit::{
 };
 use kube::client::Body;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 const ISSUER: &str = "https://kubernetes.default.svc";
 const AUDIENCE: &str = "chancery/prod-eu";
@@ -253,10 +257,7 @@ async fn keys_that_are_due_are_read_beside_and_those_that_nobody_could_read_for_
     let (leaked, new) = (ec("leaked"), ec("new"));
     *cluster.keys.lock().unwrap() = vec![leaked.public.clone()];
     let identity = identity(TokenCheck::Keys(Published::ApiServer(cluster.server())));
-    assert_eq!(identity.asks(&good(&leaked).into()).as_deref(), Some("prod-eu"), "nothing is at hand yet");
     look(&identity, &good(&leaked)).await.unwrap();
-    assert_eq!(identity.asks(&good(&leaked).into()), None);
-    assert_eq!(identity.asks(&"x".into()), None, "it is no token of any cluster");
     // Withdrawn: whoever asks next is answered at once, and whoever asks after that is refused.
     *cluster.keys.lock().unwrap() = vec![new.public.clone()];
     tokio::time::advance(std::time::Duration::from_secs(700)).await;
@@ -296,6 +297,7 @@ async fn a_review_decides_is_remembered_briefly_and_never_longer_than_the_token_
     let cluster = Arc::new(Cluster::default());
     let identity = identity(TokenCheck::Review(cluster.server()));
     let key = ec("one");
+    *cluster.keys.lock().unwrap() = vec![key.public.clone()];
     let (token, short) = (good(&key), signed(&key, &claims("exp", json!(NOW + 5))));
     let user = "system:serviceaccount:shop:tenant".to_owned();
     let audiences = vec![AUDIENCE.to_owned()];
@@ -307,7 +309,7 @@ async fn a_review_decides_is_remembered_briefly_and_never_longer_than_the_token_
         assert_eq!((account.namespace.as_str(), account.name.as_str()), ("shop", "tenant"), "as the review says");
         look(&identity, &short).await.unwrap();
     }
-    assert_eq!(cluster.asked(), 2);
+    assert_eq!(cluster.asked(), 3, "for its keys, and about each token once");
     // Its pod is gone; a few seconds later the short one is looked at again, the other one half a minute later.
     cluster.users.lock().unwrap().clear();
     tokio::time::advance(std::time::Duration::from_secs(6)).await;
@@ -322,6 +324,7 @@ async fn a_review_that_says_less_than_yes_for_us_is_a_no() {
     let cluster = Arc::new(Cluster::default());
     let identity = identity(TokenCheck::Review(cluster.server()));
     let key = ec("one");
+    *cluster.keys.lock().unwrap() = vec![key.public.clone()];
     let token = good(&key);
     let answer = |user: &str, audiences: &[&str]| {
         let audiences = audiences.iter().map(|audience| (*audience).to_owned()).collect();
@@ -343,6 +346,93 @@ async fn a_review_that_says_less_than_yes_for_us_is_a_no() {
     let looked = look(&identity, &token).await;
     let Err(IdentityError::Unavailable(why)) = looked else { panic!("{looked:?}") };
     assert!(why.contains("https://fake.test") && !why.contains(&token), "{why}");
+}
+
+#[tokio::test]
+async fn about_a_forged_token_nobody_is_asked_and_each_account_of_a_cluster_is_counted_apart() {
+    let cluster = Arc::new(Cluster::default());
+    let identity = identity(TokenCheck::Review(cluster.server()));
+    let key = ec("one");
+    *cluster.keys.lock().unwrap() = vec![key.public.clone()];
+    let token = good(&key);
+    let (rest, signature) = token.rsplit_once('.').unwrap();
+    let flipped = format!("{rest}.{}{}", if signature.starts_with('A') { 'B' } else { 'A' }, &signature[1..]);
+    for forged in [flipped, good(&ec("one")), good(&ec("two")), good(&rsa("one"))] {
+        let asks = identity.asks(&forged.as_str().into(), now()).await;
+        assert!(matches!(asks, Err(IdentityError::Unknown(_))), "{asks:?}");
+        refused(&identity, &forged).await;
+    }
+    // What the cluster did sign, and is over, is counted against nobody either.
+    let over = signed(&key, &claims("exp", json!(NOW - 600)));
+    assert!(identity.asks(&over.into(), now()).await.is_err());
+    assert_eq!(cluster.asked(), 1, "for its keys");
+    let neighbour = json!("system:serviceaccount:chancery:neighbour");
+    let mut payload = claims("sub", neighbour);
+    payload.set_claim("kubernetes.io", None).unwrap();
+    let mut asks = Vec::new();
+    for token in [&token, &signed(&key, &payload), &signed(&key, &claims("jti", json!("two")))] {
+        asks.push(identity.asks(&token.as_str().into(), now()).await.unwrap().unwrap());
+    }
+    assert!(asks[0] == asks[2] && asks[0] != asks[1], "{asks:?}");
+    assert_eq!(cluster.asked(), 1);
+    // Of whom it was known a moment ago nobody is asked again.
+    let (user, audiences) = ("system:serviceaccount:chancery:issuer".to_owned(), vec![AUDIENCE.to_owned()]);
+    cluster.users.lock().unwrap().insert(token.clone(), (user, audiences));
+    look(&identity, &token).await.unwrap();
+    assert_eq!(identity.asks(&token.as_str().into(), now()).await, Ok(None));
+    // Where keys alone decide, nobody is asked about a token.
+    let by_keys = self::identity(TokenCheck::Keys(Published::ApiServer(cluster.server())));
+    assert_eq!(by_keys.asks(&good(&key).into(), now()).await, Ok(None));
+}
+
+/// An API server whose answers never come to an end; where it has keys, those that it is asked for do.
+async fn endless(keys: Option<String>) -> (String, tokio::task::JoinHandle<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let sent = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut asked = [0; 64 * 1024];
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+        if let Some(keys) = keys {
+            assert!(stream.read(&mut asked).await.unwrap() > 0);
+            let answer = format!("{head}content-length: {}\r\n\r\n{keys}", keys.len());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        assert!(stream.read(&mut asked).await.unwrap() > 0);
+        stream.write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes()).await.unwrap();
+        let chunk = format!("{:x}\r\n{}\r\n", 64 * 1024, " ".repeat(64 * 1024));
+        let mut sent = 0;
+        while stream.write_all(chunk.as_bytes()).await.is_ok() {
+            sent += chunk.len();
+        }
+        sent
+    });
+    (url, sent)
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "t").unwrap();
+    let key = ec("one");
+    let keys = json!({"keys": [Value::from(key.public.as_ref().clone())]}).to_string();
+    for keys in [None, Some(keys)] {
+        let reviews = keys.is_some();
+        let (url, sent) = endless(keys).await;
+        let server = ApiServer::new(&url, Vec::new(), &token).unwrap();
+        let check = if reviews { TokenCheck::Review(server) } else { TokenCheck::Keys(Published::ApiServer(server)) };
+        let identity = identity(check);
+        let looked = look(&identity, &good(&key)).await;
+        let Err(IdentityError::Unavailable(why)) = looked else { panic!("{looked:?}") };
+        assert!(why.contains("length limit exceeded"), "{why}");
+        drop(identity);
+        // What it could send before it was hung up on fits into the buffers between.
+        let sent = sent.await.unwrap();
+        assert!(sent < 32 * 1024 * 1024, "{sent} octets");
+    }
+    let told = Published::File("/dev/zero".into()).check().await.unwrap_err().to_string();
+    assert!(told.contains("more than the 262144 octets that are read"), "{told}");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use chancery_api::{RemoteError, RequestKind, RevokeRequest};
+use chancery_api::{RemoteError, RequestKind, RequestRef, RevokeRequest};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -297,9 +297,7 @@ impl Disposals {
             Wanted::Fate(whose) => match origins.fate(whose).await {
                 Ok(Fate::Superseded) => (signer.spec.on_superseded, SUPERSEDED),
                 Ok(Fate::Deleted) => (signer.spec.on_delete, CESSATION),
-                Ok(Fate::InUse { revision: Some(revision) })
-                    if self.queue().has_another(&item.uid, whose, revision) =>
-                {
+                Ok(Fate::InUse { revision: Some(revision) }) if self.queue().has_another(uid, whose, revision) => {
                     (signer.spec.on_superseded, SUPERSEDED)
                 }
                 // cert-manager may delete a request before its successor is issued.
@@ -317,7 +315,8 @@ impl Disposals {
             return LOST;
         }
         let request = RevokeRequest { reason: Some(reason) };
-        match signer.client.revoke(*kind, uid, &request).await {
+        let named = RequestRef { kind: *kind, namespace: item.signed.namespace(), uid };
+        match signer.client.revoke(named, &request).await {
             Ok(()) => {
                 self.metrics.revoked();
                 tracing::info!(request.uid = %uid, "its certificate is revoked, as the issuer wants it");

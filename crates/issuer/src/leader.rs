@@ -2,7 +2,7 @@
 //!
 //! A holder stops before others may take over: it counts from when it last *began* a renewal that succeeded, by a
 //! clock that does not jump. Others count from when they last saw a change, so clocks that differ do no harm. The
-//! number of the Lease's transitions is the term that goes into each request to a server.
+//! number of the Lease's transitions is the term that goes into each request to a server, with the Lease's UID.
 
 use std::{
     sync::{
@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use chancery_api::LeaseRef;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -46,6 +47,7 @@ pub(crate) struct Leadership(Option<Arc<Held>>);
 struct Held {
     until: Mutex<Option<Instant>>,
     term: AtomicU64,
+    lease: Mutex<Option<LeaseRef>>,
 }
 
 impl Leadership {
@@ -62,6 +64,11 @@ impl Leadership {
     /// The term; none for a process that is alone.
     pub(crate) fn term(&self) -> Option<u64> {
         self.0.as_ref().map(|held| held.term.load(Ordering::Acquire))
+    }
+
+    /// The Lease; none for a process that is alone.
+    pub(crate) fn lease(&self) -> Option<LeaseRef> {
+        self.0.as_ref()?.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -242,6 +249,7 @@ impl Elector {
             Ok(lease) => {
                 let term = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
                 self.held.term.store(u64::try_from(term).unwrap_or(0), Ordering::Release);
+                *self.held.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease_ref(&lease);
                 self.held.set(Some(began + DEADLINE));
                 self.written = Some(lease);
                 Ok(Attempt::Ours)
@@ -250,6 +258,11 @@ impl Elector {
             Err(error) => Err(error),
         }
     }
+}
+
+fn lease_ref(lease: &Lease) -> Option<LeaseRef> {
+    let (namespace, name, uid) = (&lease.metadata.namespace, &lease.metadata.name, &lease.metadata.uid);
+    Some(LeaseRef { name: format!("{}/{}", namespace.as_deref()?, name.as_deref()?), uid: uid.clone()? })
 }
 
 /// The term after one of so many transitions. Servers take no lower term than they have seen, and a Lease may have

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chancery_api::{IssuerRef, Origin, RequestKind, SigningRequest};
+use chancery_api::{IssuerRef, LeaseRef, Origin, RequestKind, SigningRequest};
 use chancery_pki::answer::Asked as Csr;
 use k8s_openapi::{
     api::core::v1::Namespace,
@@ -65,9 +65,9 @@ impl Body {
     }
 
     /// The whole.
-    pub(crate) fn with(mut self, origin: Origin, term: Option<u64>) -> SigningRequest {
+    pub(crate) fn with(mut self, origin: Origin, term: Option<u64>, lease: Option<LeaseRef>) -> SigningRequest {
         self.0.origin = origin;
-        self.0.term = term;
+        (self.0.term, self.0.lease) = (term, lease);
         self.0
     }
 }
@@ -101,6 +101,7 @@ pub(crate) fn asked_for(request: &CertificateRequest, issuer: &IssuerSpec) -> Re
         is_ca: spec.is_ca,
         origin: Origin::default(),
         term: None,
+        lease: None,
     };
     Ok((csr, Body(body)))
 }
@@ -319,7 +320,10 @@ mod tests {
     }
 
     fn body(request: &CertificateRequest, issuer: &IssuerSpec) -> Result<SigningRequest, String> {
-        asked_for(request, issuer).map(|(_, body)| body.with(Origin::default(), Some(7)))
+        asked_for(request, issuer).map(|(_, body)| {
+            let lease = LeaseRef { name: "chancery/issuer".to_owned(), uid: "l-1".to_owned() };
+            body.with(Origin::default(), Some(7), Some(lease))
+        })
     }
 
     #[test]
@@ -349,6 +353,7 @@ mod tests {
         let body = body(&request, &issuer(&json!({ "profile": "server" }))).expect("it can be asked");
         assert_eq!((body.uid.as_str(), body.profile.as_deref(), body.is_ca), ("u-1", Some("server"), false));
         assert_eq!((body.usages, body.term), (vec!["server auth".to_owned()], Some(7)));
+        assert_eq!(body.lease.map(|lease| lease.uid).as_deref(), Some("l-1"));
     }
 
     #[test]

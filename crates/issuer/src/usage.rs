@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chancery_api::{RequestKind, UsageReport};
+use chancery_api::{RequestKind, RequestRef, UsageReport};
 use tokio::{
     sync::{Mutex, mpsc},
     time::{MissedTickBehavior, interval},
@@ -22,6 +22,7 @@ const TRIES: u32 = 3;
 struct Report {
     signer: Arc<Signer>,
     uid: Uid,
+    namespace: Box<str>,
     place: String,
     tries: u32,
 }
@@ -43,7 +44,8 @@ impl Usages {
     /// The certificate of a request lies in this Secret.
     pub(crate) fn is_in_secret(&self, signer: &Arc<Signer>, uid: &Uid, namespace: &str, secret: &str) {
         let place = format!("Secret {namespace}/{secret}");
-        self.put(Report { signer: Arc::clone(signer), uid: Uid::clone(uid), place, tries: 0 });
+        let (signer, uid) = (Arc::clone(signer), Uid::clone(uid));
+        self.put(Report { signer, uid, namespace: namespace.into(), place, tries: 0 });
     }
 
     fn put(&self, report: Report) {
@@ -64,9 +66,11 @@ impl Usages {
             };
             let Some(mut report) = next else { return };
             let body = UsageReport { used_by: vec![report.place.clone()] };
+            let kind = RequestKind::CertificateRequest;
+            let named = RequestRef { kind, namespace: Some(&report.namespace), uid: &report.uid };
             let sent = tokio::select! {
                 () = stop.cancelled() => return,
-                sent = report.signer.client.report_usage(RequestKind::CertificateRequest, &report.uid, &body) => sent,
+                sent = report.signer.client.report_usage(named, &body) => sent,
             };
             if let Err(error) = sent {
                 tracing::debug!(request.uid = %report.uid, error = %error, "where a certificate is used could not be told");

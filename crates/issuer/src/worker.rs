@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chancery_api::{RefusalReason, RemoteError, RequestKind, SigningState};
+use chancery_api::{RefusalReason, RemoteError, RequestKind, RequestRef, SigningState};
 use chancery_pki::answer::{Answered, Asked as Csr};
 use kube::{
     Api, Client, Resource as _,
@@ -128,7 +128,7 @@ impl Worker {
             let outcome = Outcome::Pending { why: PendingFor::Retry, message };
             return (self.wait(job, outcome, Some(wait.min(THROTTLED))).await, Asked::Not);
         }
-        let body = body.with(origin, self.leadership.term());
+        let body = body.with(origin, self.leadership.term(), self.leadership.lease());
         let timer = self.metrics.signing();
         let answer = signer.client.sign(&body).await;
         timer.end(&answer);
@@ -182,7 +182,9 @@ impl Worker {
     async fn asked_before(&self, job: &Job, signer: &Signer, message: String) -> Done {
         let spec = &job.request.spec;
         let failed = Outcome::Failed { message: refusal(RefusalReason::OtherRequest, &message, None) };
-        match signer.client.signing_state(RequestKind::CertificateRequest, &job.uid).await {
+        let namespace = job.request.metadata.namespace.as_deref();
+        let named = RequestRef { kind: RequestKind::CertificateRequest, namespace, uid: &job.uid };
+        match signer.client.signing_state(named).await {
             Ok(SigningState::Issued(signed)) => {
                 // How long it was to live then is not known here any more; the server has kept to it.
                 let read = Csr::from_pem(&spec.request.0, &spec.usages, spec.is_ca, None);

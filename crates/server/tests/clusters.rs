@@ -3,6 +3,8 @@
 
 #[path = "clusters/content.rs"]
 mod content;
+#[path = "clusters/readers.rs"]
+mod readers;
 
 use std::{fs, path::Path, process::Command};
 

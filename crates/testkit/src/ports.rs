@@ -297,7 +297,7 @@ pub struct TestIdentity {
     pub holders: BTreeMap<Vec<u8>, CertificateHolder>,
     /// Nothing can be looked at now.
     pub away: AtomicBool,
-    /// Tokens for which a look asks this cluster.
+    /// Tokens for which a look asks somebody else, each with whose behalf that is on.
     pub asked: BTreeMap<String, String>,
 }
 
@@ -311,8 +311,8 @@ impl WorkloadIdentity for TestIdentity {
         self.accounts.get(token.expose_secret()).cloned().ok_or_else(unknown)
     }
 
-    fn asks(&self, token: &SecretString) -> Option<String> {
-        self.asked.get(token.expose_secret()).cloned()
+    async fn asks(&self, token: &SecretString, _now: Timestamp) -> Result<Option<String>, IdentityError> {
+        Ok(self.asked.get(token.expose_secret()).cloned())
     }
 
     fn certificate_holder(&self, chain: &[Vec<u8>], _: Timestamp) -> Result<CertificateHolder, IdentityError> {

@@ -3,13 +3,13 @@
 use std::process::Command;
 
 use chancery_cluster_tests::{
-    Result,
+    Result, controller,
     controller::{reasons_told, touched},
     signing_server::Behaviour,
     until,
 };
 use chancery_harness::server::succeeded;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
 use kube::{
     Api, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -241,6 +241,10 @@ async fn annotations_choose_nothing_and_a_ca_is_asked_for_as_one() -> Result<()>
     assert_eq!(asked.origin.username.as_deref(), Some("administrator"));
     assert_eq!(asked.origin.certificate, None, "nothing but an owner that is there says whom it is for");
     assert!(asked.term.is_some_and(|term| term > 0));
+    let lease = asked.lease.as_ref().ok_or("a term of no Lease")?;
+    let leases = Api::<Lease>::namespaced(test.issuing.plane.client().await?, controller::NAMESPACE);
+    assert_eq!(leases.get("chancery-issuer").await?.metadata.uid.as_ref(), Some(&lease.uid));
+    assert_eq!(lease.name, format!("{}/chancery-issuer", controller::NAMESPACE));
     assert_eq!(asked.lifetime_s, Some(90 * 24 * 3600));
 
     test.server.behave(Behaviour::Refuse("no CA is issued here".to_owned()));

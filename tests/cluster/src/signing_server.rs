@@ -313,6 +313,14 @@ impl Serving {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
         let path: Vec<&str> = head.uri.path().trim_start_matches("/api/v1/").split('/').collect();
+        if let ["signing-requests", _kind, uid, ..] = path.as_slice() {
+            // As the real one: a UID is one of the namespace that it was asked for in.
+            let asked_in = self.state().first.get(*uid).map(|first| first.origin.namespace.clone());
+            let namespace = head.uri.query().and_then(|query| query.strip_prefix("namespace="));
+            if asked_in.is_some_and(|asked_in| asked_in.as_deref() != namespace) {
+                return refused(StatusCode::NOT_FOUND, "it was asked for in another namespace");
+            }
+        }
         match (&head.method, path.as_slice()) {
             (&Method::GET, ["signer"]) => {
                 let mut state = self.state();

@@ -38,7 +38,9 @@ use self::{
     connector::Connector,
     error::{Words, words},
 };
-use crate::{ErrorBody, RequestKind, RevokeRequest, SignerInfo, SigningRequest, SigningState, UsageReport};
+use crate::{
+    ErrorBody, RequestRef, RevokeRequest, SignerInfo, SigningRequest, SigningState, UsageReport, client::path_segment,
+};
 
 /// Most servers that are tried.
 pub const SERVERS_MAX: usize = 8;
@@ -138,8 +140,8 @@ impl RemoteClient {
     /// # Errors
     ///
     /// [`RemoteError::NotFound`] if the server has never heard of it.
-    pub async fn signing_state(&self, kind: RequestKind, uid: &str) -> Result<SigningState, RemoteError> {
-        self.call(Method::GET, &request_path(kind, uid, ""), Bytes::new()).await
+    pub async fn signing_state(&self, named: RequestRef<'_>) -> Result<SigningState, RemoteError> {
+        self.call(Method::GET, &request_path(named, ""), Bytes::new()).await
     }
 
     /// Reports where a certificate is used.
@@ -147,8 +149,8 @@ impl RemoteClient {
     /// # Errors
     ///
     /// [`RemoteError`] as for every call.
-    pub async fn report_usage(&self, kind: RequestKind, uid: &str, report: &UsageReport) -> Result<(), RemoteError> {
-        self.post::<IgnoredAny>(&request_path(kind, uid, "/usage"), report).await.map(|IgnoredAny| ())
+    pub async fn report_usage(&self, named: RequestRef<'_>, report: &UsageReport) -> Result<(), RemoteError> {
+        self.post::<IgnoredAny>(&request_path(named, "/usage"), report).await.map(|IgnoredAny| ())
     }
 
     /// Revokes what was issued for a request; a second time changes nothing.
@@ -156,8 +158,8 @@ impl RemoteClient {
     /// # Errors
     ///
     /// [`RemoteError::NotFound`] if nothing was issued for it.
-    pub async fn revoke(&self, kind: RequestKind, uid: &str, request: &RevokeRequest) -> Result<(), RemoteError> {
-        self.post::<IgnoredAny>(&request_path(kind, uid, "/revoke"), request).await.map(|IgnoredAny| ())
+    pub async fn revoke(&self, named: RequestRef<'_>, request: &RevokeRequest) -> Result<(), RemoteError> {
+        self.post::<IgnoredAny>(&request_path(named, "/revoke"), request).await.map(|IgnoredAny| ())
     }
 
     /// What the credential may ask for, and whether it would get it now.
@@ -317,9 +319,14 @@ fn bearer(token: &str) -> Result<HeaderValue, RemoteSetupError> {
     Ok(value)
 }
 
-/// UIDs are the API server's; what is none is encoded, so that it cannot lead elsewhere.
-fn request_path(kind: RequestKind, uid: &str, tail: &str) -> String {
-    format!("/signing-requests/{}/{}{tail}", kind.as_str(), crate::client::path_segment(uid))
+/// UIDs and namespaces are the API server's; what is none is encoded, so that it cannot lead elsewhere.
+fn request_path(named: RequestRef<'_>, tail: &str) -> String {
+    let RequestRef { kind, namespace, uid } = named;
+    let path = format!("/signing-requests/{}/{}{tail}", kind.as_str(), path_segment(uid));
+    match namespace {
+        None => path,
+        Some(namespace) => format!("{path}?namespace={}", path_segment(namespace)),
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use rustls_pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::Origin;
+use crate::{Origin, RequestKind};
 
 /// What a server says to a request.
 type Script = Arc<dyn Fn(&str, &HeaderMap) -> Response<Full<Bytes>> + Send + Sync>;
@@ -20,7 +20,7 @@ type Script = Arc<dyn Fn(&str, &HeaderMap) -> Response<Full<Bytes>> + Send + Syn
 /// An HTTPS server that says what a test wants.
 struct Fake {
     address: SocketAddr,
-    /// The paths that were asked for.
+    /// The paths that were asked for, with their queries.
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -54,9 +54,8 @@ impl Fake {
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
                     let service = service_fn(move |request: Request<Incoming>| {
-                        let path = request.uri().path().to_owned();
-                        let answer = script(&path, request.headers());
-                        seen.lock().expect("no poison").push(path);
+                        let answer = script(request.uri().path(), request.headers());
+                        seen.lock().expect("no poison").push(request.uri().to_string());
                         async move { Ok::<_, std::convert::Infallible>(answer) }
                     });
                     let _ended = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -225,11 +224,13 @@ async fn a_uid_cannot_lead_to_another_path() {
     let authority = authority();
     let server = Fake::start(&authority, always(204, &[], "")).await;
     let client = client(vec![server.url().join("/base/").expect("a URL")], &authority);
-    client
-        .revoke(RequestKind::CertificateRequest, "../../x?y", &RevokeRequest { reason: Some(5) })
-        .await
-        .expect("no content is an answer");
-    assert_eq!(server.asked(), ["/base/api/v1/signing-requests/certificate-request/..%2F..%2Fx%3Fy/revoke"]);
+    let mut named = RequestRef { kind: RequestKind::CertificateRequest, namespace: None, uid: "../../x?y" };
+    for namespace in [None, Some("shop&x")] {
+        named.namespace = namespace;
+        client.revoke(named, &RevokeRequest { reason: Some(5) }).await.expect("no content is an answer");
+    }
+    let path = "/base/api/v1/signing-requests/certificate-request/..%2F..%2Fx%3Fy/revoke";
+    assert_eq!(server.asked(), [path.to_owned(), format!("{path}?namespace=shop%26x")]);
 }
 
 #[tokio::test]
@@ -248,6 +249,7 @@ async fn a_certificate_is_asked_for_and_read() {
         is_ca: false,
         origin: Origin::default(),
         term: None,
+        lease: None,
     };
     let state = client(vec![server.url()], &authority).sign(&request).await.expect("an answer");
     assert_eq!(state, SigningState::Pending { retry_after_s: 3, message: "waits for an approval".to_owned() });

@@ -114,7 +114,6 @@ fn request(asked: &Asked, csr: &Csr) -> Result<IssueOnce, String> {
     Ok(IssueOnce {
         credential: "prod-eu".to_owned(),
         uid: asked.uid.clone(),
-        also_under: None,
         authority: "issuing".parse().unwrap(),
         profile: asked.profile.to_owned(),
         asked_profile: Some(asked.profile.to_owned()),

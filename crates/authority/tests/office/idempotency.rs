@@ -28,7 +28,6 @@ fn request(uid: &str, names: &[&str]) -> IssueOnce {
     IssueOnce {
         credential: "prod-eu".to_owned(),
         uid: uid.to_owned(),
-        also_under: None,
         authority: "issuing".parse().unwrap(),
         profile: "server".to_owned(),
         asked_profile: Some("server".to_owned()),
@@ -132,14 +131,7 @@ async fn what_the_server_decides_about_a_request_may_change_and_it_is_the_same_r
     ] {
         assert_eq!(ca.office.issue_once(same.clone()).await.unwrap(), first, "{same:?}");
     }
-    // Under the name that it may have been asked for before.
-    let moved =
-        IssueOnce { credential: "prod-eu/shop".to_owned(), also_under: Some("prod-eu".to_owned()), ..asked.clone() };
-    assert_eq!(ca.office.issue_once(moved.clone()).await.unwrap(), first);
     assert_eq!(ca.signer.signatures(), 1);
-    // What else was asked for under that name is somebody else's.
-    let other = IssueOnce { names: names_of(&["b.test"]), ..moved };
-    assert_ne!(which(&ca.office.issue_once(other).await.unwrap()), which(&first));
 }
 
 #[tokio::test]

@@ -11,7 +11,8 @@ use chancery_authority::{
     ports::{CertificateQuery, Store as _},
     records::RevocationReason,
     revoke::RevokeRejection,
-    sign_for_request::{ObjectKind, SignForRequest, SignRejection, Signed, SignedFor, UsageRejection},
+    sign_for_request::{ObjectKind, RequestRef, SignForRequest, SignRejection, Signed, SignedFor, UsageRejection},
+    terms::{Lease, Term},
 };
 use chancery_ledger::Leaf;
 use chancery_pki::{Lifetime, certificate::Certificate};
@@ -42,6 +43,16 @@ fn request(uid: &str, names: &[&str]) -> SignForRequest {
         },
         term: None,
     }
+}
+
+/// A CertificateRequest in the namespace `shop`.
+const fn named(uid: &str) -> RequestRef<'_> {
+    RequestRef { kind: ObjectKind::CertificateRequest, namespace: Some("shop"), uid }
+}
+
+/// In a term of no Lease.
+fn in_term(uid: &str, number: u64) -> SignForRequest {
+    SignForRequest { term: Some(Term { number, lease: None }), ..request(uid, &["a.test"]) }
 }
 
 fn issued(signed: Signed) -> SignedFor {
@@ -80,7 +91,7 @@ async fn a_request_leads_to_one_certificate_however_often_by_whichever_credentia
     let mut changed = asked.clone();
     changed.reported.namespace_labels = BTreeMap::from([("team".to_owned(), "new".to_owned())]);
     assert_eq!(issued(ca.office.sign_for_request(&credential, changed).await.unwrap()), first);
-    let found = ca.office.signed_for_request(&credential, ObjectKind::CertificateRequest, "1").await.unwrap();
+    let found = ca.office.signed_for_request(&credential, named("1")).await.unwrap();
     assert_eq!(found.map(issued), Some(first.clone()));
     let ca = ca.restarted(8);
     assert_eq!(issued(ca.office.sign_for_request(&credential, asked).await.unwrap()), first);
@@ -115,7 +126,6 @@ async fn something_else_under_the_same_uid_is_refused() {
 async fn a_tenant_cannot_use_up_anothers_uid() {
     let ca = TestOffice::default();
     let (cluster, in_shop) = (whole(&ca).await, in_namespace(&ca, "shop").await);
-    let kind = ObjectKind::CertificateRequest;
     ca.office.sign_for_request(&in_shop, request("1", &["a.test"])).await.unwrap();
     let payments = in_namespace(&ca, "payments").await;
     let mut asked = request("1", &["b.test"]);
@@ -123,32 +133,53 @@ async fn a_tenant_cannot_use_up_anothers_uid() {
     for credential in [&payments, &cluster] {
         issued(ca.office.sign_for_request(credential, asked.clone()).await.unwrap());
     }
-    let names = async |credential| {
-        let found = ca.office.signed_for_request(credential, kind, "1").await.unwrap();
-        issued(found.unwrap()).record.names.to_string()
+    let names = async |credential, namespace| {
+        let found = ca.office.signed_for_request(credential, RequestRef { namespace, ..named("1") }).await.unwrap();
+        found.map(|signed| issued(signed).record.names.to_string())
     };
-    assert_eq!((names(&in_shop).await, names(&payments).await), ("a.test".to_owned(), "b.test".to_owned()));
+    let (of_shop, of_payments) = (Some("a.test".to_owned()), Some("b.test".to_owned()));
+    // One namespace's credential means its own.
+    for namespace in [None, Some("shop")] {
+        assert_eq!(names(&in_shop, namespace).await, of_shop);
+    }
+    assert_eq!((names(&payments, None).await, names(&payments, Some("shop")).await), (of_payments.clone(), None));
+    assert_eq!((names(&cluster, Some("shop")).await, names(&cluster, Some("payments")).await), (of_shop, of_payments));
+    assert_eq!(names(&cluster, None).await, None, "what has no namespace is something else");
 }
 
 #[tokio::test]
-async fn a_controller_that_is_given_another_kind_of_credential_gets_the_certificate_that_was_issued_before() {
+async fn whichever_credential_asked_each_of_its_cluster_and_namespace_gets_reads_reports_and_revokes_and_no_other() {
     let ca = TestOffice::default();
-    let kind = ObjectKind::CertificateRequest;
-    let (cluster, in_shop) = (whole(&ca).await, in_namespace(&ca, "shop").await);
-    let (one, two) = (request("1", &["a.test"]), request("2", &["a.test"]));
-    let first = issued(ca.office.sign_for_request(&cluster, one.clone()).await.unwrap());
-    assert_eq!(issued(ca.office.sign_for_request(&in_shop, one.clone()).await.unwrap()), first);
-    let second = issued(ca.office.sign_for_request(&in_shop, two.clone()).await.unwrap());
-    assert_eq!(issued(ca.office.sign_for_request(&cluster, two).await.unwrap()), second);
-    // It reads and revokes that one too, and another namespace's credential does not.
-    let found = ca.office.signed_for_request(&in_shop, kind, "1").await.unwrap();
-    assert_eq!(found.map(issued), Some(first));
-    let payments = in_namespace(&ca, "payments").await;
-    assert_eq!(ca.office.signed_for_request(&payments, kind, "1").await.unwrap(), None);
-    let unknown = Err(Refusal::Rejected(RevokeRejection::Unknown));
-    assert_eq!(ca.office.revoke_for_request(&payments, kind, "1", None).await, unknown);
-    ca.office.revoke_for_request(&in_shop, kind, "1", None).await.unwrap();
-    assert_eq!(ca.signer.signatures(), 2);
+    let several = async |namespaces: &[&str]| {
+        let namespaces = namespaces.iter().map(|namespace| (*namespace).to_owned()).collect();
+        ca.credential(MakeApiToken { namespaces: Some(namespaces), ..token_for("prod-eu") }).await.0
+    };
+    let ours = [whole(&ca).await, in_namespace(&ca, "shop").await, several(&["dev", "shop"]).await];
+    let others = [in_namespace(&ca, "payments").await, several(&["dev", "payments"]).await];
+    for (at, asker) in ours.iter().enumerate() {
+        for (to, reader) in ours.iter().enumerate() {
+            let uid = format!("{at}{to}");
+            let asked = request(&uid, &["a.test"]);
+            let first = issued(ca.office.sign_for_request(asker, asked.clone()).await.unwrap());
+            assert_eq!(issued(ca.office.sign_for_request(reader, asked.clone()).await.unwrap()), first);
+            let found = ca.office.signed_for_request(reader, named(&uid)).await.unwrap();
+            assert_eq!(found.map(issued), Some(first), "{} reads what {} got", reader.name(), asker.name());
+            for other in &others {
+                for namespace in [Some("shop"), Some("payments"), Some("dev"), None] {
+                    let named = RequestRef { namespace, ..named(&uid) };
+                    assert_eq!(ca.office.signed_for_request(other, named).await.unwrap(), None);
+                    let unknown = Err(Refusal::Rejected(UsageRejection::Unknown));
+                    assert_eq!(ca.office.report_usage(other, named, Vec::new()).await, unknown);
+                    let unknown = Err(Refusal::Rejected(RevokeRejection::Unknown));
+                    assert_eq!(ca.office.revoke_for_request(other, named, None).await, unknown);
+                }
+            }
+            ca.office.report_usage(reader, named(&uid), vec!["Secret shop/web".to_owned()]).await.unwrap();
+            ca.office.revoke_for_request(reader, named(&uid), None).await.unwrap();
+        }
+    }
+    assert_eq!(ca.signer.signatures(), 9);
+    assert!(certificates(&ca).await.iter().all(|one| one.revocation.is_some() && one.used_by.len() == 1));
 }
 
 #[tokio::test]
@@ -196,7 +227,6 @@ async fn a_life_that_is_asked_for_is_granted_to_the_second_and_asked_again_is_th
 async fn a_leader_whose_time_is_over_signs_nothing() {
     let ca = TestOffice::default();
     let credential = whole(&ca).await;
-    let in_term = |uid, term| SignForRequest { term: Some(term), ..request(uid, &["a.test"]) };
     ca.office.sign_for_request(&credential, in_term("1", 3)).await.unwrap();
     ca.office.sign_for_request(&credential, in_term("2", 5)).await.unwrap();
     let rejection = refused(&ca, &credential, in_term("3", 4)).await;
@@ -214,18 +244,36 @@ async fn a_leader_whose_time_is_over_signs_nothing() {
 async fn a_lease_that_was_made_anew_counts_from_the_beginning_once_the_old_leader_has_been_silent() {
     let ca = TestOffice::default();
     let credential = whole(&ca).await;
-    let in_term = |uid, term| SignForRequest { term: Some(term), ..request(uid, &["a.test"]) };
     ca.office.sign_for_request(&credential, in_term("1", 7)).await.unwrap();
     ca.clock.advance(Duration::from_secs(200));
     ca.office.sign_for_request(&credential, in_term("2", 7)).await.unwrap();
     ca.clock.advance(Duration::from_secs(200));
     let told = refused(&ca, &credential, in_term("3", 1)).await.to_string();
-    assert!(told.contains("term 1, and term 7 has asked within the last 5 minutes"), "{told}");
+    assert!(told.contains("it asks in term 1, and term 7 has asked within the last 5 minutes"), "{told}");
     ca.clock.advance(Duration::from_secs(100));
     ca.office.sign_for_request(&credential, in_term("3", 1)).await.unwrap();
     // And from then on it is the one that counts.
     ca.office.sign_for_request(&credential, in_term("4", 2)).await.unwrap();
     assert!(matches!(refused(&ca, &credential, in_term("5", 1)).await, SignRejection::StaleTerm { term: 1, seen: 2 }));
+}
+
+#[tokio::test]
+async fn terms_of_two_leases_are_not_compared_and_a_lease_that_was_made_anew_ends_the_old_one() {
+    let ca = TestOffice::default();
+    let credential = whole(&ca).await;
+    let of = |uid, name: &str, lease: &str, number| {
+        let lease = Lease { name: name.to_owned(), uid: lease.to_owned() };
+        SignForRequest { term: Some(Term { number, lease: Some(lease) }), ..request(uid, &["a.test"]) }
+    };
+    ca.office.sign_for_request(&credential, of("1", "a/issuer", "x", 7)).await.unwrap();
+    ca.office.sign_for_request(&credential, of("2", "b/issuer", "y", 1)).await.unwrap();
+    ca.office.sign_for_request(&credential, of("3", "a/issuer", "x", 7)).await.unwrap();
+    let rejection = refused(&ca, &credential, of("4", "a/issuer", "x", 6)).await;
+    assert!(matches!(rejection, SignRejection::StaleTerm { term: 6, seen: 7 }), "{rejection}");
+    ca.office.sign_for_request(&credential, of("5", "a/issuer", "z", 1)).await.unwrap();
+    let rejection = refused(&ca, &credential, of("6", "a/issuer", "x", 8)).await;
+    assert!(matches!(rejection, SignRejection::StaleLease), "{rejection}");
+    assert_eq!(ca.signer.signatures(), 4);
 }
 
 #[tokio::test]
@@ -277,7 +325,7 @@ async fn what_lies_outside_of_the_credentials_limits_is_refused_in_words_whateve
     assert_eq!(
         told,
         format!(
-            "refused by the limits of the credential: a.test: {name} may ask for **.shop.test alone; \
+            "the limits of the credential leave out a.test: {name} may ask for **.shop.test alone; \
              b.test: {name} may ask for **.shop.test alone"
         )
     );
@@ -386,38 +434,37 @@ async fn a_csr_that_cannot_be_read_or_names_nothing_is_refused() {
 async fn what_a_request_led_to_is_revoked_by_its_own_cluster_and_reported_where_it_is_used() {
     let ca = TestOffice::default();
     let credential = whole(&ca).await;
-    let kind = ObjectKind::CertificateRequest;
     let signed = issued(ca.office.sign_for_request(&credential, request("1", &["a.test"])).await.unwrap());
     let places = vec!["Secret shop/web-tls".to_owned(), "Gateway shop/public".to_owned()];
     for _ in 0..2 {
-        ca.office.report_usage(&credential, kind, "1", places.clone()).await.unwrap();
+        ca.office.report_usage(&credential, named("1"), places.clone()).await.unwrap();
     }
     let record = ca.store.certificate(signed.record.id).await.unwrap().unwrap().value;
     assert_eq!(record.used_by, places);
     let commits = ca.store.commits();
-    ca.office.report_usage(&credential, kind, "1", places).await.unwrap();
+    ca.office.report_usage(&credential, named("1"), places).await.unwrap();
     assert_eq!(ca.store.commits(), commits, "the same report writes nothing");
     for bad in [vec!["x".to_owned(); 17], vec!["x".repeat(257)], vec![String::new()], vec!["a\nb".to_owned()]] {
-        let refused = ca.office.report_usage(&credential, kind, "1", bad).await;
+        let refused = ca.office.report_usage(&credential, named("1"), bad).await;
         assert_eq!(refused, Err(Refusal::Rejected(UsageRejection::Places)));
     }
     // A credential of another namespace sees nothing of it.
     let other = MakeApiToken { namespaces: Some(["payments".to_owned()].into()), ..token_for("prod-eu") };
     let (other, _) = ca.credential(other).await;
-    assert_eq!(ca.office.signed_for_request(&other, kind, "1").await.unwrap(), None);
+    assert_eq!(ca.office.signed_for_request(&other, named("1")).await.unwrap(), None);
     assert_eq!(
-        ca.office.report_usage(&other, kind, "1", Vec::new()).await,
+        ca.office.report_usage(&other, named("1"), Vec::new()).await,
         Err(Refusal::Rejected(UsageRejection::Unknown))
     );
     let unknown = Err(Refusal::Rejected(RevokeRejection::Unknown));
-    assert_eq!(ca.office.revoke_for_request(&other, kind, "1", None).await, unknown);
-    assert_eq!(ca.office.revoke_for_request(&credential, kind, "2", None).await, unknown);
-    ca.office.revoke_for_request(&credential, kind, "1", Some(4)).await.unwrap();
+    assert_eq!(ca.office.revoke_for_request(&other, named("1"), None).await, unknown);
+    assert_eq!(ca.office.revoke_for_request(&credential, named("2"), None).await, unknown);
+    ca.office.revoke_for_request(&credential, named("1"), Some(4)).await.unwrap();
     let record = ca.store.certificate(signed.record.id).await.unwrap().unwrap().value;
     assert_eq!(record.revocation.unwrap().reason, Some(RevocationReason::Superseded));
     let Some(Leaf::Revocation(told)) = leaves(&ca).await.pop() else { panic!("a revocation is recorded") };
     assert_eq!(told.by, format!("cluster prod-eu, {}", credential.name()));
-    let again = ca.office.revoke_for_request(&credential, kind, "1", Some(4)).await;
+    let again = ca.office.revoke_for_request(&credential, named("1"), Some(4)).await;
     assert!(matches!(again, Err(Refusal::Rejected(RevokeRejection::AlreadyRevoked { .. }))), "{again:?}");
 }
 
@@ -425,15 +472,14 @@ async fn what_a_request_led_to_is_revoked_by_its_own_cluster_and_reported_where_
 async fn what_was_perhaps_signed_is_revoked_too_and_asked_again_leads_to_another_certificate() {
     let ca = TestOffice::default();
     let credential = whole(&ca).await;
-    let kind = ObjectKind::CertificateRequest;
     let asked = request("1", &["a.test"]);
     ca.store.fail_next(Commit::Certificate, Failing::Lost);
     assert_eq!(ca.office.sign_for_request(&credential, asked.clone()).await.unwrap(), Signed::UnderWay);
-    assert_eq!(ca.office.signed_for_request(&credential, kind, "1").await.unwrap(), Some(Signed::UnderWay));
+    assert_eq!(ca.office.signed_for_request(&credential, named("1")).await.unwrap(), Some(Signed::UnderWay));
     ca.clock.advance(Duration::from_secs(61));
     ca.run_due_jobs().await;
-    assert_eq!(ca.office.signed_for_request(&credential, kind, "1").await.unwrap(), None);
-    ca.office.revoke_for_request(&credential, kind, "1", None).await.unwrap();
+    assert_eq!(ca.office.signed_for_request(&credential, named("1")).await.unwrap(), None);
+    ca.office.revoke_for_request(&credential, named("1"), None).await.unwrap();
     let [lost] = certificates(&ca).await.try_into().unwrap();
     assert!(lost.revocation.is_some());
     let signed = issued(ca.office.sign_for_request(&credential, asked).await.unwrap());
@@ -489,7 +535,7 @@ rules:
 #[tokio::test]
 async fn a_certificate_that_was_revoked_or_has_ended_is_not_handed_out_again() {
     let ca = TestOffice::default();
-    let (cluster, kind) = (whole(&ca).await, ObjectKind::CertificateRequest);
+    let cluster = whole(&ca).await;
     let (first, second) = (request("1", &["a.test"]), request("2", &["a.test"]));
     for asked in [&first, &second] {
         issued(ca.office.sign_for_request(&cluster, asked.clone()).await.unwrap());
@@ -498,7 +544,7 @@ async fn a_certificate_that_was_revoked_or_has_ended_is_not_handed_out_again() {
         Signed::Ended { why } => why,
         other => panic!("{other:?}"),
     };
-    ca.office.revoke_for_request(&cluster, kind, "1", None).await.unwrap();
+    ca.office.revoke_for_request(&cluster, named("1"), None).await.unwrap();
     let why = told(first).await;
     assert!(why.starts_with("the certificate of this request was revoked at "), "{why}");
     ca.clock.advance(Duration::from_secs(400 * 86_400));

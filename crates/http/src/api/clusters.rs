@@ -118,7 +118,7 @@ pub(super) struct Clusters {
     identity: Arc<dyn WorkloadIdentity>,
     requests: Buckets<String>,
     unseen: Buckets<u64>,
-    /// Looks for which a cluster is asked, by address and by the cluster that a token says it is of.
+    /// Looks for which a cluster is asked, by address and by the account whose token its keys have signed.
     asking: Buckets<(u64, String)>,
     places: Arc<Semaphore>,
     body_time: Duration,
@@ -156,23 +156,32 @@ impl Clusters {
         let too_often = |wait| ApiError::slow_down("too many credentials from this address", wait);
         let address = address.map(|ClientAddress(address)| bucket_of(address));
         // What costs little to look at counts against an address only where it fails, so that whoever shares the address
-        // with a stranger is let in. Looks for which a cluster is asked are counted before, and apart for each.
-        let asked = match &presented {
-            Presented::Token(token) if token.expose_secret().starts_with(TOKEN_PREFIX) => None,
-            Presented::Token(token) => self.identity.asks(token),
-            Presented::Certificate(_) => None,
+        // with a stranger is let in. Looks for which a cluster is asked are counted before, and apart for each account:
+        // there the cluster's signature is looked at first, so that no stranger uses up what is an account's.
+        let asks = match &presented {
+            Presented::Token(token) if !token.expose_secret().starts_with(TOKEN_PREFIX) => {
+                self.identity.asks(token, office.now()).await
+            }
+            Presented::Token(_) | Presented::Certificate(_) => Ok(None),
         };
-        if let (Some(cluster), Some(address)) = (&asked, address)
-            && !self.was_seen(&digest)
-        {
-            self.asking.take((address, cluster.clone())).map_err(too_often)?;
-        }
-        let credential = match office.identify(&presented, &*self.identity).await {
+        let asked = asks.as_ref().is_ok_and(Option::is_some);
+        let identified = match asks {
+            Ok(account) => {
+                if let (Some(account), Some(address)) = (account, address)
+                    && !self.was_seen(&digest)
+                {
+                    self.asking.take((address, account)).map_err(too_often)?;
+                }
+                office.identify(&presented, &*self.identity).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        let credential = match identified {
             Ok(credential) => credential,
             Err(NotIdentified::Unknown(why)) => {
                 self.forget(&digest);
                 tracing::info!(request.id = %id, why = ?why, "a cluster's credential was not taken");
-                if let (None, Some(address)) = (&asked, address) {
+                if let (false, Some(address)) = (asked, address) {
                     self.unseen.take(address).map_err(too_often)?;
                 }
                 return Err(ApiError::unauthorized());

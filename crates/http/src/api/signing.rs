@@ -5,22 +5,26 @@ use std::sync::Arc;
 use axum::{
     Extension,
     body::Body,
-    extract::{Path, State, rejection::PathRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use chancery_api::{
-    IssuerRef, Origin, PodRef, RefusalReason, RequestKind, RevokeRequest, SignedCertificate, SignerInfo, SignerProfile,
-    SigningRequest, SigningState, UsageReport,
+    IssuerRef, LeaseRef, Origin, PodRef, RefusalReason, RequestKind, RequestQuery, RevokeRequest, SignedCertificate,
+    SignerInfo, SignerProfile, SigningRequest, SigningState, UsageReport,
 };
 use chancery_authority::{
     Refusal,
     credential::Credential,
-    issue::{IssueRejection, RefusedNames, few_told},
+    issue::{IssueRejection, few_told},
     issue_once::IssueOnceRejection,
     pod_certificate::PodRejection,
     revoke::RevokeRejection,
-    sign_for_request::{ObjectKind, SignForRequest, SignRejection, Signed, SignedFor, UsageRejection},
+    sign_for_request::{ObjectKind, RequestRef, SignForRequest, SignRejection, Signed, SignedFor, UsageRejection},
+    terms::{Lease, Term},
 };
 use chancery_pki::{
     KeyKind, Lifetime, Name, NameRejection, NameSet,
@@ -35,6 +39,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     ApiState,
     answer::{ApiError, Json, Outcome},
+    inventory,
 };
 use crate::request_id::RequestId;
 
@@ -56,8 +61,10 @@ pub(super) async fn sign(
 ) -> Result<Response, ApiError> {
     let body = api.clusters.read(body).await?;
     let _working = api.clusters.at_work.enter();
-    let SigningRequest { kind, uid, csr, names, profile, lifetime_s, usages, is_ca, origin, term } = read(&body)?;
+    let SigningRequest { kind, uid, csr, names, profile, lifetime_s, usages, is_ca, origin, term, lease } =
+        read(&body)?;
     let shown = uid.escape_debug().to_string();
+    let term = term.map(|number| Term { number, lease: lease.map(|LeaseRef { name, uid }| Lease { name, uid }) });
     let asked = match asked(kind, uid, (&csr, &names), (profile, lifetime_s), (usages, is_ca), origin, term) {
         Ok(asked) => asked,
         Err(refused) => return Ok(answered(*refused, &shown)),
@@ -74,12 +81,13 @@ pub(super) async fn state(
     State(ApiState(api)): State<ApiState>,
     Extension(credential): Asking,
     Extension(id): Extension<RequestId>,
-    path: Result<Path<(String, String)>, PathRejection>,
+    path: NamePath,
+    query: NameQuery,
 ) -> Result<Response, ApiError> {
-    let (kind, uid) = named(path)?;
-    let found = api.office.signed_for_request(&credential, kind, &uid).await;
+    let named = Named::of(path, query)?;
+    let found = api.office.signed_for_request(&credential, named.name()).await;
     match found.map_err(|failure| ApiError::of_failure(failure, &id))? {
-        Some(signed) => Ok(answered(state_of(signed), &uid.escape_debug().to_string())),
+        Some(signed) => Ok(answered(state_of(signed), &named.uid.escape_debug().to_string())),
         None => Err(unknown()),
     }
 }
@@ -88,14 +96,15 @@ pub(super) async fn report_usage(
     State(ApiState(api)): State<ApiState>,
     Extension(credential): Asking,
     Extension(id): Extension<RequestId>,
-    path: Result<Path<(String, String)>, PathRejection>,
+    path: NamePath,
+    query: NameQuery,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let (kind, uid) = named(path)?;
+    let named = Named::of(path, query)?;
     let body = api.clusters.read(body).await?;
     let _working = api.clusters.at_work.enter();
     let UsageReport { used_by } = read(&body)?;
-    match api.office.report_usage(&credential, kind, &uid, used_by).await {
+    match api.office.report_usage(&credential, named.name(), used_by).await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         Err(Refusal::Failed(failure)) => Err(ApiError::of_failure(failure, &id)),
         Err(Refusal::Rejected(UsageRejection::Unknown)) => Err(unknown()),
@@ -107,15 +116,16 @@ pub(super) async fn revoke(
     State(ApiState(api)): State<ApiState>,
     Extension(credential): Asking,
     Extension(id): Extension<RequestId>,
-    path: Result<Path<(String, String)>, PathRejection>,
+    path: NamePath,
+    query: NameQuery,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
     use RevokeRejection as R;
-    let (kind, uid) = named(path)?;
+    let named = Named::of(path, query)?;
     let body = api.clusters.read(body).await?;
     let _working = api.clusters.at_work.enter();
     let RevokeRequest { reason } = if body.is_empty() { RevokeRequest::default() } else { read(&body)? };
-    match api.office.revoke_for_request(&credential, kind, &uid, reason).await {
+    match api.office.revoke_for_request(&credential, named.name(), reason).await {
         Ok(()) | Err(Refusal::Rejected(R::AlreadyRevoked { .. })) => Ok(StatusCode::NO_CONTENT),
         Err(Refusal::Failed(failure)) => Err(ApiError::of_failure(failure, &id)),
         Err(Refusal::Rejected(rejection)) => Err(match rejection {
@@ -178,21 +188,41 @@ fn configured(kind: KeyKind) -> String {
 }
 
 fn unknown() -> ApiError {
-    ApiError::not_found("nothing was issued under that kind and UID for this credential")
+    ApiError::not_found(
+        "nothing was issued under that kind, namespace and UID for this credential; the namespace that was sent with the \
+         request stands behind the path, as ?namespace=…",
+    )
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| ApiError::invalid(format!("the body: {error}")))
 }
 
-fn named(path: Result<Path<(String, String)>, PathRejection>) -> Result<(ObjectKind, String), ApiError> {
-    let Path((kind, uid)) = path.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
-    let known = RequestKind::ALL.into_iter().find(|known| known.as_str() == kind);
-    let kind = known.ok_or_else(|| {
-        let kinds = RequestKind::ALL.map(RequestKind::as_str).join(", ");
-        ApiError::not_found(format!("there is no kind \"{}\"; there are {kinds}", kind.escape_debug()))
-    })?;
-    Ok((object_kind(kind), uid))
+type NamePath = Result<Path<(String, String)>, PathRejection>;
+type NameQuery = Result<Query<RequestQuery>, QueryRejection>;
+
+/// Which object's request is meant, by path and query.
+struct Named {
+    kind: ObjectKind,
+    namespace: Option<String>,
+    uid: String,
+}
+
+impl Named {
+    fn of(path: NamePath, query: NameQuery) -> Result<Self, ApiError> {
+        let Path((kind, uid)) = path.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+        let known = RequestKind::ALL.into_iter().find(|known| known.as_str() == kind);
+        let kind = known.ok_or_else(|| {
+            let kinds = RequestKind::ALL.map(RequestKind::as_str).join(", ");
+            ApiError::not_found(format!("there is no kind \"{}\"; there are {kinds}", kind.escape_debug()))
+        })?;
+        let RequestQuery { namespace } = inventory::asked(query)?;
+        Ok(Self { kind: object_kind(kind), namespace, uid })
+    }
+
+    fn name(&self) -> RequestRef<'_> {
+        RequestRef { kind: self.kind, namespace: self.namespace.as_deref(), uid: &self.uid }
+    }
 }
 
 const fn object_kind(kind: RequestKind) -> ObjectKind {
@@ -211,7 +241,7 @@ fn asked(
     (profile, lifetime_s): (Option<String>, Option<u64>),
     (usages, is_ca): (Vec<String>, bool),
     origin: Origin,
-    term: Option<u64>,
+    term: Option<Term>,
 ) -> Result<SignForRequest, Box<SigningState>> {
     let refused = |reason, message| Box::new(refusal(reason, message, None));
     let csr = csr::from_pem(csr).map_err(|error| refused(RefusalReason::Csr, error.to_string()))?;
@@ -303,7 +333,7 @@ fn refused(rejection: &SignRejection) -> Result<SigningState, ApiError> {
     use RefusalReason as Why;
     use SignRejection as R;
     let (reason, rule) = match rejection {
-        R::StaleTerm { .. } => return Err(ApiError::stale_term(rejection.to_string())),
+        R::StaleTerm { .. } | R::StaleLease => return Err(ApiError::stale_term(rejection.to_string())),
         R::Once(IssueOnceRejection::Name(_) | IssueOnceRejection::LifetimeTwice) => {
             return Err(ApiError::invalid(rejection.to_string()));
         }
@@ -331,16 +361,14 @@ fn not_issued(rejection: &IssueRejection) -> SigningState {
         IssueRejection::Policy(decision) if decision.outcome == Verdict::Hold => {
             pending(APPROVAL_S, &format!("it waits for an approval: {}", told(decision)))
         }
-        IssueRejection::Policy(decision) => {
-            let message = format!("refused by policy: {}", told(decision));
-            refusal(Why::Policy, message, decision.rule().map(str::to_owned))
-        }
-        IssueRejection::Names(RefusedNames { policy, others: _ }) => {
-            let (reason, rule) = match policy {
+        IssueRejection::Policy(decision) => refusal(Why::Policy, told(decision), decision.rule().map(str::to_owned)),
+        IssueRejection::Names(names) => {
+            let (reason, rule) = match &names.policy {
                 Some(decision) => (Why::Policy, decision.rule().map(str::to_owned)),
                 None => (Why::Profile, None),
             };
-            refusal(reason, rejection.to_string(), rule)
+            // The reason says that it is refused.
+            refusal(reason, names.listed(), rule)
         }
         IssueRejection::Profile(ProfileRejection::KeyKind { profile, kind, allowed }) => {
             let allowed: Vec<&str> = allowed.iter().map(|kind| kind.as_str()).collect();

@@ -18,6 +18,15 @@ pub(crate) struct Signed {
 }
 
 impl Signed {
+    /// The namespace that the server was sent with the request: an object that lies in none is asked for in that of its
+    /// issuer, if it has one.
+    pub(super) fn namespace(&self) -> Option<&str> {
+        match self.kind {
+            RequestKind::CertificateSigningRequest => self.issuer.namespace.as_deref(),
+            RequestKind::CertificateRequest | RequestKind::PodCertificateRequest => Some(&self.who),
+        }
+    }
+
     /// Nothing for an object without a UID: such a one was never in a cluster.
     pub(crate) fn of(request: &CertificateRequest) -> Option<Self> {
         Some(Self {

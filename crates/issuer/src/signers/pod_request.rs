@@ -229,6 +229,7 @@ impl PodRequests {
             is_ca: false,
             origin,
             term: self.asking.leadership.term(),
+            lease: self.asking.leadership.lease(),
         };
         Ok((csr.naming([id.as_str()]), body))
     }

@@ -207,6 +207,7 @@ impl SigningRequests {
             is_ca,
             origin,
             term: self.asking.leadership.term(),
+            lease: self.asking.leadership.lease(),
         };
         Ok((csr, body))
     }

@@ -109,28 +109,37 @@ async fn a_request_is_signed_read_again_reported_on_and_revoked() {
     let SigningState::Issued(signed) = &first else { panic!("{first:?}") };
     assert!(signed.chain.starts_with("-----BEGIN CERTIFICATE-----") && signed.root.contains("CERTIFICATE"));
     assert_eq!(door.sign(&request).await.state(), first);
-    let path = format!("{SIGN}/certificate-request/1");
-    assert_eq!(door.call(Method::GET, &path, "").await.state(), first);
-    let usage = format!("{path}/usage");
+    let path = |tail: &str| format!("{SIGN}/certificate-request/1{tail}?namespace=shop");
+    assert_eq!(door.call(Method::GET, &path(""), "").await.state(), first);
+    let usage = path("/usage");
     assert_eq!(door.call(Method::POST, &usage, r#"{"used_by": ["Secret a/b"]}"#).await.status, StatusCode::NO_CONTENT);
     let reply = door.call(Method::POST, &usage, r#"{"used_by": [""]}"#).await;
     assert_eq!((reply.status, reply.error().code.as_str()), (StatusCode::BAD_REQUEST, "invalid"));
-    let revoke = format!("{path}/revoke");
+    let revoke = path("/revoke");
     assert_eq!(door.call(Method::POST, &revoke, r#"{"reason": 2}"#).await.status, StatusCode::BAD_REQUEST);
     for body in [r#"{"reason": 4}"#, ""] {
         assert_eq!(door.call(Method::POST, &revoke, body).await.status, StatusCode::NO_CONTENT, "{body}");
     }
-    for path in ["certificate-request/2", "certificate-signing-request/1", "certificate/1"] {
-        for (method, path) in [(Method::GET, format!("{SIGN}/{path}")), (Method::POST, format!("{SIGN}/{path}/revoke"))]
-        {
+    for (path, namespace) in [
+        ("certificate-request/2", "shop"),
+        ("certificate-signing-request/1", "shop"),
+        ("certificate/1", "shop"),
+        ("certificate-request/1", "payments"),
+        ("certificate-request/1", ""),
+    ] {
+        let reads = (Method::GET, format!("{SIGN}/{path}?namespace={namespace}"));
+        for (method, path) in [reads, (Method::POST, format!("{SIGN}/{path}/revoke?namespace={namespace}"))] {
             let reply = door.call(method, &path, "").await;
             assert_eq!((reply.status, reply.error().code.as_str()), (StatusCode::NOT_FOUND, "not-found"), "{path}");
         }
     }
-    assert_eq!(
-        door.call(Method::GET, &format!("{SIGN}/certificate-request/%ff"), "").await.status,
-        StatusCode::BAD_REQUEST
-    );
+    let reply = door.call(Method::GET, &format!("{SIGN}/certificate-request/1"), "").await;
+    assert_eq!(reply.status, StatusCode::NOT_FOUND, "the credential speaks for all namespaces");
+    assert!(reply.error().message.contains("?namespace=…"), "{}", reply.error().message);
+    for bad in ["%ff", "1?namespace=%ff", "1?namespce=shop", "1?namespace=shop&namespace=shop"] {
+        let reply = door.call(Method::GET, &format!("{SIGN}/certificate-request/{bad}"), "").await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
     let info: SignerInfo = serde_json::from_slice(&door.call(Method::GET, SIGNER, "").await.body).unwrap();
     assert_eq!((info.cluster.as_str(), info.namespaces), ("prod-eu", None));
     assert!(info.profiles[0].keys.contains(&"p256".to_owned()), "{:?}", info.profiles);
@@ -226,6 +235,8 @@ async fn what_a_request_is_refused_for_is_an_answer_with_its_reason() {
         let SigningState::Refused { reason, message, rule: by } = state else { panic!("{words}: {state:?}") };
         assert_eq!((reason, by.as_deref()), (expected, rule), "{message}");
         assert!(message.contains(words) && !message.contains('\n'), "{message}");
+        // The reason says it, and controllers put their own words before.
+        assert!(!message.contains("refused") && !message.contains("policy:"), "{message}");
     }
     let mut much = usual();
     much["origin"]["groups"] = json!(vec!["g"; 65]);
@@ -245,6 +256,16 @@ async fn a_controller_whose_leadership_is_over_is_told_so() {
     door.sign(&in_term("1", 7)).await.state();
     let reply = door.sign(&in_term("2", 6)).await;
     assert_eq!((reply.status, reply.error().code.as_str()), (StatusCode::CONFLICT, "stale-term"));
+    let by = |uid: &str, term: u64, lease: &str| {
+        let mut request = in_term(uid, term);
+        request["lease"] = json!({"name": "chancery/issuer", "uid": lease});
+        request
+    };
+    door.sign(&by("3", 6, "one")).await.state();
+    door.sign(&by("4", 5, "two")).await.state();
+    let reply = door.sign(&by("5", 9, "one")).await;
+    assert_eq!((reply.status, reply.error().code.as_str()), (StatusCode::CONFLICT, "stale-term"));
+    assert!(reply.error().message.contains("its Lease was deleted and made anew"), "{}", reply.error().message);
 }
 
 #[tokio::test]
@@ -283,23 +304,25 @@ async fn strangers_behind_the_same_address_do_not_lock_a_controller_out() {
     let rate = Rate { burst: NonZeroU32::new(1).unwrap(), one_each: Duration::from_secs(3_600) };
     let account =
         ServiceAccount { cluster: "prod-eu".to_owned(), namespace: "chancery".to_owned(), name: "issuer".to_owned() };
-    let asked = |token: &str| (token.to_owned(), "prod-eu".to_owned());
+    let asked = |token: &str, account: &str| (token.to_owned(), format!("prod-eu {account}"));
     let identity = TestIdentity {
         accounts: [("by-keys".to_owned(), account.clone()), ("by-review".to_owned(), account)].into(),
-        // What is looked at by the API server is counted before, since it costs the cluster something.
-        asked: [asked("by-review"), asked("forged"), asked("forged-too")].into(),
+        // What is looked at by the API server is counted before, since it costs the cluster something: for each account.
+        asked: [asked("by-review", "issuer"), asked("pod", "pod"), asked("pod-too", "pod"), asked("gone", "issuer")]
+            .into(),
         ..TestIdentity::default()
     };
     let settings = ClusterSettings { unseen_per_address: Some(rate), ..ClusterSettings::new(Arc::new(identity)) };
     let door = Door { address: Some("192.0.2.1".parse().unwrap()), ..Door::new(settings).await };
-    for junk in ["Bearer x", "Bearer y", "Bearer z"] {
+    for junk in ["Bearer x", "Bearer y", "Bearer z", "Bearer pod", "Bearer pod-too"] {
         assert_ne!(door.with(&[junk], Method::GET, SIGNER, "").await.status, StatusCode::OK);
     }
+    let reply = door.with(&["Bearer pod-too"], Method::GET, SIGNER, "").await;
+    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS, "it has used up its own");
     assert_eq!(door.with(&["Bearer by-keys"], Method::GET, SIGNER, "").await.status, StatusCode::OK);
     assert_eq!(door.with(&["Bearer by-review"], Method::GET, SIGNER, "").await.status, StatusCode::OK);
-    // Only those that say they are of its cluster take from it.
-    let reply = door.with(&["Bearer forged"], Method::GET, SIGNER, "").await;
-    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS);
+    let reply = door.with(&["Bearer gone"], Method::GET, SIGNER, "").await;
+    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS, "another token of the same account");
     assert_eq!(door.with(&["Bearer by-review"], Method::GET, SIGNER, "").await.status, StatusCode::OK, "it was seen");
 }
 
@@ -345,7 +368,7 @@ async fn what_is_under_way_is_pending_and_our_own_faults_are_not_told() {
     let reply = door.sign(&asked("2", &["b.test"])).await;
     // Another key: that is refused before anything is read.
     assert!(matches!(reply.state(), SigningState::Refused { .. }));
-    let reply = door.call(Method::GET, &format!("{SIGN}/certificate-request/2"), "").await;
+    let reply = door.call(Method::GET, &format!("{SIGN}/certificate-request/2?namespace=shop"), "").await;
     assert_eq!((reply.status, reply.error().code.as_str()), (StatusCode::INTERNAL_SERVER_ERROR, "failed"));
     let id = reply.headers.get("x-request-id").unwrap().to_str().unwrap();
     let told = reply.error().message;
