@@ -293,9 +293,22 @@ provide_kubernetes() {
 provide_istio() {
   if [ -z "${CHANCERY_ISTIO:-}" ]; then
     provide_go_program istio "istiod and its agent" || return
+    provide_istio_charts "${go_program%/*}" || return 2
     export CHANCERY_ISTIO=$go_program
   fi
   if [ -z "${CHANCERY_ENVOY:-}" ]; then provide_envoy || return; fi
+}
+
+# The charts of istiod and of gateways, for the rights and settings that they give; beside a program of an earlier run, too.
+provide_istio_charts() { # provide_istio_charts FOLDER
+  local to=$1/charts tmp module
+  [ -d "$to" ] && return
+  module=$(cd "$root/tests/cluster/go/istio" && export GOFLAGS=-mod=readonly && go mod download istio.io/istio >&2 \
+    && go list -m -f '{{.Dir}}' istio.io/istio) || return
+  tmp=$(mktemp -d "$1/charts.partial.XXXXXX") \
+    && cp -r "$module/manifests/charts/istio-control/istio-discovery" "$tmp/istiod" \
+    && cp -r "$module/manifests/charts/gateway" "$tmp/gateway" && chmod -R u+w "$tmp" && chmod 755 "$tmp" || return
+  mv -T "$tmp" "$to" 2>/dev/null || rm -rf "$tmp"
 }
 
 # Whether that needs no build.

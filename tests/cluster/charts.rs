@@ -1,6 +1,7 @@
 //! The charts: what they make is taken by a real API server, gives no more rights than are needed, and runs under the
 //! restricted pod security standard; values that do not fit are refused in words.
 
+mod readme;
 mod rights;
 mod values;
 

@@ -1,5 +1,7 @@
 //! Istio: its own Gateway and the Gateway API's, both served by Envoy, which istiod gives the Secret; and all three doors.
 
+mod authority;
+
 use chancery_cluster_tests::{
     Company, Result, certbot,
     istio::{IngressGateway, Istio},
@@ -18,8 +20,8 @@ const WAYS: [Way; 3] = [Way::Repeated, Way::Kept, Way::Kept];
 static GATEWAY: Mutex<Option<IngressGateway>> = Mutex::const_new(None);
 
 /// Whoever holds it has the example's gateway alone.
-async fn shop(company: &Company) -> Result<Option<MutexGuard<'static, Option<IngressGateway>>>> {
-    let Some(istio) = Istio::shared(company.plane()).await? else { return Ok(None) };
+async fn shop(company: &'static Company) -> Result<Option<MutexGuard<'static, Option<IngressGateway>>>> {
+    let Some(istio) = Istio::shared(company).await? else { return Ok(None) };
     let mut gateway = GATEWAY.lock().await;
     if gateway.is_none() {
         company.apply_example("istio-gateway.yaml", |_| {}).await?;
@@ -84,7 +86,7 @@ async fn envoy_serves_an_istio_gateways_secret_and_a_renewal_drops_no_connection
 async fn envoy_serves_a_gateway_of_the_gateway_api_by_its_annotations_and_a_renewal_drops_no_connection() -> Result<()>
 {
     let Some(company) = Company::shared().await? else { return Ok(()) };
-    let Some(istio) = Istio::shared(company.plane()).await? else { return Ok(()) };
+    let Some(istio) = Istio::shared(company).await? else { return Ok(()) };
     // Without an address Istio would deploy pods for it; with one it takes the gateway whose Service that is.
     let addressed = |gateway: &mut Value| {
         let address = json!({ "spec": { "addresses": [{ "type": "Hostname", "value": "gateway" }] } });

@@ -1,10 +1,12 @@
-//! A signer for a registration authority such as istiod: approval alone mints no identity.
+//! A signer for a registration authority such as istiod: approval alone mints no identity. What is asked for here has the
+//! shape of what a real istiod asks for (`gateways/istio/authority.rs` looks at one).
 
 use chancery_cluster_tests::Result;
 use kube::Client;
+use rcgen::{DnType, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
 
-use super::{Test, pem};
+use super::{Test, params, pem};
 
 const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
 
@@ -39,20 +41,27 @@ async fn with_istiod(beginning: &str) -> Result<Option<(Test, Client)>> {
 /// As istiod asks.
 fn usages(more: &Value) -> Value {
     let mut object = json!({ "spec": {
-        "usages": ["digital signature", "key encipherment", "server auth", "client auth"], "expirationSeconds": 3600,
+        "usages": ["digital signature", "key encipherment", "server auth", "client auth"], "expirationSeconds": 86_400,
     } });
     json_patch::merge(&mut object, more);
     object
 }
 
+/// The CSR of Istio's agent, which istiod hands on: an RSA key, and a subject of one empty organization.
+fn pem_of_an_agent(id: &str) -> Result<String> {
+    let mut params = params(&[id])?;
+    params.distinguished_name.push(DnType::OrganizationName, "");
+    Ok(params.serialize_request(&KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?)?.pem()?)
+}
+
 #[tokio::test]
 async fn istiod_gets_a_workloads_identity() -> Result<()> {
     let Some((test, istiod)) = with_istiod("ra").await? else { return Ok(()) };
-    let uid = test.ask_as(&istiod, "web", &pem(&[WEB])?, &usages(&json!({}))).await?;
+    let uid = test.ask_as(&istiod, "web", &pem_of_an_agent(WEB)?, &usages(&json!({}))).await?;
     test.approve("web").await?;
     test.until_issued("web").await?;
     let asked = test.server.asked();
-    assert_eq!(asked.iter().map(|asked| (&asked.uid, asked.lifetime_s)).collect::<Vec<_>>(), [(&uid, Some(3600))]);
+    assert_eq!(asked.iter().map(|asked| (&asked.uid, asked.lifetime_s)).collect::<Vec<_>>(), [(&uid, Some(86_400))]);
     let username = format!("system:serviceaccount:{}:istiod", test.namespace);
     assert_eq!(asked.first().and_then(|asked| asked.origin.username.as_ref()), Some(&username));
     Ok(())

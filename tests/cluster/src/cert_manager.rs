@@ -8,7 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use chancery_harness::server::{free_port, succeeded};
+use chancery_harness::server::free_port;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 use tokio::{
@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     NameServer, Plane, Result,
-    manifest::documents,
+    chart::render,
     process::Process,
     programs::{self, skipped},
 };
@@ -149,7 +149,6 @@ impl CertManager {
 
 /// What its chart makes, as Helm renders it.
 fn chart(program: &Path, options: &Options, port: u16) -> Result<Vec<Value>> {
-    let helm = programs::helm().ok_or("there is no Helm on this machine")?;
     let mut signers = vec!["issuers.cert-manager.io/*".to_owned(), "clusterissuers.cert-manager.io/*".to_owned()];
     signers.extend(options.approves.iter().cloned());
     let values = json!({
@@ -159,16 +158,7 @@ fn chart(program: &Path, options: &Options, port: u16) -> Result<Vec<Value>> {
         "startupapicheck": { "enabled": false },
         "cainjector": { "enabled": false },
     });
-    let file = tempfile::NamedTempFile::new()?;
-    serde_json::to_writer(&file, &values)?;
-    let output = Command::new(helm)
-        .args(["template", "cert-manager"])
-        .arg(beside(program, "chart")?)
-        .args(["--namespace", NAMESPACE, "--values"])
-        .arg(file.path())
-        .output()?;
-    succeeded(&output)?;
-    let mut objects = documents(&String::from_utf8(output.stdout)?)?;
+    let mut objects = render(&beside(program, "chart")?, "cert-manager", NAMESPACE, &values)?;
     objects.retain(|object| KINDS.contains(&kind(object)));
     Ok(objects)
 }

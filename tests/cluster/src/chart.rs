@@ -1,10 +1,11 @@
-//! Our own charts, rendered by Helm as an installation renders them.
+//! Charts, rendered by Helm as an installation renders them: our own, and other people's.
 
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
 };
 
+use chancery_harness::server::succeeded;
 use serde_json::Value;
 
 use crate::{Result, documents, helm, skipped};
@@ -74,7 +75,7 @@ impl Chart {
     /// Its objects, with what it needs to be told and these arguments.
     pub fn objects(&self, namespace: &str, arguments: &[&str]) -> Result<Vec<Value>> {
         let output = self.template(namespace, &self.needed(arguments))?;
-        chancery_harness::server::succeeded(&output)?;
+        succeeded(&output)?;
         documents(&String::from_utf8(output.stdout)?)
     }
 
@@ -101,6 +102,21 @@ impl Chart {
         let needed = NEEDED.iter().find(|(name, _)| *name == self.name).map_or(&[] as &[&str], |(_, needed)| *needed);
         needed.iter().chain(arguments).map(|&argument| argument.to_owned()).collect()
     }
+}
+
+/// The objects of somebody else's chart, as a release of this name with these values.
+pub(crate) fn render(chart: &Path, release: &str, namespace: &str, values: &Value) -> Result<Vec<Value>> {
+    let helm = helm().ok_or("there is no Helm on this machine")?;
+    let file = tempfile::NamedTempFile::new()?;
+    serde_json::to_writer(&file, values)?;
+    let output = Command::new(helm)
+        .args(["template", release])
+        .arg(chart)
+        .args(["--namespace", namespace, "--values"])
+        .arg(file.path())
+        .output()?;
+    succeeded(&output)?;
+    documents(&String::from_utf8(output.stdout)?)
 }
 
 /// The folder `deploy` of the repository.

@@ -18,7 +18,7 @@ use crate::{Issuing, Plane, Result, chart::deploy, controller, documents, until}
 /// The version of cert-manager's kinds.
 const CERT_MANAGER: &str = "cert-manager.io/v1";
 
-/// Who may have which names: each namespace its own, and the company's hosts theirs over ACME.
+/// Who may have which names: each namespace its own, the company's hosts theirs over ACME, and what istiod asks for.
 const POLICY: &str = r#"version: v1
 rules:
   - name: the-servers-own-name
@@ -43,6 +43,16 @@ rules:
     allow: { names: ["wiki.apps.example.com"] }
     for: { cluster: prod-eu }
     when: requester.reported.namespace == "wiki"
+  - name: workloads-of-the-mesh
+    allow: { spiffe: ["spiffe://cluster.local/ns/*/sa/*"], profile: mesh }
+    for: { cluster: prod-eu, door: kubernetes-signer }
+    when: requester.reported.username == "system:serviceaccount:istio-system:istiod"
+  - name: istiod-itself
+    allow:
+      names: [istiod.istio-system.svc, istiod-remote.istio-system.svc, istio-pilot.istio-system.svc]
+      profile: server
+    for: { cluster: prod-eu, door: kubernetes-signer }
+    when: requester.reported.username == "system:serviceaccount:istio-system:istiod"
 "#;
 
 /// A server, and a cluster that asks it.
@@ -84,10 +94,19 @@ http_port = {http_port}
 [zone.fixed_hosts]
 "**.hosts.example.com" = ["127.0.0.1"]
 
+[[profile]]
+name = "mesh"
+lifetime = "24h"
+lifetime_min = "10m"
+backdate = "5m"
+names = ["spiffe"]
+extended_key_usages = ["serverAuth", "clientAuth"]
+records = "light"
+
 [[cluster]]
 name = "prod-eu"
 authority = "issuing"
-profiles = ["server"]
+profiles = ["server", "mesh"]
 token = {{ issuer = "https://kubernetes.default.svc", audience = "chancery/prod-eu", accounts = ["{namespace}/chancery-issuer"], keys = "clusters/prod-eu.jwks" }}
 "#,
             namespace = controller::NAMESPACE,
@@ -116,17 +135,29 @@ token = {{ issuer = "https://kubernetes.default.svc", audience = "chancery/prod-
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "company-root" },
             "data": { "root.pem": fs::read_to_string(self.server.root_pem()?)? },
         });
+        self.plane().apply_documents(controller::NAMESPACE, vec![root]).await?;
+        self.issuing.approved_by_cert_manager("company").await?;
+        self.make_issuers("cluster-issuer.yaml", &["company"]).await
+    }
+
+    /// Makes the issuers that istiod asks; returns once they are ready.
+    pub async fn make_mesh_issuers(&self) -> Result<()> {
+        self.make_issuers("istio-mesh.yaml", &["mesh", "istiod"]).await
+    }
+
+    /// Makes the cluster issuers of a file of `deploy/examples` ask this server; returns once they are ready.
+    async fn make_issuers(&self, file: &str, names: &[&str]) -> Result<()> {
         let directory = self.server.directory();
         let url = directory.split("/acme/").next().ok_or("a directory without a URL")?.to_owned();
-        let mut objects = vec![root];
-        for mut issuer in example("cluster-issuer.yaml")? {
-            json_patch::merge(&mut issuer, &json!({ "spec": { "urls": [url] } }));
-            objects.push(issuer);
+        let mut objects = example(file)?;
+        for issuer in &mut objects {
+            json_patch::merge(issuer, &json!({ "spec": { "urls": [url] } }));
         }
         self.plane().apply_documents(controller::NAMESPACE, objects).await?;
-        self.issuing.approved_by_cert_manager("company").await?;
         let issuers = self.plane().objects("chancery.dev/v1", "ChanceryClusterIssuer", "").await?;
-        until(&issuers, "company", until::condition("Ready", "True")).await?;
+        for name in names {
+            until(&issuers, name, until::condition("Ready", "True")).await?;
+        }
         Ok(())
     }
 

@@ -72,7 +72,7 @@ pub fn helm() -> Option<PathBuf> {
     provided("CHANCERY_HELM", "helm", "helm")
 }
 
-/// Istio (istiod and its agent), with its kinds and Envoy's bootstrap in the same folder; and Envoy. `None` where this
+/// Istio (istiod and its agent), with its kinds, its charts and Envoy's bootstrap in the same folder; and Envoy. `None` where this
 /// machine lacks one of them; that has been said then.
 pub(crate) fn istio() -> Option<(PathBuf, PathBuf)> {
     let istio = provided("CHANCERY_ISTIO", "istio", "istio");

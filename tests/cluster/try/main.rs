@@ -72,7 +72,8 @@ async fn main() -> ExitCode {
     let teller = Teller::new();
     match Box::pin(story::tell(&teller)).await {
         Ok(()) => {
-            print(&format!("\n{} in {:.1} s\n", teller.colour("32", "done"), teller.begin.elapsed().as_secs_f64()));
+            let seconds = teller.begin.elapsed().as_secs_f64();
+            print(&format!("\n{} in {seconds:.1} s; what was started ends with it\n", teller.colour("32", "done")));
             ExitCode::SUCCESS
         }
         Err(error) => {

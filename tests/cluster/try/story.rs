@@ -1,5 +1,7 @@
 //! What is shown, in this order.
 
+use std::fs;
+
 use chancery_cluster_tests::{
     CertManager, Company, Issuing, Plane, Result, Visitor, company,
     nginx::{Backend, IngressController},
@@ -75,7 +77,11 @@ async fn recorded(teller: &Teller, company: &Company, certificate: &str, secret:
     let serial = parsed.raw_serial().strip_prefix(&[0]).unwrap_or(parsed.raw_serial());
     let serial: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
     let shown = company.server.printed(&["certificate", "show", &serial]).await?;
-    teller.heading(&format!("The rule that allowed {certificate}, as it was recorded before the signature"));
+    teller.heading(&format!(
+        "The rule that allowed the Certificate {certificate}, and what was recorded before the signature"
+    ));
+    let policy = fs::read_to_string(company.server.path().join("policy.yaml"))?;
+    teller.lines(rule_of(&policy, "payments"));
     let told = ["allowed ", "policy ", "recorded "];
     teller.lines(shown.lines().filter(|line| told.iter().any(|word| line.starts_with(word))));
     if !shown.lines().any(|line| line.starts_with("allowed ") && line.ends_with("by rule payments")) {
@@ -93,22 +99,30 @@ async fn recorded(teller: &Teller, company: &Company, certificate: &str, secret:
     }
     teller.heading("In the ledger");
     let facts = format!(
-        "record {index}: {} of serial {serial}, by the door {}, {} by profile {}",
+        "record {index}: {} of serial {serial}, by the door {}, profile {}, decision {}",
         at("/kind"),
         at("/body/door"),
-        at("/body/decision/outcome"),
         at("/body/profile/name"),
+        at("/body/decision/outcome"),
     );
     teller.lines([facts.as_str()]);
     teller.lines(company.server.printed(&["ledger", "verify"]).await?.lines());
     Ok(())
 }
 
+/// The lines of a rule in a policy.
+fn rule_of<'a>(policy: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    let first = format!("  - name: {name}");
+    let mut lines = policy.lines().skip_while(move |line| *line != first);
+    let named = lines.next();
+    named.into_iter().chain(lines.take_while(|line| !line.starts_with("  - ")))
+}
+
 /// What nginx serves for the Ingress, as clients see it that trust the root alone.
 async fn served(teller: &Teller, company: &Company, secret: &Secret) -> Result<()> {
     let backend = Backend::start().await?;
     let visitor = Visitor::trusting_only(&company.server.root_pem()?)?;
-    teller.heading("Its bytes, as they are served");
+    teller.heading("The Ingress wiki, as it is served");
     let Some(mut controller) = IngressController::serve(company.plane(), "wiki", "wiki", &backend).await? else {
         return Err("nginx is needed to serve the Ingress".into());
     };
