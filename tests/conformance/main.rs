@@ -12,5 +12,6 @@ mod rfc7301;
 mod rfc8555;
 mod rfc9112;
 mod rfc9113;
+mod rfc9773;
 mod secrets;
 mod sites;

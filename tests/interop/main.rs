@@ -215,6 +215,33 @@ async fn certbot_obtains_renews_and_revokes_over_http_01() -> Result<()> {
 }
 
 #[tokio::test]
+async fn certbot_replaces_what_an_operator_revoked_since_its_renewal_information_says_so() -> Result<()> {
+    let Some(program) = program("CHANCERY_CERTBOT", "certbot") else { return Ok(()) };
+    let port = free_port().await?;
+    let server = Server::start(&Setup { http_port: port, ..Setup::default() }).await?;
+    let certbot = Certbot {
+        program,
+        folder: server.scratch("certbot")?,
+        root: server.root_pem()?,
+        directory: server.directory(),
+    };
+    for name in ["ari.test", "fine.test"] {
+        succeeded(&certbot.obtain(port, &[name]).await?)?;
+    }
+    let certificate = |name: &str| fs::read(certbot.folder.join("etc/live").join(name).join("cert.pem"));
+    let (revoked, fine) = (certificate("ari.test")?, certificate("fine.test")?);
+    let listed = server.json(&["certificate", "list", "--name", "ari.test"]).await?;
+    let serial = listed[0]["serial"].as_str().ok_or("no serial")?;
+    server.printed(&["certificate", "revoke", serial, "--reason", "superseded", "--yes"]).await?;
+    succeeded(&certbot.run(&["renew", "--no-random-sleep-on-renew"]).await?)?;
+    assert_ne!(certificate("ari.test")?, revoked, "certbot was to replace it");
+    assert_eq!(certificate("fine.test")?, fine, "and nothing else");
+    let log = fs::read_to_string(certbot.folder.join("log/letsencrypt.log"))?;
+    assert!(log.contains("/renewal-info/") && !log.contains("error occurred requesting ACME Renewal"), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn certbot_revokes_by_the_certificates_own_key() -> Result<()> {
     let Some(program) = program("CHANCERY_CERTBOT", "certbot") else { return Ok(()) };
     let port = free_port().await?;

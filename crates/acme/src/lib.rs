@@ -10,5 +10,6 @@ pub mod id;
 pub mod jwk;
 pub mod order;
 pub mod problem;
+pub mod renewal_info;
 pub mod urls;
 pub mod wire;

@@ -10,6 +10,7 @@ use crate::{
     authorization::{Authorization, AuthorizationStatus},
     id::{AccountId, AuthorizationId, CertificateId, OrderId},
     problem::Problem,
+    renewal_info::UniqueIdentifier,
 };
 
 /// The name of a certificate profile (draft-ietf-acme-profiles).
@@ -34,6 +35,8 @@ pub struct Order {
     pub not_before: Option<Timestamp>,
     /// The `notAfter` that was asked for.
     pub not_after: Option<Timestamp>,
+    /// The certificate that it replaces (RFC 9773 §5).
+    pub replaces: Option<UniqueIdentifier>,
     /// Its authorizations, one a name; never change (§7.1.3).
     pub authorizations: Vec<AuthorizationId>,
     /// Where it stands.

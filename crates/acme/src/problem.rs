@@ -42,6 +42,8 @@ macro_rules! problem_types {
 problem_types! {
     /// The account does not exist.
     AccountDoesNotExist "accountDoesNotExist" 400;
+    /// Another order replaces the certificate already (RFC 9773 §7.4).
+    AlreadyReplaced "alreadyReplaced" 409;
     /// The certificate is revoked already.
     AlreadyRevoked "alreadyRevoked" 400;
     /// The CSR is unacceptable.

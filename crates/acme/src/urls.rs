@@ -63,6 +63,12 @@ impl Urls {
         self.under("key-change")
     }
 
+    /// renewalInfo: what is behind a slash after it names a certificate (RFC 9773 §4.1).
+    #[must_use]
+    pub fn renewal_info(&self) -> String {
+        self.under("renewal-info")
+    }
+
     /// An account; also the `kid` of its requests.
     #[must_use]
     pub fn account(&self, id: AccountId) -> String {

@@ -11,6 +11,7 @@ mod directory;
 pub mod json;
 mod order;
 mod problem;
+mod renewal_info;
 mod revocation;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -22,6 +23,7 @@ pub use authorization::{Authorization, AuthorizationUpdate, Challenge, Challenge
 pub use directory::{Directory, Meta};
 pub use order::{Finalize, NewOrder, NewOrderRejection, Order};
 pub use problem::{Problem, Subproblem};
+pub use renewal_info::{RenewalInfo, SuggestedWindow};
 pub use revocation::{NotAReason, Revoke};
 
 /// An identifier (RFC 8555 §9.7.7, RFC 8738 §3).

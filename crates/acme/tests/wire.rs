@@ -40,6 +40,7 @@ fn order(state: OrderState) -> order::Order {
         profile: "server".into(),
         not_before: None,
         not_after: Some(at("2026-12-01T00:00:00Z")),
+        replaces: Some("AQI.AP8".parse().expect("an identifier")),
         authorizations: vec![AuthorizationId::from_octets(ID)],
         state,
         created: at("2026-11-25T10:00:00Z"),

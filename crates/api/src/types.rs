@@ -211,6 +211,9 @@ pub struct CertificateView {
     pub state: String,
     /// Its revocation.
     pub revoked: Option<RevocationView>,
+    /// The order that was placed last to replace it (RFC 9773 §5), whatever became of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_by: Option<String>,
     /// SHA-256 of its key's SubjectPublicKeyInfo.
     pub key_sha256: String,
     /// What was decided when it was issued, where one certificate is asked for.

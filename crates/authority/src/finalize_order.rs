@@ -7,6 +7,7 @@ use chancery_acme::{
     id::{CertificateId, OrderId},
     order::{FinalizeRejection, Order},
     problem::{Problem, ProblemType},
+    renewal_info::UniqueIdentifier,
 };
 use chancery_pki::{SerialNumber, content::AS_PROFILE, csr::Csr};
 use tokio::sync::oneshot;
@@ -204,6 +205,7 @@ impl Office {
                 account: Some(&stored.value),
                 account_is_new,
                 order: Some(id),
+                replaces: order.replaces.as_ref().and_then(UniqueIdentifier::serial).map(crate::issue::certificate_id),
                 tenant: order.tenant.clone(),
                 idempotency: None,
                 preauthorized_by,

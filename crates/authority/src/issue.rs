@@ -384,6 +384,8 @@ pub(crate) struct IntentContext<'a> {
     /// The account enters the ledger with its first intent.
     pub(crate) account_is_new: bool,
     pub(crate) order: Option<OrderId>,
+    /// The certificate that it replaces (RFC 9773 §5).
+    pub(crate) replaces: Option<CertificateId>,
     pub(crate) tenant: Option<TenantName>,
     /// Leave to try under the request's name, where its requester named it.
     pub(crate) idempotency: Option<Attempt>,
@@ -431,6 +433,7 @@ impl Linted {
             },
             state: CertificateState::Intended { intent: LeafRef::InThisCommit(0) },
             revocation: None,
+            replaced_by: None,
             recorded: permitted.at,
         }
     }
@@ -461,6 +464,7 @@ impl Linted {
             decision: &self.permitted.decision,
             account: context.account,
             account_is_new: context.account_is_new,
+            replaces: context.replaces,
             idempotency,
             preauthorized_by: context.preauthorized_by.as_ref(),
         })
@@ -655,7 +659,7 @@ pub(crate) fn chain_above<'a>(authority: &'a Authority, chain: u16, certificate:
 
 /// Whether an issuing certificate is the one above another: its name, and its key. What we issue names its issuer's
 /// key, so that the signature is verified only where the same key stands under another identifier.
-fn is_above(issuer: &IssuingCertificate, certificate: &Certificate) -> bool {
+pub(crate) fn is_above(issuer: &IssuingCertificate, certificate: &Certificate) -> bool {
     certificate.issuer() == issuer.subject()
         && (certificate.authority_key_identifier() == Some(&issuer.key_identifier())
             || certificate.is_signed_by(issuer.key()))

@@ -259,6 +259,7 @@ impl Office {
                 account: None,
                 account_is_new: false,
                 order: None,
+                replaces: None,
                 tenant: request.tenant.clone(),
                 idempotency: Some(attempt),
                 preauthorized_by: None,

@@ -34,6 +34,8 @@ pub(crate) struct IntentFacts<'a> {
     pub(crate) decision: &'a Decision,
     pub(crate) account: Option<&'a Account>,
     pub(crate) account_is_new: bool,
+    /// The certificate that it replaces.
+    pub(crate) replaces: Option<CertificateId>,
     pub(crate) idempotency: Option<&'a IdempotencyRecord>,
     /// The EAB key by which the names were pre-authorised, if they were.
     pub(crate) preauthorized_by: Option<&'a EabKeyId>,
@@ -63,7 +65,7 @@ pub(crate) fn intent(facts: &IntentFacts<'_>) -> Leaf {
         order: record.order.map(|id| id.octets()),
         policy: facts.decision.policy.0,
         profile: profile_ref(facts.profile),
-        replaces: None,
+        replaces: facts.replaces.map(|id| id.octets()),
         requester: requester(facts.requester),
         retention: match record.retention {
             Retention::Full => "full".to_owned(),

@@ -29,6 +29,7 @@ pub mod pod_certificate;
 pub mod ports;
 pub mod records;
 pub mod register_account;
+mod renewal_info;
 pub mod revoke;
 pub mod settings;
 pub mod sign_for_request;

@@ -54,6 +54,7 @@ impl Office {
             account: None,
             account_is_new: false,
             order: None,
+            replaces: None,
             tenant: None,
             idempotency: None,
             preauthorized_by: None,

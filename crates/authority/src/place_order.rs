@@ -9,6 +9,7 @@ use chancery_acme::{
     challenge::{Challenge, ChallengeKind, ChallengeState, Token},
     id::OrderId,
     order::{Order, OrderState, ProfileName},
+    renewal_info::UniqueIdentifier,
 };
 use chancery_pki::{
     Name, NameSet, Timestamp,
@@ -41,6 +42,8 @@ pub struct PlaceOrder {
     pub not_after: Option<Timestamp>,
     /// The profile wanted; `None` takes the directory's default.
     pub profile: Option<ProfileName>,
+    /// The certificate that it replaces (RFC 9773 §5).
+    pub replaces: Option<UniqueIdentifier>,
 }
 
 /// Why an order is not taken.
@@ -82,6 +85,20 @@ pub enum PlaceOrderRejection {
     /// Names are refused, and not by policy alone.
     #[error(transparent)]
     Names(#[from] RefusedNames),
+    /// What is to be replaced is no certificate that this account ordered here.
+    #[error("\"replaces\" names no certificate that this account ordered from this server; place the order without it")]
+    NothingToReplace,
+    /// What is to be replaced is for other names.
+    #[error(
+        "the certificate that \"replaces\" names holds none of this order's identifiers; place the order without it"
+    )]
+    NothingInCommon,
+    /// Another order replaces it.
+    #[error(
+        "another order that is not invalid replaces the certificate that \"replaces\" names; go on with that one, or \
+         place this one without it"
+    )]
+    AlreadyReplaced,
     /// Too many open orders.
     #[error("this account has {limit} open orders; finish some, or wait until they expire")]
     TooManyPending {
@@ -179,7 +196,11 @@ impl Office {
             changes = changes.with(Change::Authorization(Put::new(authorization)));
         }
         for _ in 0..ATTEMPTS {
-            match self.commit(changes.clone()).await {
+            let mut changes = changes.clone();
+            if let Some(replaced) = &order.replaces {
+                changes = changes.with(self.replacement(&settings, account, &order, replaced).await?);
+            }
+            match self.commit(changes).await {
                 Ok(_) => return Ok(order),
                 Err(CommitError::Conflict) => {}
                 Err(CommitError::Limit { .. }) => return Err(Refusal::Rejected(R::TooManyPending { limit })),
@@ -236,6 +257,7 @@ impl Office {
             profile: profile.name().to_owned(),
             not_before: request.not_before,
             not_after: request.not_after,
+            replaces: request.replaces,
             authorizations: authorizations.iter().map(|authorization| authorization.id).collect(),
             state: OrderState::Pending,
             created: now,

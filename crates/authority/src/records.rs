@@ -122,6 +122,8 @@ pub struct CertificateRecord {
     pub state: CertificateState,
     /// Its revocation, if it is revoked.
     pub revocation: Option<Revocation>,
+    /// The order that was placed last to replace it (RFC 9773 §5); it counts unless that is gone or invalid.
+    pub replaced_by: Option<OrderId>,
     /// When its intent was recorded.
     pub recorded: Timestamp,
 }

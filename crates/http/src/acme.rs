@@ -18,6 +18,7 @@ mod nonce;
 mod order;
 mod problem;
 pub(crate) mod rates;
+mod renewal_info;
 mod route;
 #[cfg(test)]
 mod testing;
@@ -251,14 +252,21 @@ impl Acme {
     async fn answer(
         &self,
         directory: &Known,
-        resource: Resource,
+        resource: Resource<'_>,
         parts: &Parts,
         body: Body,
     ) -> Result<Answer, Refused> {
         let method = &parts.method;
+        let client = parts.extensions.get::<ClientAddress>().copied();
+        let enter = || self.under_way.enter(client.map(|ClientAddress(address)| bucket_of(address)));
         if resource.is_public(method) {
             return Ok(match resource {
                 Resource::Directory => Answer::rendered(directory.json.clone()),
+                Resource::RenewalInfo(certificate) => {
+                    // The one unsigned request that reads the store: bounded as those are that are not let in yet.
+                    let _arriving = enter().ok_or_else(problem::overloaded)?;
+                    renewal_info::renewal_info(self, certificate).await?
+                }
                 // HEAD says 200, GET says 204 (RFC 8555 §7.2).
                 _ if method == Method::HEAD => Answer::empty(StatusCode::OK),
                 _ => Answer::empty(StatusCode::NO_CONTENT),
@@ -267,13 +275,10 @@ impl Acme {
         if method == Method::OPTIONS {
             return Ok(Answer::preflight(resource.methods()));
         }
-        if method != Method::POST {
+        if !resource.is_signed(method) {
             return Err(Fault::method(resource.methods()).into());
         }
-        let client = parts.extensions.get::<ClientAddress>().copied();
-        let Some(arriving) = self.under_way.enter(client.map(|ClientAddress(address)| bucket_of(address))) else {
-            return Err(problem::overloaded().into());
-        };
+        let arriving = enter().ok_or_else(problem::overloaded)?;
         self.metrics.in_flight().inc();
         let _counted = Counted(self.metrics.in_flight());
         let (signed, _working) = self.front.admit(&self.office, directory, parts, body, resource.accepts()).await?;
@@ -289,7 +294,7 @@ impl Acme {
     async fn perform(
         &self,
         directory: &Known,
-        resource: Resource,
+        resource: Resource<'_>,
         client: Option<ClientAddress>,
         signed: Signed<Signer>,
     ) -> Result<Answer, Fault> {
@@ -326,6 +331,7 @@ impl Acme {
                 let change = self.front.key_change(directory, client, signed.by_account()?).await?;
                 account::change_key(self, directory, change).await
             }
+            Resource::RenewalInfo(_) => Err(Fault::method(resource.methods())),
         }
     }
 }

@@ -75,7 +75,11 @@ pub const CLASSES: [(&str, u8, Source); 20] = [
         ),
     ),
     ("account keys", class::ACCOUNT_KEY, Source::Follows),
-    ("orders", class::ORDER, Source::InPart("orders without an intent must be placed again")),
+    (
+        "orders",
+        class::ORDER,
+        Source::InPart("orders without an intent must be placed again; the others say no more what they replace"),
+    ),
     ("authorizations", class::AUTHORIZATION, Source::Forgotten("names must be validated again")),
     ("certificates", class::CERTIFICATE, Source::InPart("where they are used is reported anew")),
     ("certificates by name", class::CERTIFICATE_NAME, Source::Follows),
@@ -486,6 +490,8 @@ impl Visit for Rebuilder<'_> {
             retention: if intent.retention == "light" { Retention::Light } else { Retention::Full },
             state: CertificateState::Intended { intent: LeafRef::At(index) },
             revocation: None,
+            // The intents of orders that replace it follow.
+            replaced_by: None,
             recorded: intent.at,
         };
         let end = record.validity.not_after();
@@ -529,11 +535,20 @@ impl Visit for Rebuilder<'_> {
                 profile: intent.profile.name.clone(),
                 not_before: None,
                 not_after: None,
+                replaces: None,
                 authorizations: Vec::new(),
                 state: OrderState::Processing { certificate: id },
                 created: intent.at,
                 expires: intent.at,
             };
+            // Whoever asks for the predecessor's replacement again is told so, unless this one fails yet.
+            let replaced = intent.replaces.map(|id| key::certificate(CertificateId::from_random(id)));
+            if let Some(replaced) = replaced
+                && let Some(held) = self.load::<CertificateRecord>(&replaced)?
+            {
+                let marked = CertificateRecord { replaced_by: Some(order), ..held.value.clone() };
+                items.push(Change::Certificate(Put::over(&held, marked)));
+            }
             let replaces = self.load::<OrderRow>(&key::order(order))?.map(|held| held.version);
             items.push(Change::Order(Put { replaces, value: rebuilt }));
             items.push(Change::Count { counter: Counter::PendingOrders(account), by: 1, limit: None });

@@ -58,6 +58,8 @@ impl Commit {
         let mut kind = Self::Other;
         for item in &changes.items {
             match item {
+                // An order marks the certificate that it replaces.
+                Change::Certificate(_) if kind == Self::Order => {}
                 Change::Certificate(put) if put.value.revocation.is_some() => return Self::Revocation,
                 Change::Certificate(put) => {
                     return match put.value.state {

@@ -209,7 +209,8 @@ impl TestOffice {
 
     /// An order for these names.
     pub async fn order(&self, account: &Account, names: &[&str]) -> Order {
-        let request = PlaceOrder { names: names_of(names), not_before: None, not_after: None, profile: None };
+        let request =
+            PlaceOrder { names: names_of(names), not_before: None, not_after: None, profile: None, replaces: None };
         self.office.place_order(account, request).await.expect("placed")
     }
 

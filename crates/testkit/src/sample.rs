@@ -143,6 +143,7 @@ pub fn order(number: u64, account: AccountId, name: &str) -> (Order, Authorizati
         profile: "server".to_owned(),
         not_before: None,
         not_after: None,
+        replaces: None,
         authorizations: vec![authorization.id],
         state: OrderState::Pending,
         created: now(),
@@ -179,6 +180,7 @@ pub fn certificate(number: u64, in_names: &[&str]) -> CertificateRecord {
         retention: Retention::Full,
         state: CertificateState::Intended { intent: LeafRef::InThisCommit(0) },
         revocation: None,
+        replaced_by: None,
         recorded: now(),
     }
 }

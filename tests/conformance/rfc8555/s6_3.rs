@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn nothing_but_directory_and_new_nonce_answers_get() -> Result<()> {
+async fn nothing_but_directory_new_nonce_and_renewal_info_answers_get() -> Result<()> {
     let site = site().await?;
     let mut client = site.client().await?;
     let issued = flow::issued(site, &mut client, &["read.test"]).await?;

@@ -45,6 +45,7 @@ targets! {
     a_challenge_response_of_any_shape_is_taken_or_a_problem = "challenge",
     a_finalize_of_any_shape_is_taken_or_a_problem = "finalize",
     a_revocation_of_any_shape_is_taken_or_a_problem = "revoke-cert",
+    an_identifier_of_a_certificate_has_one_spelling = "unique-identifier",
     an_envelope_that_is_taken_is_one_thing_to_every_reader = "jws",
     a_protected_header_that_is_taken_is_one_thing_to_every_reader = "protected-header",
     a_jwk_that_is_taken_is_the_canonical_spelling_of_its_key = "jwk",

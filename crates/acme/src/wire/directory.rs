@@ -20,6 +20,8 @@ pub struct Directory {
     pub revoke_cert: String,
     /// Where accounts are given another key.
     pub key_change: String,
+    /// Below which it stands when certificates are best replaced (RFC 9773 §3).
+    pub renewal_info: String,
     /// About the server.
     pub meta: Meta,
 }
@@ -55,6 +57,7 @@ impl Directory {
             new_order: urls.new_order(),
             revoke_cert: urls.revoke_cert(),
             key_change: urls.key_change(),
+            renewal_info: urls.renewal_info(),
             meta,
         }
     }
@@ -76,6 +79,7 @@ mod tests {
                 "newOrder": "https://ca.example/acme/default/new-order",
                 "revokeCert": "https://ca.example/acme/default/revoke-cert",
                 "keyChange": "https://ca.example/acme/default/key-change",
+                "renewalInfo": "https://ca.example/acme/default/renewal-info",
                 "meta": {},
             })
         );

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     order::{self, OrderState, OrderStatus},
     problem::{self, ProblemType},
+    renewal_info::{NotAUniqueIdentifier, UniqueIdentifier},
     urls::Urls,
 };
 
@@ -29,6 +30,8 @@ pub struct NewOrder {
     /// The profile that is asked for.
     #[serde(default)]
     pub profile: Option<String>,
+    #[serde(default)]
+    replaces: Option<String>,
 }
 
 /// Why a newOrder payload is no order.
@@ -58,6 +61,9 @@ pub enum NewOrderRejection {
         /// Which member.
         member: &'static str,
     },
+    /// What is to be replaced is named in no way that names a certificate.
+    #[error("replaces: {0}")]
+    Replaces(NotAUniqueIdentifier),
     /// Some identifiers cannot be read; every one of them is here.
     #[error("{} of {} identifiers cannot be taken", refused.len(), count)]
     Identifiers {
@@ -114,6 +120,15 @@ impl NewOrder {
     pub fn not_after(&self) -> Result<Option<Timestamp>, NewOrderRejection> {
         time("notAfter", self.not_after.as_deref())
     }
+
+    /// The certificate that is to be replaced (RFC 9773 §5).
+    ///
+    /// # Errors
+    ///
+    /// [`NewOrderRejection::Replaces`].
+    pub fn replaces(&self) -> Result<Option<UniqueIdentifier>, NewOrderRejection> {
+        self.replaces.as_deref().map(str::parse).transpose().map_err(NewOrderRejection::Replaces)
+    }
 }
 
 fn time(member: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, NewOrderRejection> {
@@ -165,6 +180,9 @@ pub struct Order {
     /// The profile its certificate is made by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
+    /// The certificate that it replaces (RFC 9773 §5).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
     /// Why it is invalid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,
@@ -190,6 +208,7 @@ impl Order {
             profile,
             not_before,
             not_after,
+            replaces,
             authorizations,
             state,
             created: _,
@@ -215,6 +234,7 @@ impl Order {
             not_before: not_before.map(|at| at.to_string()),
             not_after: not_after.map(|at| at.to_string()),
             profile: Some(profile.clone()),
+            replaces: replaces.as_ref().map(ToString::to_string),
             error,
             authorizations: authorizations.iter().map(|id| urls.authorization(*id)).collect(),
             finalize: urls.finalize(*id),

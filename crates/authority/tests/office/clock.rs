@@ -41,7 +41,8 @@ async fn a_clock_in_doubt_stops_issuance_with_its_reason_and_reading_goes_on() {
     let signatures = ca.signer.signatures();
     ca.clock.doubt_because(Some("the clock went back"));
 
-    let request = PlaceOrder { names: names_of(&["b.test"]), not_before: None, not_after: None, profile: None };
+    let request =
+        PlaceOrder { names: names_of(&["b.test"]), not_before: None, not_after: None, profile: None, replaces: None };
     let refusal = ca.office.place_order(&account, request).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Failed(Failure::Unavailable(why)) if why == "the clock went back"));
     let refusal = ca.office.finalize_order(&account, order.id, csr(&["a.test"])).await.unwrap_err();

@@ -55,7 +55,7 @@ fn scope(names: &[&str]) -> NameScope {
 
 fn asking(names: &[&str], profile: Option<&str>) -> PlaceOrder {
     let profile = profile.map(str::to_owned);
-    PlaceOrder { names: names_of(names), not_before: None, not_after: None, profile }
+    PlaceOrder { names: names_of(names), not_before: None, not_after: None, profile, replaces: None }
 }
 
 #[tokio::test]

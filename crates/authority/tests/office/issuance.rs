@@ -342,6 +342,7 @@ async fn a_certificate_ends_no_later_than_the_root_above_its_issuer() {
         not_before: None,
         not_after: Some(end.after(Duration::from_secs(1))),
         profile: None,
+        replaces: None,
     };
     let refused = ca.office.place_order(&account, request.clone()).await.unwrap_err();
     assert!(matches!(refused, Refusal::Rejected(PlaceOrderRejection::Validity(_))));
@@ -359,7 +360,8 @@ async fn a_subject_that_the_issuer_is_not_permitted_is_the_fault_of_the_name_tha
         let mut settings = with(&ca, ca.office.settings().authorities[0].chains.clone(), POLICY);
         settings.profiles.insert("server".to_owned(), Arc::new(profile));
         ca.office.replace_settings(settings, "a test").await.unwrap();
-        let request = PlaceOrder { names: names_of(names), not_before: None, not_after: None, profile: None };
+        let request =
+            PlaceOrder { names: names_of(names), not_before: None, not_after: None, profile: None, replaces: None };
         ca.office.place_order(&account, request).await
     };
     let by_name = SubjectPolicy::CommonNameFromFirstDnsName;
@@ -382,7 +384,7 @@ async fn a_life_that_the_issuers_end_cuts_is_counted_and_what_was_asked_for_is_n
     let cut = || ca.office.counters().cut_by_issuer.load(Ordering::Relaxed);
     let issue = async |name: &str, not_after: Option<Timestamp>| {
         let names = names_of(&[name]);
-        let request = PlaceOrder { names, not_before: None, not_after, profile: None };
+        let request = PlaceOrder { names, not_before: None, not_after, profile: None, replaces: None };
         let order = ca.office.place_order(&account, request).await.unwrap();
         for authorization in ca.authorizations(&order).await {
             ca.office.answer_challenge(&account, authorization.id, ChallengeKind::Http01).await.unwrap();

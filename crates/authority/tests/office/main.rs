@@ -10,6 +10,7 @@ mod issuance;
 mod key_change;
 mod orders;
 mod pruning;
+mod renewal;
 mod requests;
 mod signing;
 mod tokens;

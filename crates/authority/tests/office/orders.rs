@@ -46,6 +46,7 @@ async fn all_refused_names_are_told_at_once_and_nothing_is_stored() {
         not_before: None,
         not_after: None,
         profile: None,
+        replaces: None,
     };
     // One that could not be recorded does not count as the first.
     ca.store.fail_next(None, Failing::Refused(NotApplied::Busy));
@@ -67,7 +68,8 @@ async fn open_orders_are_limited_and_the_place_is_free_again_when_one_ends() {
     let account = ca.account().await;
     let first = ca.order(&account, &["a.test"]).await;
     ca.order(&account, &["b.test"]).await;
-    let request = PlaceOrder { names: names_of(&["c.test"]), not_before: None, not_after: None, profile: None };
+    let request =
+        PlaceOrder { names: names_of(&["c.test"]), not_before: None, not_after: None, profile: None, replaces: None };
     let refused = ca.office.place_order(&account, request.clone()).await.unwrap_err();
     assert!(matches!(refused, Refusal::Rejected(PlaceOrderRejection::TooManyPending { limit: 2 })));
     let authorization = ca.authorizations(&first).await.remove(0);
@@ -83,7 +85,8 @@ async fn the_place_of_an_open_order_is_free_as_soon_as_it_expires_and_the_order_
     let account = ca.account().await;
     let pending = ca.order(&account, &["a.test"]).await;
     let ready = ca.ready_order(&account, &["b.test"]).await;
-    let request = PlaceOrder { names: names_of(&["c.test"]), not_before: None, not_after: None, profile: None };
+    let request =
+        PlaceOrder { names: names_of(&["c.test"]), not_before: None, not_after: None, profile: None, replaces: None };
     ca.clock.set(pending.expires.before(Duration::from_secs(1)));
     ca.run_due_jobs().await;
     let refused = ca.office.place_order(&account, request.clone()).await.unwrap_err();
@@ -246,7 +249,7 @@ async fn a_policy_that_takes_long_keeps_no_thread_from_the_others() {
     let account = ca.account().await;
     let texts: Vec<String> = (0..100).map(|number| format!("host{number}.test")).collect();
     let names = names_of(&texts.iter().map(String::as_str).collect::<Vec<_>>());
-    let request = PlaceOrder { names, not_before: None, not_after: None, profile: None };
+    let request = PlaceOrder { names, not_before: None, not_after: None, profile: None, replaces: None };
     let office = ca.office.clone();
     let heavy = tokio::spawn(async move { office.place_order(&account, request).await });
     // The one worker has the heavy request first.

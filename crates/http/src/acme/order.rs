@@ -23,6 +23,7 @@ pub(crate) async fn place(acme: &Acme, directory: &Known, request: Verified<NewO
         names: request.body.names()?,
         not_before: request.body.not_before()?,
         not_after: request.body.not_after()?,
+        replaces: request.body.replaces()?,
         profile: request.body.profile,
     };
     if let Err(wait) = acme.new_orders.take(request.by.id) {

@@ -6,6 +6,7 @@ use chancery_acme::{
     eab::BindingRejection,
     order::FinalizeRejection,
     problem::{Problem, ProblemType, Subproblem},
+    renewal_info::NotAUniqueIdentifier,
     wire::{self, IdentifierRejection, NewOrderRejection, json::NotThisJson},
 };
 use chancery_authority::{
@@ -88,8 +89,12 @@ impl Fault {
 
     /// A method that the resource does not have.
     pub(crate) fn method(allow: &'static str) -> Self {
-        let detail =
-            format_args!("this resource answers {allow}; ACME reads with POST-as-GET (RFC 8555 §6.3)").to_string();
+        let how = if allow.contains("POST") {
+            "ACME reads with POST-as-GET (RFC 8555 §6.3)"
+        } else {
+            "renewal information is read without a signature (RFC 9773 §4)"
+        };
+        let detail = format!("this resource answers {allow}; {how}");
         let mut fault = Self::with_status(ProblemType::Malformed, StatusCode::METHOD_NOT_ALLOWED, detail);
         fault.0.allow = Some(allow);
         fault
@@ -270,6 +275,12 @@ impl From<wire::NotBase64Url> for Fault {
     }
 }
 
+impl From<NotAUniqueIdentifier> for Fault {
+    fn from(rejection: NotAUniqueIdentifier) -> Self {
+        Self::new(ProblemType::Malformed, rejection)
+    }
+}
+
 impl From<NewOrderRejection> for Fault {
     fn from(rejection: NewOrderRejection) -> Self {
         use NewOrderRejection as R;
@@ -279,6 +290,7 @@ impl From<NewOrderRejection> for Fault {
                 | R::TooManyIdentifiers { .. }
                 | R::IdentifiersTooLong { .. }
                 | R::NotATime { .. }
+                | R::Replaces(_)
                 | R::Identifiers { .. } => Self::new(ProblemType::Malformed, rejection),
             };
         };
@@ -377,7 +389,9 @@ impl From<PlaceOrderRejection> for Fault {
             R::Names(refused) => return names_problem(refused).into(),
             R::UnknownProfile { .. } | R::ProfileNotPermitted { .. } => ProblemType::InvalidProfile,
             R::KeyGone(_) => ProblemType::Unauthorized,
-            R::Validity(_) => ProblemType::Malformed,
+            // Clients go on without it where the type is this and the detail names the member.
+            R::Validity(_) | R::NothingToReplace | R::NothingInCommon => ProblemType::Malformed,
+            R::AlreadyReplaced => ProblemType::AlreadyReplaced,
             R::TooManyPending { .. } => {
                 return Self::new(ProblemType::RateLimited, rejection).retry_after(PENDING_S);
             }

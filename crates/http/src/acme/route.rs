@@ -8,7 +8,7 @@ use http::Method;
 
 /// A resource of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Resource {
+pub(crate) enum Resource<'a> {
     Directory,
     NewNonce,
     NewAccount,
@@ -23,6 +23,8 @@ pub(crate) enum Resource {
     Certificate(CertificateId, usize),
     RevokeCert,
     KeyChange,
+    /// With what stands for its certificate, as it was sent: what cannot be read is malformed, not unknown.
+    RenewalInfo(&'a str),
 }
 
 /// Whose signature a resource takes.
@@ -36,9 +38,9 @@ pub(crate) enum Accepts {
     Either,
 }
 
-impl Resource {
+impl<'a> Resource<'a> {
     /// Reads what stands behind `/acme/{directory}/`, with its query.
-    pub(crate) fn parse(path: &str, query: Option<&str>) -> Option<Self> {
+    pub(crate) fn parse(path: &'a str, query: Option<&str>) -> Option<Self> {
         let mut segments = path.split('/');
         let mut next = || segments.next();
         let resource = match (next()?, next(), next()) {
@@ -57,6 +59,7 @@ impl Resource {
             ("order", Some(id), Some("finalize")) => Self::Finalize(id.parse().ok()?),
             ("authorization", Some(id), None) => Self::Authorization(id.parse().ok()?),
             ("challenge", Some(id), Some(kind)) => Self::Challenge(id.parse().ok()?, kind.parse().ok()?),
+            ("renewal-info", Some(certificate), None) => Self::RenewalInfo(certificate),
             ("certificate", Some(id), None) => Self::Certificate(id.parse().ok()?, 0),
             ("certificate", Some(id), Some(chain)) => Self::Certificate(id.parse().ok()?, alternate(chain)?),
             _ => return None,
@@ -84,6 +87,7 @@ impl Resource {
             Self::Certificate(..) => "certificate",
             Self::RevokeCert => "revoke-cert",
             Self::KeyChange => "key-change",
+            Self::RenewalInfo(_) => "renewal-info",
         }
     }
 
@@ -91,13 +95,20 @@ impl Resource {
     pub(crate) const fn methods(self) -> &'static str {
         match self {
             Self::Directory | Self::NewNonce => "GET, HEAD, OPTIONS, POST",
+            Self::RenewalInfo(_) => "GET, HEAD, OPTIONS",
             _ => "OPTIONS, POST",
         }
     }
 
     /// Whether it answers unsigned requests of this method.
     pub(crate) fn is_public(self, method: &Method) -> bool {
-        matches!(self, Self::Directory | Self::NewNonce) && (method == Method::GET || method == Method::HEAD)
+        let is_public = matches!(self, Self::Directory | Self::NewNonce | Self::RenewalInfo(_));
+        is_public && (method == Method::GET || method == Method::HEAD)
+    }
+
+    /// Whether it answers signed requests.
+    pub(crate) fn is_signed(self, method: &Method) -> bool {
+        method == Method::POST && !matches!(self, Self::RenewalInfo(_))
     }
 
     /// Whose signature it takes (RFC 8555 §6.2).
@@ -115,7 +126,9 @@ impl Resource {
             | Self::Authorization(_)
             | Self::Challenge(..)
             | Self::Certificate(..)
-            | Self::KeyChange => Accepts::Account,
+            | Self::KeyChange
+            // It takes none.
+            | Self::RenewalInfo(_) => Accepts::Account,
         }
     }
 }
@@ -145,6 +158,8 @@ mod tests {
             (urls.new_order(), Resource::NewOrder),
             (urls.revoke_cert(), Resource::RevokeCert),
             (urls.key_change(), Resource::KeyChange),
+            (format!("{}/AQI.AP8", urls.renewal_info()), Resource::RenewalInfo("AQI.AP8")),
+            (format!("{}/", urls.renewal_info()), Resource::RenewalInfo("")),
             (urls.account(account), Resource::Account(account)),
             (urls.orders(account), Resource::Orders(account, None)),
             (urls.orders_after(account, order), Resource::Orders(account, Some(order))),
@@ -183,6 +198,8 @@ mod tests {
             format!("certificate/{id}/+1"),
             format!("challenge/{id}/http-02"),
             "key-change/".into(),
+            "renewal-info".into(),
+            "renewal-info/AQI.AP8/".into(),
             "new-authz".into(),
         ] {
             assert_eq!(Resource::parse(&path, None), None, "{path}");

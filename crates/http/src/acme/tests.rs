@@ -6,6 +6,7 @@ mod certificates;
 mod eab;
 mod hostile;
 mod orders;
+mod renewal_info;
 mod transport;
 
 use std::{

@@ -251,6 +251,7 @@ async fn view(office: &Office, record: &CertificateRecord, pem: bool) -> Result<
             at: revocation.at.to_string(),
             reason: revocation.reason.map(|reason| RevocationReason::as_str(reason).to_owned()),
         }),
+        replaced_by: record.replaced_by.map(|id| id.to_string()),
         key_sha256: record.key.to_string(),
         decision: None,
         pem,

@@ -240,6 +240,9 @@ fn describe(certificate: &CertificateView) -> Result<(), Failed> {
     if let Some(order) = &certificate.order {
         line(format!("order       {order}"))?;
     }
+    if let Some(order) = &certificate.replaced_by {
+        line(format!("replaced by {order}, an order"))?;
+    }
     if let Some(decision) = &certificate.decision {
         for name in &decision.names {
             let rule = name.rule.as_deref().unwrap_or("no rule");

@@ -13,6 +13,7 @@ use chancery_acme::{
     id::{AccountId, AuthorizationId, CertificateId, OrderId},
     order::{Order, OrderState},
     problem::{Problem, ProblemType, Subproblem},
+    renewal_info::UniqueIdentifier,
 };
 use chancery_authority::records::{
     ApiToken, ApiTokenId, CertificateRecord, CertificateState, ClusterOrigin, IdempotencyKey, IdempotencyOutcome,
@@ -194,6 +195,8 @@ pub(crate) struct OrderShape<'a> {
     profile: &'a str,
     not_before: Option<i64>,
     not_after: Option<i64>,
+    /// Key identifier and serial number.
+    replaces: Option<(&'a [u8], &'a [u8])>,
     authorizations: AuthorizationsShape,
     state: OrderStateShape<'a>,
     created: i64,
@@ -257,6 +260,7 @@ impl Record for OrderRow {
             profile,
             not_before,
             not_after,
+            replaces,
             authorizations: ids,
             state,
             created,
@@ -281,6 +285,7 @@ impl Record for OrderRow {
             profile,
             not_before: not_before.map(Timestamp::unix_millis),
             not_after: not_after.map(Timestamp::unix_millis),
+            replaces: replaces.as_ref().map(|replaced| (replaced.key_identifier(), replaced.serial_der())),
             authorizations: authorizations(*id, ids),
             state: match state {
                 OrderState::Pending => OrderStateShape::Pending,
@@ -306,6 +311,7 @@ impl Record for OrderRow {
             profile,
             not_before,
             not_after,
+            replaces,
             authorizations,
             state,
             created,
@@ -324,6 +330,10 @@ impl Record for OrderRow {
             profile: profile.to_owned(),
             not_before: not_before.map(time),
             not_after: not_after.map(time),
+            replaces: replaces
+                .map(|(key, serial)| UniqueIdentifier::new(key, serial))
+                .transpose()
+                .map_err(|_| "what an order replaces is no certificate")?,
             authorizations: match authorizations {
                 AuthorizationsShape::InTheirPlaces(count) => (0..count).map(|place| id.authorization(place)).collect(),
                 AuthorizationsShape::Listed(ids) => ids.into_iter().map(AuthorizationId::from_octets).collect(),
@@ -514,6 +524,7 @@ pub(crate) struct CertificateShape<'a> {
     light: bool,
     state: CertificateStateShape,
     revocation: Option<(i64, Option<u8>)>,
+    replaced_by: Option<[u8; 16]>,
     recorded: i64,
 }
 
@@ -585,6 +596,7 @@ impl Record for CertificateRecord {
             retention,
             state,
             revocation,
+            replaced_by,
             recorded,
         } = self;
         CertificateShape {
@@ -620,6 +632,7 @@ impl Record for CertificateRecord {
             },
             revocation: revocation
                 .map(|Revocation { at, reason }| (at.unix_millis(), reason.map(RevocationReason::code))),
+            replaced_by: replaced_by.map(|id| id.octets()),
             recorded: recorded.unix_millis(),
         }
     }
@@ -643,6 +656,7 @@ impl Record for CertificateRecord {
             light,
             state,
             revocation,
+            replaced_by,
             recorded,
         } = shape;
         let account = account.map(AccountId::from_random);
@@ -691,6 +705,7 @@ impl Record for CertificateRecord {
                 }
             },
             revocation,
+            replaced_by: replaced_by.map(OrderId::from_octets),
             recorded: time(recorded),
         })
     }

@@ -5,7 +5,8 @@ use std::{fs, sync::Arc, time::Duration};
 use chancery_acme::{
     account::{Account, AccountStatus, TermsAgreed},
     id::CertificateId,
-    order::OrderState,
+    order::{Order, OrderState},
+    renewal_info::UniqueIdentifier,
 };
 use chancery_authority::{
     changes::{Change, Changes, Claim, Counter, Put},
@@ -15,7 +16,10 @@ use chancery_authority::{
         Versioned,
     },
 };
-use chancery_ledger::leaf::{AccountAgreed, AccountDeactivated, Terms};
+use chancery_ledger::{
+    Leaf,
+    leaf::{AccountAgreed, AccountDeactivated, Terms},
+};
 use chancery_pki::Timestamp;
 use chancery_testkit::sample;
 
@@ -140,6 +144,50 @@ async fn names_of_every_kind_come_back_and_are_found_by_each() {
         let found = store.certificates(&query, None, 100).await.expect("readable");
         assert_eq!(found.len(), if name.starts_with("cn:") { 2 } else { 1 }, "{name}");
     }
+}
+
+#[tokio::test]
+async fn what_replaces_a_certificate_is_kept_and_known_again_from_the_intent_that_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let store = open(&path, &Arc::new(TestDisk::new()), options()).expect("new");
+    issue_to(&*store, 1, End::Issued, None).await;
+    let first = CertificateId::from_random(sample::octets(1));
+    let account = sample::account(2);
+    let asked = UniqueIdentifier::new(&[7; 20], &[0, 0x87, 0x65]).expect("as DER writes it");
+    let (order, _) = sample::order(2, account.id, "host1.example.com");
+    let issuance = sample::issuance(2, "host1.example.com", Some(&account), Some(order.id), None);
+    let Leaf::Intent(mut intent) = issuance.intent else { panic!("an intent") };
+    intent.replaces = Some(sample::octets(1));
+    let certificate = issuance.record.id;
+    let order = Order { replaces: Some(asked), state: OrderState::Processing { certificate }, ..order };
+    let held = store.certificate(first).await.expect("readable").expect("stored");
+    let marked = CertificateRecord { replaced_by: Some(order.id), ..held.value.clone() };
+    let changes = Changes::new()
+        .with(Change::Account(Put::new(account)))
+        .with(Change::Order(Put::new(order.clone())))
+        .with(Change::Certificate(Put::over(&held, marked)))
+        .with(Change::Certificate(Put::new(issuance.record)))
+        .leaf(Leaf::Intent(intent));
+    store.commit(changes).await.expect("kept");
+    store.sweep().expect("nothing stands against it");
+    // The next frame begins a segment of its own, and the next sweep drops the ones before.
+    store.commit(Changes::new().with(Change::Finish(JobKind::RenewOwnTls))).await.expect("kept");
+    store.commit(Changes::new().schedule(JobKind::RenewOwnTls, sample::now())).await.expect("kept");
+    store.sweep().expect("nothing stands against it");
+    let before = certificates(&store).await;
+    kill(&store);
+    let store = open(&path, &Arc::new(TestDisk::new()), options()).expect("sound");
+    assert_eq!(store.order(order.id).await.expect("readable").expect("stored").value, order);
+    assert_eq!(certificates(&store).await, before);
+    kill(&store);
+    check::rebuild(&path, &options()).expect("the ledger is sound");
+    let store = open(&path, &Arc::new(TestDisk::new()), options()).expect("sound");
+    assert_eq!(certificates(&store).await, before);
+    let marked = store.certificate(first).await.expect("readable").expect("stored").value;
+    assert_eq!(marked.replaced_by, Some(order.id));
+    let rebuilt = store.order(order.id).await.expect("readable").expect("stored").value;
+    assert_eq!((rebuilt.replaces, rebuilt.state), (None, order.state), "no leaf has the identifier as it was sent");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use chancery_acme::{problem::ProblemType, urls::Urls};
+use chancery_acme::{problem::ProblemType, renewal_info::UniqueIdentifier, urls::Urls};
 use chancery_authority::Limits;
 use chancery_http::{
     acme::{AcmeSettings, AcmeState, RateLimits, router},
@@ -45,6 +45,15 @@ pub(super) const TARGETS: &[Target] = &[
     Target { name: "challenge", read: challenge, ..PAYLOAD },
     Target { name: "finalize", read: finalize, ..PAYLOAD },
     Target { name: "revoke-cert", read: revoke_cert, ..PAYLOAD },
+    Target {
+        name: "unique-identifier",
+        read: unique_identifier,
+        form: Form::Text,
+        words: IDENTIFIER_WORDS,
+        mutations: 60_000,
+        longest: 400,
+        ..PLAIN
+    },
 ];
 
 const WORDS: &[&[u8]] = &[
@@ -82,11 +91,14 @@ const WORDS: &[&[u8]] = &[
     CERTIFICATE,
     b"reason",
     b"replaces",
+    b"AQI.AP8",
     b"orders",
     b"AQI",
     b"AQ==",
     b"",
 ];
+const IDENTIFIER_WORDS: &[&[u8]] =
+    &[b".", b"=", b"-", b"_", b"AA", b"AP8", b"__8", b"gA", b"AIdlQyE", b"aYhba4dGQEHhs3uEe6CuLN4ByNQ", b"%2E"];
 const REQUEST_WORDS: &[&[u8]] = &[
     b"GET ",
     b"POST ",
@@ -104,6 +116,8 @@ const REQUEST_WORDS: &[&[u8]] = &[
     b"challenge/",
     b"/http-01",
     b"certificate/",
+    b"renewal-info/",
+    b"AQI.AP8",
     b"/finalize",
     b"/orders?after=",
     b"AAAAAAAAAAAAAAAAAAAAAA",
@@ -297,6 +311,31 @@ fn is_a_problem(answer: &Answer) -> (ProblemType, String) {
     assert!(detail.len() > 10 && !detail.contains(char::is_control), "{problem}");
     assert!(answer.body.len() < 200_000, "{} octets of problem", answer.body.len());
     (kind, detail)
+}
+
+/// What stands for a certificate in the path of renewal information, and in what an order replaces.
+fn unique_identifier(octets: &[u8]) -> Verdict {
+    let Ok(text) = std::str::from_utf8(octets) else { return Verdict::refused("not UTF-8") };
+    match text.parse::<UniqueIdentifier>() {
+        Ok(read) => {
+            assert_eq!(read.to_string(), text, "one certificate has one identifier");
+            let (key, serial) = text.split_once('.').expect("two parts");
+            assert_eq!(URL_SAFE_NO_PAD.decode(key).as_deref(), Ok(read.key_identifier()));
+            assert_eq!(URL_SAFE_NO_PAD.decode(serial).as_deref(), Ok(read.serial_der()));
+            // The content of an INTEGER as another reader of DER takes it.
+            let length = u8::try_from(read.serial_der().len()).expect("short");
+            let head: &[u8] = if length < 0x80 { &[0x02, length] } else { &[0x02, 0x81, length] };
+            let integer = [head, read.serial_der()].concat();
+            assert!(<der::asn1::AnyRef<'_> as der::Decode<'_>>::from_der(&integer).is_ok());
+            let taken = <der::asn1::IntRef<'_> as der::Decode<'_>>::from_der(&integer);
+            assert!(taken.is_ok(), "{text} is no INTEGER: {taken:?}");
+            if let Some(ours) = read.serial() {
+                assert_eq!(ours.der_content(), read.serial_der(), "{text} is another number when it is written");
+            }
+            Verdict::Taken
+        }
+        Err(why) => Verdict::refused(why),
+    }
 }
 
 /// Any request.
