@@ -5,21 +5,26 @@ use std::{fs, path::Path, process::Command};
 
 use chancery_cluster_tests::{
     Company, Result,
-    istio::{Identity, Istio, NAMESPACE},
+    istio::{ISTIOD as ISTIOD_NAME, Identity, Istio, NAMESPACE},
     until,
     visitor::first_of,
 };
 use chancery_harness::server::succeeded;
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::{
-    certificates::v1::CertificateSigningRequest,
-    core::v1::{ConfigMap, Secret},
+use k8s_openapi::{
+    ByteString,
+    api::{
+        certificates::v1::CertificateSigningRequest,
+        core::v1::{ConfigMap, Secret},
+    },
 };
 use kube::{
-    Api,
+    Api, ResourceExt as _,
+    api::{Patch, PatchParams, PostParams},
     runtime::watcher::{self, Event, watcher},
 };
-use serde_json::Value;
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use serde_json::{Value, json};
 use tokio::time::timeout;
 use x509_parser::{
     certification_request::X509CertificationRequest,
@@ -68,6 +73,12 @@ fn asked_for(csr: &X509CertificationRequest<'_>) -> (Vec<String>, usize) {
         }
     }
     (names, others)
+}
+
+/// Why a request has failed.
+fn failure(request: &CertificateSigningRequest) -> Option<&str> {
+    let conditions = request.status.as_ref()?.conditions.iter().flatten();
+    conditions.into_iter().find(|condition| condition.type_ == "Failed")?.message.as_deref()
 }
 
 /// That OpenSSL takes a chain for this purpose, knowing the root alone.
@@ -175,5 +186,32 @@ async fn a_pod_that_claims_anothers_identity_gets_no_certificate() -> Result<()>
     for account in ["web", "thief"] {
         assert_eq!(in_the_inventory(company, &spiffe_id(&namespace, account)).await?, 0);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobody_but_istiod_gets_istiods_name_although_an_administrator_approves() -> Result<()> {
+    let Some(company) = Company::shared().await? else { return Ok(()) };
+    let Some(_) = Istio::shared(company).await? else { return Ok(()) };
+    let requests = Api::<CertificateSigningRequest>::all(company.plane().client().await?);
+    let mut asked = CertificateParams::new([ISTIOD_NAME.to_owned()])?;
+    asked.distinguished_name = DistinguishedName::new();
+    let csr = asked.serialize_request(&KeyPair::generate()?)?.pem()?;
+    let request = serde_json::from_value(json!({
+        "metadata": { "generateName": "stolen-" },
+        "spec": {
+            "signerName": "chanceryclusterissuers.chancery.dev/istiod", "request": ByteString(csr.into_bytes()),
+            "usages": ["digital signature", "server auth"], "expirationSeconds": DAY,
+        },
+    }))?;
+    let name = requests.create(&PostParams::default(), &request).await?.name_any();
+    let approved = json!({ "type": "Approved", "status": "True", "reason": "Tests", "message": "as the test wants" });
+    let patch = Patch::Merge(json!({ "status": { "conditions": [approved] } }));
+    requests.patch_approval(&name, &PatchParams::default(), &patch).await?;
+    let failed = |request: Option<&CertificateSigningRequest>| request.and_then(failure).is_some();
+    let ended = until(&requests, &name, failed).await?;
+    let words = failure(&ended).unwrap_or_default();
+    assert!(words.starts_with("Policy refuses") && words.contains(ISTIOD_NAME), "{words}");
+    assert!(ended.status.is_some_and(|status| status.certificate.is_none()));
     Ok(())
 }
