@@ -5,6 +5,8 @@
 mod content;
 #[path = "clusters/readers.rs"]
 mod readers;
+#[path = "clusters/team_ca.rs"]
+mod team_ca;
 
 use std::{fs, path::Path, process::Command};
 

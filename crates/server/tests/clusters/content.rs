@@ -45,14 +45,14 @@ const RULES: &str = r#"  - name: content
     for: { cluster: prod-eu }
 "#;
 
-fn openssl(arguments: &[&str], folder: &Path) -> Result<String> {
+pub(crate) fn openssl(arguments: &[&str], folder: &Path) -> Result<String> {
     let output = Command::new("openssl").args(arguments).current_dir(folder).output()?;
     succeeded(&output)?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A CSR by `openssl req`, in PEM.
-fn written(folder: &Path, subject: &str, extensions: &str) -> Result<String> {
+pub(crate) fn written(folder: &Path, subject: &str, extensions: &str) -> Result<String> {
     let config = format!(
         "[req]\ndistinguished_name=dn\nprompt=no\nutf8=yes\nstring_mask=utf8only\nreq_extensions=ext\n[dn]\n{subject}\n[ext]\n{extensions}\n"
     );
@@ -61,7 +61,7 @@ fn written(folder: &Path, subject: &str, extensions: &str) -> Result<String> {
     openssl(&[&["req", "-new", "-config", "req.conf"], &key[..]].concat(), folder)
 }
 
-fn asked(uid: &str, csr: &str, usages: &[&str], is_ca: bool) -> Value {
+pub(crate) fn asked(uid: &str, csr: &str, usages: &[&str], is_ca: bool) -> Value {
     json!({
         "kind": "certificate-request",
         "uid": uid,

