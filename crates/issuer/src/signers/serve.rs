@@ -90,7 +90,7 @@ pub(crate) async fn serve<C: Controller>(controller: Arc<C>, serving: Serving, s
         loop {
             let until = loop {
                 match line.next(Instant::now()) {
-                    Next::Job(job) => start(&controller, &serving.jobs, job, ended.clone()),
+                    Next::Job(job) => start(&controller, &serving, job, ended.clone()),
                     Next::Nothing(until) => break until,
                 }
             };
@@ -161,12 +161,12 @@ type End<K> = (Job<K>, Done, Asked);
 
 fn start<C: Controller>(
     controller: &Arc<C>,
-    jobs: &TaskTracker,
+    serving: &Serving,
     job: Job<C::Object>,
     ended: mpsc::Sender<End<C::Object>>,
 ) {
-    let controller = Arc::clone(controller);
-    jobs.spawn(async move {
+    let (controller, metrics) = (Arc::clone(controller), Arc::clone(&serving.metrics));
+    serving.jobs.spawn(async move {
         let work = tokio::spawn({
             let job = job.clone();
             async move { timeout(LONGEST, controller.work(&job)).await }
@@ -176,6 +176,7 @@ fn start<C: Controller>(
             // An API server that takes a connection and says nothing.
             Ok(Err(_)) => (Done::Later(None), Asked::Not),
             Err(error) => {
+                metrics.broken();
                 tracing::error!(request.uid = %job.uid, error = %error, "a task broke; its object is tried again");
                 (Done::Later(None), Asked::Not)
             }
@@ -184,3 +185,7 @@ fn start<C: Controller>(
         let _nobody = ended.send((job, done, asked)).await;
     });
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;
