@@ -5,6 +5,7 @@
 mod accounts;
 mod busy;
 mod dns01;
+mod renewal_information;
 mod replay;
 mod suite;
 

@@ -1,6 +1,6 @@
 //! What cert-manager's conformance suite asks of an issuer, case by case, of the real controller and the real server. Of
-//! the suite's optional features none is left out but renewal information (ACMEUseARI), which only its ACME issuer can
-//! use.
+//! the suite's optional features none is left out but renewal information (ACMEUseARI), which no external issuer can have:
+//! cert-manager asks for it where it spoke ACME itself, and there it is held against the suite (`acme_issuer`).
 #![expect(clippy::indexing_slicing, reason = "a helper that fails fails its test")]
 
 mod approval;

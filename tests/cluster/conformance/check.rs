@@ -62,7 +62,7 @@ pub(crate) fn faults(issued: &Issued, trust: &Trust<'_>) -> Result<Vec<String>> 
     content(&mut faults, leaf, spec, trust)?;
     path(&mut faults, &chain, issued, spec, trust)?;
     secret(&mut faults, issued, spec, trust)?;
-    status(&mut faults, leaf, issued)?;
+    status(&mut faults, leaf, issued, trust)?;
     Ok(faults.0)
 }
 
@@ -295,8 +295,23 @@ fn secret(faults: &mut Faults, issued: &Issued, spec: &Value, trust: &Trust<'_>)
     Ok(())
 }
 
+/// What the server suggested (RFC 9773), and that cert-manager goes by it (the suite's ACMEUseARI).
+fn renewal_information(faults: &mut Faults, status: &Value, life: (i64, i64), renewal: i64) -> Result<()> {
+    let told = &status["acme"]["ari"];
+    let at = |pointer: &str| -> Result<i64> {
+        let text = told.pointer(pointer).and_then(Value::as_str).ok_or_else(|| format!("no {pointer} in {told}"))?;
+        Ok(text.parse::<Timestamp>()?.as_second())
+    };
+    faults.same("status.acme.ari.lastError", &told["lastError"].as_str().unwrap_or_default(), &"");
+    let (start, end) = (at("/suggestedWindow/start")?, at("/suggestedWindow/end")?);
+    faults.holds(life.0 < start && start < end && end < life.1, format!("a window from {start} to {end}"));
+    faults.holds(at("/lastChecked")? < at("/nextCheck")?, "it is never asked again");
+    faults.holds((start..=end).contains(&renewal), format!("it is renewed at {renewal}, not from {start} to {end}"));
+    Ok(())
+}
+
 /// What the Certificate's status says of the certificate.
-fn status(faults: &mut Faults, leaf: &X509Certificate<'_>, issued: &Issued) -> Result<()> {
+fn status(faults: &mut Faults, leaf: &X509Certificate<'_>, issued: &Issued, trust: &Trust<'_>) -> Result<()> {
     let status = &issued.certificate.data["status"];
     let at = |member: &str| -> Result<i64> {
         let text = status[member].as_str().ok_or_else(|| format!("no {member} in the status"))?;
@@ -309,7 +324,11 @@ fn status(faults: &mut Faults, leaf: &X509Certificate<'_>, issued: &Issued) -> R
     let before = before.and_then(|text| text.split('h').next()?.parse::<i64>().ok()).map(|hours| hours * 3600);
     let wanted = end - before.unwrap_or((end - begin) / 3);
     let renewal = at("renewalTime")?;
-    faults.holds((renewal - wanted).abs() <= 1, format!("it is renewed at {renewal}, and wanted is {wanted}"));
+    if trust.acme {
+        renewal_information(faults, status, (begin, end), renewal)?;
+    } else {
+        faults.holds((renewal - wanted).abs() <= 1, format!("it is renewed at {renewal}, and wanted is {wanted}"));
+    }
     let ready = until::conditions_of(&issued.certificate).find(|condition| condition["type"] == "Ready");
     let observed = ready.and_then(|ready| ready["observedGeneration"].as_i64());
     faults.same("observedGeneration", &observed, &issued.certificate.metadata.generation);

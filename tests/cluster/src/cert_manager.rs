@@ -84,7 +84,7 @@ impl CertManager {
     pub const NAMESPACE: &str = "cert-manager";
 
     /// The one that runs on the plane that all tests of this process share, with [`Options::default`] and, where there is
-    /// one, the real name server. `None` where this machine has no cert-manager; that has been said then.
+    /// one, the real name server; it asks for renewal information (RFC 9773). `None` where this machine has no cert-manager; that has been said then.
     pub async fn shared(plane: &'static Plane) -> Result<Option<&'static Self>> {
         let shared = SHARED.get_or_init(|| async {
             if programs::cert_manager().is_none() || programs::helm().is_none() {
@@ -107,6 +107,7 @@ impl CertManager {
 
     async fn install_shared(plane: &'static Plane) -> Result<Self> {
         let mut options = Options::default();
+        options.feature_gates.push_str(",ACMEUseARI=true");
         if let Some(server) = NameServer::shared(plane).await? {
             options.name_servers.push(server.address().to_string());
         }
