@@ -79,6 +79,7 @@ fn an_order_has_the_members_of_section_7_1_3_and_no_certificate_until_it_is_vali
             ],
             "notAfter": "2026-12-01T00:00:00Z",
             "profile": "server",
+            "replaces": "AQI.AP8",
             "authorizations": [format!("https://ca.example/acme/default/authorization/{ID_TEXT}")],
             "finalize": format!("https://ca.example/acme/default/order/{ID_TEXT}/finalize"),
         })

@@ -26,6 +26,8 @@ async fn a_controller_that_dies_between_signing_and_writing_leads_to_no_second_c
 #[tokio::test]
 async fn what_was_signed_for_a_deleted_request_never_lands_on_its_successor() -> Result<()> {
     let Some(test) = Test::ready("kcsr-successor", &json!({})).await? else { return Ok(()) };
+    // A controller that dies meanwhile asks again.
+    let _lives = test.issuing.controller.read().await;
     let requests = test.requests().await?;
     test.server.behave(Behaviour::Hold);
     let first = test.ask("web", &pem(&["a.example.test"])?, &json!({})).await?;

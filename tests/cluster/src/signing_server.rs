@@ -362,6 +362,10 @@ impl Serving {
     }
 
     async fn sign(&self, asked: SigningRequest) -> Response<Full<Bytes>> {
+        // From now on no release is missed.
+        let released = self.released.notified();
+        tokio::pin!(released);
+        released.as_mut().enable();
         let (behaviour, first) = {
             let mut state = self.state();
             state.asked.push(asked.clone());
@@ -406,7 +410,7 @@ impl Serving {
             },
         };
         if behaviour == Behaviour::Hold {
-            self.released.notified().await;
+            released.await;
         }
         json(&SigningState::Issued(signed))
     }
