@@ -30,8 +30,12 @@ async fn two_places() -> Result<Site> {
 
 #[tokio::test]
 async fn a_connection_too_many_is_answered_503_with_a_time_to_come_back_and_closed() -> Result<()> {
-    let site = two_places().await?;
-    let (_one, _two) = (held(&site).await?, held(&site).await?);
+    // A place for being told that there is none for each of the requests: when the server gives one back, no client sees.
+    let site = own("\n[limits]\nconnections_per_address = 40\n").await?;
+    let mut places = Vec::new();
+    for _ in 0..40 {
+        places.push(held(&site).await?);
+    }
     let body = "x".repeat(40_000);
     let post = format!(
         "POST /acme/default/new-order HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/jose+json\r\n\
