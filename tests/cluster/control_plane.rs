@@ -57,11 +57,16 @@ kind: RoleBinding
 metadata: { name: tenant-reads-maps }
 roleRef: { apiGroup: rbac.authorization.k8s.io, kind: Role, name: reads-maps }
 subjects: [{ kind: ServiceAccount, name: tenant }]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: reads-this }
 "#,
         )
         .await?;
-    let maps = Api::<ConfigMap>::namespaced(tenant, &namespace).list(&Default::default()).await?;
-    assert!(maps.iter().any(|map| map.name_any() == "kube-root-ca.crt"));
+    let maps = Api::<ConfigMap>::namespaced(tenant, &namespace);
+    let maps = until::allowed(async || maps.list(&Default::default()).await).await?;
+    assert!(maps.iter().any(|map| map.name_any() == "reads-this"));
     assert!(secrets.list(&Default::default()).await.is_err());
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! Waiting for what others do, by watching: never longer than [`LIMIT`], and what was seen last stands in the error.
 
-use std::{fmt::Debug, time::Duration};
+use std::{
+    fmt::Debug,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt as _;
 use kube::{
@@ -10,12 +13,15 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::Result;
 
 /// Longest that a test waits for the cluster to do something.
 pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Between two questions, where nothing can be watched.
+const ASK: Duration = Duration::from_millis(50);
 
 /// Waits until an object is as wanted, and gives it.
 pub async fn until<K>(api: &Api<K>, name: &str, wanted: impl Condition<K>) -> Result<K>
@@ -61,6 +67,17 @@ where
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!("{name} cannot be watched: {error}").into()),
         Err(_) => Err(late(api, name).await.into()),
+    }
+}
+
+/// Asks until the answer is not 403 any more: an API server takes a right in a moment after it was given.
+pub async fn allowed<T>(mut ask: impl AsyncFnMut() -> kube::Result<T>) -> Result<T> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        match ask().await {
+            Err(kube::Error::Api(status)) if status.code == 403 && Instant::now() < deadline => sleep(ASK).await,
+            answer => return Ok(answer?),
+        }
     }
 }
 
