@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use http::Request;
 use http_body_util::Limited;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
-use kube::{Api, Client, Config, api::PostParams, client::Body};
+use kube_client::{Api, Client, Config, api::PostParams, client::Body};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::claims::account_of;

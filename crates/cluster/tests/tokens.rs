@@ -20,7 +20,7 @@ use josekit::{
     jws::{ES256, HS256, JwsAlgorithm, JwsHeader, JwsSigner, RS256},
     jwt::{self, JwtPayload},
 };
-use kube::client::Body;
+use kube_client::client::Body;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -52,7 +52,7 @@ impl Cluster {
             let cluster = Arc::clone(&cluster);
             async move { Ok::<_, Infallible>(cluster.answer(request).await) }
         });
-        ApiServer::with_client(kube::Client::new(service, "default"), "https://fake.test")
+        ApiServer::with_client(kube_client::Client::new(service, "default"), "https://fake.test")
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<Full<bytes::Bytes>> {
