@@ -19,6 +19,7 @@ const ECDSA_SHA256: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
 const EXTENSION_REQUEST: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x0e";
 const CHALLENGE_PASSWORD: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x07";
 const SAN: &[u8] = b"\x06\x03\x55\x1d\x11";
+const EKU: &[u8] = b"\x06\x03\x55\x1d\x25";
 const KEY_USAGE: &[u8] = b"\x06\x03\x55\x1d\x0f";
 const EXTENDED_KEY_USAGE: &[u8] = b"\x06\x03\x55\x1d\x25";
 const BASIC_CONSTRAINTS: &[u8] = b"\x06\x03\x55\x1d\x13";
@@ -342,6 +343,25 @@ fn a_hundred_names_are_taken_and_one_more_is_refused() {
         Draft::asking(&[dns(&names)]).read(),
         Err(CsrRejection::Names(NameRejection::TooManyNames { count: 101 }))
     );
+}
+
+#[test]
+fn names_and_purposes_are_counted_before_any_is_read() {
+    let mut names = vec!["a.example"; 200];
+    assert_eq!(texts(&Draft::asking(&[dns(&names)]).read().expect("the same name twice is folded")).len(), 1);
+    names.push("no name at all");
+    assert_eq!(
+        Draft::asking(&[dns(&names)]).read(),
+        Err(CsrRejection::Names(NameRejection::TooManyNames { count: 201 }))
+    );
+    let purposes = |count: usize| {
+        let each = b"\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01".repeat(count);
+        let length = u16::try_from(each.len()).expect("short").to_be_bytes();
+        [&b"\x30\x82"[..], &length, &each].concat()
+    };
+    let read = |count| Draft::asking(&[dns(&["a.example"]), extension(EKU, &purposes(count))]).read();
+    assert!(read(64).is_ok());
+    assert_eq!(read(65), Err(CsrRejection::MalformedExtension { extension: "extKeyUsage" }));
 }
 
 #[test]

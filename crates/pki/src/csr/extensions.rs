@@ -13,11 +13,14 @@ use super::{
 };
 use crate::{
     chain::NameConstraints,
-    name::{Name, NameRejection, OtherName, SpiffeId},
+    name::{NAMES_MAX, Name, NameRejection, OtherName, SpiffeId},
 };
 
 /// Longest piece of a name that a message shows, in characters.
 const SHOWN_MAX: usize = 80;
+
+/// Most purposes of an extended key usage that are read.
+const PURPOSES_MAX: usize = 64;
 
 /// pkcs-9-at-extensionRequest (RFC 2985 §5.4.2).
 const EXTENSION_REQUEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.14");
@@ -126,6 +129,10 @@ impl Extensions {
                 if names.is_empty() {
                     return Err(malformed);
                 }
+                // Counted before any is read; the same name twice is folded later.
+                if names.len() > 2 * NAMES_MAX {
+                    return Err(CsrRejection::Names(NameRejection::TooManyNames { count: names.len() }));
+                }
                 self.names = names.into_iter().map(|name| read_general_name(name, rules)).collect::<Result<_, _>>()?;
             }
             KEY_USAGE => {
@@ -140,7 +147,11 @@ impl Extensions {
                 self.usages.key_usages = Some(names.filter(|(_, set)| *set).map(|(name, _)| *name).collect());
             }
             EXTENDED_KEY_USAGE => {
-                for purpose in elements(value, Tag::Sequence).map_err(|_| malformed.clone())? {
+                let purposes = elements(value, Tag::Sequence).map_err(|_| malformed.clone())?;
+                if purposes.len() > PURPOSES_MAX {
+                    return Err(malformed);
+                }
+                for purpose in purposes {
                     let purpose: ObjectIdentifier =
                         ObjectIdentifier::from_der(purpose).map_err(|_| malformed.clone())?;
                     self.usages.extended_key_usages.push(purpose.to_string());
