@@ -20,6 +20,16 @@ pub(crate) enum Algorithm {
     ES512,
 }
 
+impl Algorithm {
+    /// Whether a verification takes more than a millisecond.
+    pub(crate) const fn is_slow(self) -> bool {
+        match self {
+            Self::ES384 | Self::ES512 => true,
+            Self::RS256 | Self::RS384 | Self::RS512 | Self::ES256 => false,
+        }
+    }
+}
+
 /// What the head of a token says.
 #[derive(Debug, Deserialize)]
 struct Header {

@@ -25,6 +25,9 @@ use crate::{
 /// no more waiting.
 const LOOKS_AT_ONCE: usize = 32;
 
+/// Slow signatures of one cluster that are looked at at once; more wait.
+const SLOW_AT_ONCE: usize = 2;
+
 /// A cluster, as far as credentials of it can be told.
 #[derive(Debug, Clone)]
 pub struct ClusterIdentity {
@@ -78,6 +81,8 @@ struct Tokens {
     reviews: Semaphore,
     /// Looks under way that wait for keys.
     waiting: Semaphore,
+    /// Signatures under way on curves that take more than a millisecond.
+    slow: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Identity {
@@ -113,6 +118,7 @@ impl Identity {
                     known: Known::new(),
                     reviews: Semaphore::new(LOOKS_AT_ONCE),
                     waiting: Semaphore::new(LOOKS_AT_ONCE),
+                    slow: Arc::new(Semaphore::new(SLOW_AT_ONCE)),
                 }
             });
             Cluster { name: cluster, tokens, clients }
@@ -214,7 +220,20 @@ impl Tokens {
                 found.ok_or_else(|| refused("the cluster has no such key"))?
             }
         };
-        let verified = verifier.verify(unverified.signed.as_bytes(), &unverified.signature);
+        let (signed, signature) = (unverified.signed.as_bytes(), &unverified.signature);
+        let verified = if algorithm.is_slow() {
+            // Whoever waits here waits for his turn, strangers and controllers alike.
+            let turn = Arc::clone(&self.slow).acquire_owned().await;
+            let turn = turn.map_err(|error| IdentityError::Unavailable(error.to_string()))?;
+            let (signed, signature) = (signed.to_vec(), signature.clone());
+            let verifying = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                verifier.verify(&signed, &signature)
+            });
+            verifying.await.map_err(|error| IdentityError::Unavailable(error.to_string()))?
+        } else {
+            verifier.verify(signed, signature)
+        };
         verified.map_err(|_| refused("the token's signature does not verify"))
     }
 

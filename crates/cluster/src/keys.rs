@@ -196,7 +196,10 @@ impl Published {
             Self::File(path) => read_file(path.clone()).await,
             Self::ApiServer(server) => server.keys().await.map_err(|fault| fault.to_string()),
         };
-        parse(&text.map_err(KeysFault::Unreadable)?)
+        let text = text.map_err(KeysFault::Unreadable)?;
+        // Up to three verifiers for each key, and its own checks: some milliseconds.
+        let parsed = tokio::task::spawn_blocking(move || parse(&text)).await;
+        parsed.map_err(|error| KeysFault::Unreadable(error.to_string()))?
     }
 }
 

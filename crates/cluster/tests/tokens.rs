@@ -268,6 +268,8 @@ async fn keys_that_are_due_are_read_beside_and_those_that_nobody_could_read_for_
         }
     };
     beside.await;
+    // A key that is not at hand is waited for, until what is read beside has been taken apart.
+    look(&identity, &good(&new)).await.unwrap();
     tokio::time::advance(std::time::Duration::from_secs(40)).await;
     assert!(refused(&identity, &good(&leaked)).await.contains("no such key"));
     look(&identity, &good(&new)).await.unwrap();
