@@ -166,6 +166,15 @@ pub enum RegisterRejection {
         /// How many.
         accounts: u64,
     },
+    /// This account key has made an account with that EAB key, and the account has another key since.
+    #[error(
+        "an account with this account key was made by the EAB key \"{key}\" before, and its key was changed since; make a new \
+         account key"
+    )]
+    KeyUsedBySame {
+        /// The EAB key.
+        key: EabKeyId,
+    },
     /// Too many accounts without any certificate.
     #[error(
         "{limit} accounts without any certificate are registered, and no more are taken until some are used or pruned"
@@ -188,6 +197,8 @@ impl Office {
         let Some(directory) = settings.directories.get(&request.directory) else {
             return Err(Refusal::Rejected(R::UnknownDirectory { directory: request.directory }));
         };
+        // The EAB key as it was at the last conflict.
+        let mut conflicted = None;
         for _ in 0..ATTEMPTS {
             if let Some(found) = self.account_by_key(&request.directory, &request.key.digest()).await? {
                 if found.status != AccountStatus::Valid {
@@ -239,8 +250,17 @@ impl Office {
             };
             match self.commit(changes).await {
                 Ok(_) => return Ok(Registered { account, created: true }),
-                // Somebody registered the same key, which is found then; or the EAB key changed, and is asked again.
-                Err(CommitError::Conflict) => {}
+                // Somebody registered the same key, which is found then; or the EAB key changed, and is asked again. Where
+                // neither is so, this account key made an account with that EAB key before, and has another one since.
+                Err(CommitError::Conflict) => {
+                    let met = bound.map(|(key, _)| (key.value.id, key.version));
+                    match (met, conflicted) {
+                        (Some((key, version)), Some(before)) if version == before => {
+                            return Err(Refusal::Rejected(R::KeyUsedBySame { key }));
+                        }
+                        (met, _) => conflicted = met.map(|(_, version)| version),
+                    }
+                }
                 Err(CommitError::Limit { counter: Counter::EabAccounts(key), limit: accounts }) => {
                     return Err(Refusal::Rejected(R::KeyUsedUp { key, accounts }));
                 }

@@ -179,6 +179,19 @@ async fn a_key_that_is_used_up_makes_no_account() {
 }
 
 #[tokio::test]
+async fn an_account_key_that_was_replaced_makes_no_second_account_with_its_eab_key_and_is_told_so() {
+    let ca = company();
+    let made = ca.limited_eab_key("two", "teams", |limits| limits.accounts = 2).await;
+    let old = fresh_key();
+    let account = register(&ca, bound_registration(old.clone(), &made)).await.unwrap().account;
+    ca.office.change_account_key(account.id, &old, &fresh_key()).await.unwrap();
+    let refused = register(&ca, bound_registration(old, &made)).await.unwrap_err();
+    assert_eq!(refused, RegisterRejection::KeyUsedBySame { key: made.key.id.clone() });
+    assert_eq!(used(&ca, &made).await, 1);
+    bind(&ca, &made).await.unwrap();
+}
+
+#[tokio::test]
 async fn of_two_accounts_that_race_for_the_last_use_one_wins() {
     let ca = company();
     for round in 0..10 {

@@ -329,9 +329,11 @@ impl From<RegisterRejection> for Fault {
             R::BlockedKey => ProblemType::BadPublicKey,
             R::ExternalAccountRequired { .. } => ProblemType::ExternalAccountRequired,
             R::Binding(rejection) => binding_problem(rejection),
-            R::NotAuthenticated | R::OtherDirectory { .. } | R::KeyEnded(_) | R::KeyUsedUp { .. } => {
-                ProblemType::Unauthorized
-            }
+            R::NotAuthenticated
+            | R::OtherDirectory { .. }
+            | R::KeyEnded(_)
+            | R::KeyUsedUp { .. }
+            | R::KeyUsedBySame { .. } => ProblemType::Unauthorized,
             R::TooManyUnproven { .. } => {
                 // The whole server's limit, not this client's: asking again is right.
                 let status = StatusCode::SERVICE_UNAVAILABLE;
