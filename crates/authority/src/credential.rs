@@ -97,6 +97,12 @@ impl Credential {
         self.reports
     }
 
+    /// Whether it may ask for all that its cluster may.
+    pub(crate) fn is_the_whole_clusters(&self) -> bool {
+        let Cluster { namespaces, profiles, names, .. } = &*self.cluster;
+        self.reports && self.namespaces == *namespaces && self.profiles == *profiles && self.names.iter().eq(names)
+    }
+
     /// The service account that it is, where that is a namespace's own.
     #[must_use]
     pub fn own_account(&self) -> Option<&str> {

@@ -186,6 +186,15 @@ pub enum SignRejection {
     /// Names that are told beside a CSR with names of its own.
     #[error("names beside the certificate signing request are for PodCertificateRequests alone")]
     NamesApart,
+    /// Whoever asks for a pod's certificate says whose it is, and has looked the pod up.
+    #[error(
+        "{credential} may not ask for certificates of pods: whose they are is told beside the certificate signing request, \
+         and only a controller of the whole cluster is trusted with that"
+    )]
+    NotForPods {
+        /// The credential.
+        credential: String,
+    },
     /// What the API server would not take as the answer to a PodCertificateRequest.
     #[error(transparent)]
     Pod(#[from] PodRejection),
@@ -247,6 +256,9 @@ impl Office {
                 namespace: reported.namespace,
                 allowed: credential.namespaces().into_iter().flatten().cloned().collect(),
             });
+        }
+        if kind == ObjectKind::PodCertificateRequest && !credential.is_trusted_to_report() {
+            return reject(R::NotForPods { credential: credential.name().to_owned() });
         }
         let asked_profile = profile.clone();
         let profile = match profile.or_else(|| credential.profiles().first().cloned()) {
@@ -366,6 +378,10 @@ impl Office {
         let id = id.ok_or(Refusal::Rejected(UsageRejection::Unknown))?;
         for _ in 0..ATTEMPTS {
             let loaded = self.store().certificate(id).await?.ok_or(Refusal::Rejected(UsageRejection::Unknown))?;
+            // Nobody has it yet: a write now would take the version that its signature is to be recorded over.
+            if !matches!(loaded.value.state, CertificateState::Issued { .. }) {
+                return Err(Refusal::Rejected(UsageRejection::Unknown));
+            }
             if loaded.value.used_by == places {
                 return Ok(());
             }
@@ -480,10 +496,11 @@ impl Office {
     /// Refuses a controller that was followed by another one.
     fn fence(&self, credential: &Credential, term: Option<&Term>) -> Option<SignRejection> {
         let term = term?;
-        // A credential for some namespaces cannot shut out that of the whole cluster.
-        let whose = match credential.namespaces() {
-            None => credential.cluster().name.clone(),
-            Some(_) => format!("{}\n{}", credential.cluster().name, credential.name()),
+        // A credential with limits of its own cannot shut out that of the whole cluster.
+        let whose = if credential.is_the_whole_clusters() {
+            credential.cluster().name.clone()
+        } else {
+            format!("{}\n{}", credential.cluster().name, credential.name())
         };
         self.ask_in(term, whose).err().map(|over| match over {
             Over::Term(seen) => SignRejection::StaleTerm { term: term.number, seen },
@@ -519,12 +536,6 @@ fn requester(credential: &Credential, kind: ObjectKind, reported: Reported) -> R
         service_account: credential.own_account().map(str::to_owned),
         ..Claims::default()
     };
-    let reported = if credential.is_trusted_to_report() {
-        reported
-    } else {
-        // What a tenant may write into his object anyway.
-        let Reported { namespace, name, certificate, secret, annotations, .. } = reported;
-        Reported { namespace, name, certificate, secret, annotations, ..Reported::default() }
-    };
+    let reported = if credential.is_trusted_to_report() { reported } else { reported.of_a_tenant() };
     Requester { proven, reported: Some(Arc::new(reported)), ..Requester::at(kind.door()) }
 }

@@ -24,7 +24,7 @@ mod route;
 mod testing;
 #[cfg(test)]
 mod tests;
-mod under_way;
+pub(crate) mod under_way;
 mod verify;
 
 use std::{

@@ -8,4 +8,6 @@ pub mod api;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod metrics;
+#[cfg(test)]
+mod never;
 pub mod request_id;

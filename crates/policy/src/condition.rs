@@ -41,6 +41,8 @@ pub(crate) enum Truth {
     No,
     /// It needs the facts named, which are not there yet.
     Undecided(Missing),
+    /// It needs facts that are withheld: the credential may not report them.
+    Withheld,
     /// It cannot be evaluated, in words.
     Failed(String),
 }
@@ -130,6 +132,7 @@ impl Condition {
     pub(crate) fn evaluate(&self, facts: &Facts<'_>) -> Truth {
         facts.key_was_missed.store(false, Ordering::Relaxed);
         facts.lifetime_was_missed.store(false, Ordering::Relaxed);
+        facts.withheld_was_read.store(false, Ordering::Relaxed);
         let mut context = Context::with_env(Arc::clone(&ENV));
         context.set_variable_resolver(facts);
         let result = self.program.execute(&context);
@@ -143,6 +146,7 @@ impl Condition {
             Ok(Value::Bool(true)) => Truth::Yes,
             Ok(Value::Bool(false)) => Truth::No,
             Ok(other) => Truth::Failed(format!("it gives a {}, neither true nor false", other.type_of())),
+            Err(_) if facts.withheld_was_read.load(Ordering::Relaxed) => Truth::Withheld,
             Err(_) if missing.key || missing.lifetime => Truth::Undecided(missing),
             Err(error) => Truth::Failed(in_words(&error)),
         }

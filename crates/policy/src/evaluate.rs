@@ -180,6 +180,11 @@ impl<'a> Hearing<'a> {
                     let because = || Some(format!("its condition failed, which is a deny: {error}"));
                     denied = denied.or_else(|| Some((&rule.name, because())));
                 }
+                // A deny is no less one for whoever may not say what it asks for; of the others, none speaks.
+                (Truth::Withheld, Effect::Deny) => {
+                    denied = denied.or_else(|| Some((&rule.name, Some(WITHHELD.to_owned()))));
+                }
+                (Truth::Withheld, Effect::Allow | Effect::Warn) => {}
                 (Truth::Yes, Effect::Deny) => denied = denied.or_else(|| Some((&rule.name, rule.because.clone()))),
                 (Truth::Yes, Effect::Allow) => allowed = allowed.or(Some(rule)),
                 (Truth::Yes, Effect::Warn) => {
@@ -255,6 +260,10 @@ const LABELS_SHARED_MIN: usize = 2;
 /// How many offers are tried for a suggestion.
 const OFFERS_TRIED_MAX: usize = 8;
 
+/// Why a deny speaks whose condition asks for what the credential may not report.
+const WITHHELD: &str = "its condition asks for what only a controller of the whole cluster may report, which is a deny for \
+                        a credential of namespaces";
+
 fn speaks_under(rule: &Rule, request: &Request<'_>) -> bool {
     let profiles = rule.target.profiles.as_ref();
     // An allow grants CAs if it says so, and then nothing else; a deny or a warn without the word speaks of both.
@@ -292,7 +301,7 @@ fn speaks(rule: &Rule, request: &Request<'_>, facts: &Facts<'_>) -> Truth {
         Truth::No => Truth::No,
         said if !key_is_open => said,
         // Once the key is there, the rule may turn out not to speak at all.
-        Truth::Yes | Truth::Failed(_) => Truth::Undecided(Missing { key: true, lifetime: false }),
+        Truth::Yes | Truth::Withheld | Truth::Failed(_) => Truth::Undecided(Missing { key: true, lifetime: false }),
         Truth::Undecided(missing) => Truth::Undecided(Missing { key: true, ..missing }),
     }
 }

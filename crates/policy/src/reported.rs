@@ -47,6 +47,10 @@ pub struct Reported {
     pub namespace_labels: BTreeMap<String, String>,
     /// The object's annotations.
     pub annotations: BTreeMap<String, String>,
+    /// Whether the rest was left out since it is not the credential's to say: a condition that needs it is no
+    /// reason to allow, and one to deny. What a
+    /// tenant writes into the object anyway is there: `namespace`, `name`, `certificate`, `secret`, `annotations`.
+    pub withheld: bool,
 }
 
 /// More is reported than is taken.
@@ -185,6 +189,22 @@ impl Reported {
             }
         }
         Ok(())
+    }
+
+    /// What of it a credential may report that a tenant may hold; the rest is marked as withheld.
+    #[must_use]
+    pub fn of_a_tenant(self) -> Self {
+        let Self { namespace, name, certificate, secret, annotations, .. } = self;
+        Self { namespace, name, certificate, secret, annotations, withheld: true, ..Self::default() }
+    }
+
+    /// Whether a fact was withheld.
+    pub(crate) const fn withholds(&self, kind: ReportKind) -> bool {
+        use ReportKind as K;
+        match kind {
+            K::Namespace | K::Name | K::Certificate | K::Secret => false,
+            K::IssuerKind | K::Issuer | K::Username | K::Pod | K::ServiceAccount | K::Node => self.withheld,
+        }
     }
 
     /// Sets a fact by its name: `namespace`, `issuer-kind`, …, `group` (again and again), `namespace-label.KEY` and

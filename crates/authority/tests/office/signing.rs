@@ -19,7 +19,7 @@ use chancery_pki::{Lifetime, certificate::Certificate};
 use chancery_policy::{NameLimits, Reported};
 use chancery_testkit::{
     memory::{Commit, Failing},
-    office::{TestOffice, csr, token_for},
+    office::{TestOffice, csr, names_of, token_for},
 };
 
 use crate::{certificates, leaves, ledger_is_clean};
@@ -236,8 +236,13 @@ async fn a_leader_whose_time_is_over_signs_nothing() {
     let (limited, _) = ca.credential(limited).await;
     ca.office.sign_for_request(&limited, in_term("4", u64::MAX)).await.unwrap();
     ca.office.sign_for_request(&credential, in_term("5", 5)).await.unwrap();
+    // Nor can one with fewer names or profiles.
+    let names = Some(NameLimits::parse(&["**.test"]).unwrap());
+    let (limited, _) = ca.credential(MakeApiToken { names, ..token_for("prod-eu") }).await;
+    ca.office.sign_for_request(&limited, in_term("7", u64::MAX)).await.unwrap();
+    ca.office.sign_for_request(&credential, in_term("8", 5)).await.unwrap();
     ca.office.sign_for_request(&credential, SignForRequest { term: None, ..request("6", &["a.test"]) }).await.unwrap();
-    assert_eq!(ca.signer.signatures(), 5);
+    assert_eq!(ca.signer.signatures(), 7);
 }
 
 #[tokio::test]
@@ -476,6 +481,9 @@ async fn what_was_perhaps_signed_is_revoked_too_and_asked_again_leads_to_another
     ca.store.fail_next(Commit::Certificate, Failing::Lost);
     assert_eq!(ca.office.sign_for_request(&credential, asked.clone()).await.unwrap(), Signed::UnderWay);
     assert_eq!(ca.office.signed_for_request(&credential, named("1")).await.unwrap(), Some(Signed::UnderWay));
+    // Where it is used is nobody's to say yet: that would be written over what its signature is recorded over.
+    let used = ca.office.report_usage(&credential, named("1"), vec!["Secret shop/web".to_owned()]).await;
+    assert_eq!(used, Err(Refusal::Rejected(UsageRejection::Unknown)));
     ca.clock.advance(Duration::from_secs(61));
     ca.run_due_jobs().await;
     assert_eq!(ca.office.signed_for_request(&credential, named("1")).await.unwrap(), None);
@@ -530,6 +538,72 @@ rules:
         "{rejection}"
     );
     issued(ca.office.sign_for_request(&whole(&ca).await, asked).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_deny_by_what_a_namespaces_credential_may_not_report_holds_for_it_and_an_allow_by_it_does_not() {
+    let policy = r#"
+version: v1
+rules:
+  - name: everybody
+    allow: { names: ["*.test"] }
+    for: { cluster: prod-eu }
+  - name: by-label
+    allow: { names: ["*.test", "*.labelled"] }
+    when: requester.reported.namespace_labels["team"] == "web"
+  - name: restricted
+    deny: { names: ["b.test"] }
+    when: requester.reported.namespace_labels["env"] == "restricted"
+  - name: not-the-old-issuer
+    deny: { names: ["c.test"] }
+    when: requester.reported.namespace == "shop" && requester.reported.issuer == "old"
+  - name: not-of-another-namespace
+    deny: { names: ["d.test"] }
+    when: requester.reported.namespace != "shop" && requester.reported.issuer == "old"
+"#;
+    let ca = TestOffice::new(policy, Limits::default());
+    let (controller, tenant) = (whole(&ca).await, in_namespace(&ca, "shop").await);
+    let ask = |uid: &str, name: &str| {
+        let mut asked = request(uid, &[name]);
+        asked.reported.namespace_labels =
+            BTreeMap::from([("env".to_owned(), "restricted".to_owned()), ("team".to_owned(), "web".to_owned())]);
+        asked
+    };
+    for credential in [&controller, &tenant] {
+        let told = refused(&ca, credential, ask("1", "b.test")).await.to_string();
+        assert!(told.contains("rule restricted"), "{told}");
+    }
+    let told = refused(&ca, &tenant, ask("2", "c.test")).await.to_string();
+    assert!(told.contains("rule not-the-old-issuer") && told.contains("only a controller"), "{told}");
+    issued(ca.office.sign_for_request(&controller, ask("2", "c.test")).await.unwrap());
+    // What it may say decides by itself.
+    issued(ca.office.sign_for_request(&tenant, ask("3", "d.test")).await.unwrap());
+    // A rule that may not be heard grants nothing, and is no reason against what another one grants.
+    issued(ca.office.sign_for_request(&tenant, ask("4", "a.test")).await.unwrap());
+    let told = refused(&ca, &tenant, ask("5", "a.labelled")).await.to_string();
+    assert!(told.contains("no rule allows it"), "{told}");
+    issued(ca.office.sign_for_request(&controller, ask("5", "a.labelled")).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_namespaces_credential_does_not_say_whose_pods_are() {
+    let policy = r#"
+version: v1
+rules:
+  - name: workloads
+    allow: { spiffe: ["spiffe://cluster.test/ns/*/sa/*"], names: ["*.test"] }
+    for: { cluster: prod-eu, door: kubernetes-signer }
+"#;
+    let ca = TestOffice::new(policy, Limits::default());
+    let mut asked = SignForRequest { kind: ObjectKind::PodCertificateRequest, ..request("1", &["a.test"]) };
+    asked.names = Some(names_of(&["spiffe://cluster.test/ns/kube-system/sa/admin"]));
+    let tenant = in_namespace(&ca, "shop").await;
+    let rejection = refused(&ca, &tenant, asked.clone()).await;
+    assert!(matches!(rejection, SignRejection::NotForPods { .. }), "{rejection}");
+    assert_eq!(ca.signer.signatures(), 0);
+    // A controller of the whole cluster is asked further.
+    let rejection = refused(&ca, &whole(&ca).await, asked).await;
+    assert!(!matches!(rejection, SignRejection::NotForPods { .. }), "{rejection}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
     num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -30,7 +31,6 @@ use chancery_pki::Timestamp;
 use http::header::AUTHORIZATION;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument as _;
 
 use super::{
@@ -41,6 +41,7 @@ use crate::{
     acme::{
         ClientAddress, Rate,
         rates::{Buckets, bucket_of},
+        under_way::{Arriving, UnderWay},
     },
     request_id::{HEADER, RequestId},
 };
@@ -68,7 +69,8 @@ pub struct ClusterSettings {
     pub requests_per_credential: Option<Rate>,
     /// How fast one address may have credentials looked at that nobody has seen lately; `None` sets no limit.
     pub unseen_per_address: Option<Rate>,
-    /// Most requests under way at once; further ones are told to come back.
+    /// Most requests under way at once; further ones are told to come back. Of those that are still arriving one
+    /// credential has at most a quarter, and never more than a quarter of what is free.
     pub in_flight: usize,
     /// How long a request's body may take to arrive.
     pub body_time: Duration,
@@ -120,7 +122,8 @@ pub(super) struct Clusters {
     unseen: Buckets<u64>,
     /// Looks for which a cluster is asked, by address and by the account whose token its keys have signed.
     asking: Buckets<(u64, String)>,
-    places: Arc<Semaphore>,
+    under_way: UnderWay,
+    shares: RandomState,
     body_time: Duration,
     pub(super) at_work: AtWork,
     /// Credentials that were good, by their digest, and until when that is remembered.
@@ -136,7 +139,8 @@ impl Clusters {
             requests: Buckets::new(requests_per_credential),
             unseen: Buckets::new(unseen_per_address),
             asking: Buckets::new(unseen_per_address),
-            places: Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS))),
+            under_way: UnderWay::new(in_flight, in_flight / 4),
+            shares: RandomState::new(),
             body_time,
             at_work,
             seen: Mutex::default(),
@@ -150,7 +154,7 @@ impl Clusters {
         presented: Option<Presented>,
         address: Option<ClientAddress>,
         id: &RequestId,
-    ) -> Result<(Arc<Credential>, OwnedSemaphorePermit), ApiError> {
+    ) -> Result<(Arc<Credential>, Arriving<'_>), ApiError> {
         let presented = presented.ok_or_else(ApiError::unauthorized)?;
         let digest = digest_of(&presented);
         let too_often = |wait| ApiError::slow_down("too many credentials from this address", wait);
@@ -196,10 +200,16 @@ impl Clusters {
         };
         self.remember(digest);
         let who = format!("{}\n{}", credential.cluster().name, credential.name());
+        let share = self.share_of(&who);
         self.requests.take(who).map_err(|wait| ApiError::slow_down("this credential asks too often", wait))?;
         // A place is for work: whoever waits for a slow API server takes none.
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ApiError::busy())?;
+        let place = self.under_way.enter(Some(share)).ok_or_else(ApiError::busy)?;
         Ok((Arc::new(credential), place))
+    }
+
+    /// By what a credential's share of the places is known.
+    fn share_of(&self, who: &str) -> u64 {
+        self.shares.hash_one(who)
     }
 
     fn was_seen(&self, digest: &[u8; 32]) -> bool {
@@ -224,7 +234,7 @@ impl Clusters {
     }
 
     /// Reads a body that arrives in time and is not too long.
-    pub(super) async fn read(&self, body: Body) -> Result<Bytes, ApiError> {
+    async fn read(&self, body: Body) -> Result<Bytes, ApiError> {
         let late = || ApiError::invalid("the body took too long to arrive");
         let read = tokio::time::timeout(self.body_time, Limited::new(body, BODY_MAX).collect());
         match read.await.map_err(|_| late())? {
@@ -236,20 +246,27 @@ impl Clusters {
 }
 
 /// Lets a cluster's request in, or answers it.
-pub(super) async fn enter(State(ApiState(api)): State<ApiState>, mut request: Request, next: Next) -> Response {
+pub(super) async fn enter(State(ApiState(api)): State<ApiState>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = RequestId::new(api.office.entropy());
     let route = word(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
     let (presented, address) = (presented(&request), request.extensions().get::<ClientAddress>().copied());
     let mut response = match api.clusters.admit(&api.office, presented, address, &id).await {
-        Ok((credential, _place)) => {
+        Ok((credential, arriving)) => {
             let span = tracing::info_span!("cluster", request.id = %id, cluster = credential.cluster().name,
                 credential = credential.name(), route);
-            let extensions = request.extensions_mut();
-            extensions.insert(Caller::Cluster);
-            extensions.insert(credential);
-            extensions.insert(id);
-            next.run(request).instrument(span).await
+            let (mut head, body) = request.into_parts();
+            head.extensions.insert(Caller::Cluster);
+            head.extensions.insert(credential);
+            head.extensions.insert(id);
+            // Only now it leaves its credential's share: slow bodies of one take no other's places.
+            match api.clusters.read(body).await {
+                Ok(body) => {
+                    let _place = arriving.let_in();
+                    next.run(Request::from_parts(head, Body::from(body))).instrument(span).await
+                }
+                Err(error) => error.into_response(),
+            }
         }
         Err(error) => error.into_response(),
     };

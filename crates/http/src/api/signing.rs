@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
-    body::Body,
     extract::{
         Path, Query, State,
         rejection::{PathRejection, QueryRejection},
@@ -30,6 +29,7 @@ use chancery_pki::{
     KeyKind, Lifetime, Name, NameRejection, NameSet,
     certificate::{pem_block, to_pem},
     csr::{self, CsrRejection},
+    name::NAMES_MAX,
     profile::ProfileRejection,
 };
 use chancery_policy::{Decision, Outcome as Verdict, Reported};
@@ -57,9 +57,8 @@ pub(super) async fn sign(
     State(ApiState(api)): State<ApiState>,
     Extension(credential): Asking,
     Extension(id): Extension<RequestId>,
-    body: Body,
+    body: Bytes,
 ) -> Result<Response, ApiError> {
-    let body = api.clusters.read(body).await?;
     let _working = api.clusters.at_work.enter();
     let SigningRequest { kind, uid, csr, names, profile, lifetime_s, usages, is_ca, origin, term, lease } =
         read(&body)?;
@@ -98,10 +97,9 @@ pub(super) async fn report_usage(
     Extension(id): Extension<RequestId>,
     path: NamePath,
     query: NameQuery,
-    body: Body,
+    body: Bytes,
 ) -> Result<StatusCode, ApiError> {
     let named = Named::of(path, query)?;
-    let body = api.clusters.read(body).await?;
     let _working = api.clusters.at_work.enter();
     let UsageReport { used_by } = read(&body)?;
     match api.office.report_usage(&credential, named.name(), used_by).await {
@@ -118,11 +116,10 @@ pub(super) async fn revoke(
     Extension(id): Extension<RequestId>,
     path: NamePath,
     query: NameQuery,
-    body: Body,
+    body: Bytes,
 ) -> Result<StatusCode, ApiError> {
     use RevokeRejection as R;
     let named = Named::of(path, query)?;
-    let body = api.clusters.read(body).await?;
     let _working = api.clusters.at_work.enter();
     let RevokeRequest { reason } = if body.is_empty() { RevokeRequest::default() } else { read(&body)? };
     match api.office.revoke_for_request(&credential, named.name(), reason).await {
@@ -257,6 +254,10 @@ fn named_apart(names: &[String]) -> Result<Option<NameSet>, NameRejection> {
     if names.is_empty() {
         return Ok(None);
     }
+    // Counted before any is read.
+    if names.len() > NAMES_MAX {
+        return Err(NameRejection::TooManyNames { count: names.len() });
+    }
     let names = names.iter().map(|name| Name::uri(name)).collect::<Result<Vec<_>, _>>()?;
     NameSet::new(names).map(Some)
 }
@@ -286,6 +287,7 @@ fn reported(origin: Origin) -> Reported {
         groups,
         namespace_labels,
         annotations,
+        withheld: false,
     }
 }
 
@@ -339,7 +341,7 @@ fn refused(rejection: &SignRejection) -> Result<SigningState, ApiError> {
         }
         R::Once(IssueOnceRejection::OtherRequest { .. }) => (Why::OtherRequest, None),
         R::Once(IssueOnceRejection::Issue(rejection)) => return Ok(not_issued(rejection)),
-        R::Reported(_) | R::Namespace { .. } | R::Limits(_) => (Why::Policy, None),
+        R::Reported(_) | R::Namespace { .. } | R::NotForPods { .. } | R::Limits(_) => (Why::Policy, None),
         R::Profile { .. } => (Why::Profile, None),
         R::Csr(CsrRejection::Key(_)) | R::Pod(PodRejection::Key { .. }) => (Why::Key, None),
         R::Pod(PodRejection::NoLife | PodRejection::Life { .. }) => (Why::Lifetime, None),

@@ -82,6 +82,7 @@ pub(crate) struct Facts<'a> {
     usages: OnceLock<CelList<'static>>,
     pub(super) key_was_missed: AtomicBool,
     pub(super) lifetime_was_missed: AtomicBool,
+    pub(super) withheld_was_read: AtomicBool,
 }
 
 impl<'a> Facts<'a> {
@@ -99,6 +100,7 @@ impl<'a> Facts<'a> {
             usages: OnceLock::new(),
             key_was_missed: AtomicBool::new(false),
             lifetime_was_missed: AtomicBool::new(false),
+            withheld_was_read: AtomicBool::new(false),
         }
     }
 }
@@ -107,11 +109,18 @@ impl<'a> Facts<'a> {
     fn reported(&self) -> Option<&'a Reported> {
         self.requester.reported.as_deref()
     }
+
+    /// Nothing where it is withheld: then the condition has no answer, unless the rest of it alone decides.
+    fn unless<'b>(&'b self, withheld: bool, value: impl FnOnce() -> CowVal<'b, 'b>) -> Option<CowVal<'b, 'b>> {
+        self.withheld_was_read.fetch_or(withheld, Ordering::Relaxed);
+        (!withheld).then(value)
+    }
 }
 
 impl VariableResolver for Facts<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         let text = |text: &'b str| Some(CowVal::owned(CelString::from(text)));
+        let withheld = self.reported().is_some_and(|reported| reported.withheld);
         match variable {
             NAMES => {
                 let list = self.names.get_or_init(|| {
@@ -144,18 +153,22 @@ impl VariableResolver for Facts<'_> {
             }
             DOOR => text(self.requester.door.as_str()),
             DIRECTORY => text(self.requester.directory.as_deref().unwrap_or_default()),
-            GROUPS => {
+            GROUPS => self.unless(withheld, || {
                 let groups = self.reported().map(|reported| reported.groups.as_slice()).unwrap_or_default();
                 let each = |group: &'b String| -> Box<dyn Val + 'b> { Box::new(CelString::from(group.as_str())) };
-                Some(CowVal::owned(CelList::from(groups.iter().map(each).collect::<Vec<_>>())))
-            }
-            LABELS => Some(CowVal::owned(Entries(self.reported().map(|reported| &reported.namespace_labels)))),
+                CowVal::owned(CelList::from(groups.iter().map(each).collect::<Vec<_>>()))
+            }),
+            LABELS => self.unless(withheld, || {
+                CowVal::owned(Entries(self.reported().map(|reported| &reported.namespace_labels)))
+            }),
             ANNOTATIONS => Some(CowVal::owned(Entries(self.reported().map(|reported| &reported.annotations)))),
             other => {
                 let (whose, claim) = other.strip_prefix("requester.")?.split_once('.')?;
                 if whose == "reported" {
                     let kind = ReportKind::ALL.into_iter().find(|kind| kind.in_conditions() == claim)?;
-                    return text(self.reported().and_then(|reported| reported.of(kind)).unwrap_or_default());
+                    let withheld = self.reported().is_some_and(|reported| reported.withholds(kind));
+                    let fact = self.reported().and_then(|reported| reported.of(kind)).unwrap_or_default();
+                    return self.unless(withheld, || CowVal::owned(CelString::from(fact)));
                 }
                 let claims: &'b Claims = match whose {
                     "proven" => &self.requester.proven,

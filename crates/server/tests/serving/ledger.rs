@@ -5,7 +5,6 @@ use std::{fs, path::Path, time::Duration};
 use chancery_authority::{changes::Changes, ports::Store as _};
 use chancery_harness::{
     Result,
-    client::Client,
     responder::Responder,
     server::{POLICY, Server, Setup},
 };

@@ -3,7 +3,7 @@
 use chancery_authority::at_work::AtWork;
 
 use super::*;
-use crate::acme::testing::b64;
+use crate::{acme::testing::b64, never::Never};
 
 #[tokio::test]
 async fn section_6_1_any_origin_may_read_and_a_preflight_says_what_may_be_sent() {
@@ -388,20 +388,6 @@ async fn a_body_above_the_cap_is_413_and_one_that_never_ends_is_cut_off() {
     let url = door.urls.new_order();
     door.post_raw(&url, vec![b' '; 64 * 1024]).await.problem(400, "malformed");
     door.post_raw(&url, vec![b' '; 64 * 1024 + 1]).await.problem(413, "malformed");
-}
-
-/// A body that never comes.
-struct Never;
-
-impl hyper::body::Body for Never {
-    type Data = bytes::Bytes;
-    type Error = std::convert::Infallible;
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>> {
-        std::task::Poll::Pending
-    }
 }
 
 #[tokio::test(start_paused = true)]

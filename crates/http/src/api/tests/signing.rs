@@ -11,7 +11,10 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::acme::{ClientAddress, Rate};
+use crate::{
+    acme::{ClientAddress, Rate},
+    never::Never,
+};
 
 const SIGN: &str = "/api/v1/signing-requests";
 const SIGNER: &str = "/api/v1/signer";
@@ -350,6 +353,39 @@ async fn when_too_much_is_under_way_or_something_is_away_whoever_asks_is_told_wh
     door.test.clock.doubt_because(None);
     assert!(matches!(door.sign(&asked("1", &["a.test"])).await.state(), SigningState::Issued(_)));
     assert_eq!(at_work.now(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_credential_whose_bodies_never_end_leaves_places_for_the_others() {
+    let door = Door::new(ClusterSettings { in_flight: 8, ..ClusterSettings::default() }).await;
+    let other = format!("Bearer {}", door.test.credential(token_for("prod-eu")).await.1.expose_secret());
+    let slow = || {
+        let request = Request::post(SIGN).header(header::AUTHORIZATION, format!("Bearer {}", door.token));
+        tokio::spawn(door.app.clone().oneshot(request.body(Body::new(Never)).unwrap()))
+    };
+    let held: Vec<_> = (0..8).map(|_| slow()).collect();
+    tokio::time::sleep(Duration::from_millis(1)).await; // paused: lets them begin
+    assert_eq!(held.iter().filter(|one| !one.is_finished()).count(), 1, "a quarter of what is free, while they arrive");
+    assert_eq!(door.with(&[&other], Method::GET, SIGNER, "").await.status, StatusCode::OK);
+    let mut answers = Vec::new();
+    for one in held {
+        answers.push(one.await.unwrap().unwrap().status());
+    }
+    answers.sort_unstable();
+    let (late, turned_away) = (StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answers, [vec![late], vec![turned_away; 7]].concat());
+    assert_eq!(door.call(Method::GET, SIGNER, "").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn names_beside_a_csr_are_counted_before_any_is_read() {
+    let door = Door::new(ClusterSettings::default()).await;
+    let mut request = asked("1", &["a.test"]);
+    let mut names = vec!["spiffe://cluster.test/a".to_owned(); 100];
+    names.push("no name at all".to_owned());
+    request["names"] = json!(names);
+    let SigningState::Refused { message, .. } = door.sign(&request).await.state() else { panic!("it is refused") };
+    assert!(message.contains("101"), "{message}");
 }
 
 #[tokio::test]
