@@ -53,7 +53,6 @@ impl Typist {
         let root = fs::read_dir(at("ca-offline-root"))?.flatten().map(|entry| entry.path());
         let root = root.into_iter().find(|file| file.extension().is_some_and(|ending| ending == "pem"));
         fs::copy(root.ok_or("no root")?, at("root.pem"))?;
-        fs::copy(deploy().join("../docs/samples/policy.yaml"), at("policy.yaml"))?;
         fs::copy(deploy().join("helm/chancery/ci/cluster-values.yaml"), at("values.yaml"))?;
         Ok(Some(Self { plane: Plane::start(programs).await?, helm, folder }))
     }
