@@ -148,6 +148,16 @@ async fn the_api_server_takes_every_example() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn every_example_is_in_the_list_of_examples() -> Result<()> {
+    let list = fs::read_to_string(deploy().join("examples/README.md"))?;
+    for file in fs::read_dir(deploy().join("examples"))?.flatten().map(|entry| entry.path()) {
+        let name = file.file_name().unwrap_or_default().display().to_string();
+        assert!(!name.ends_with(".yaml") || list.contains(&format!("]({name})")), "{name}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_pods_pass_restricted_pod_security() -> Result<()> {
     let Some(plane) = Plane::shared().await? else { return Ok(()) };
