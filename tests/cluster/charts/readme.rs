@@ -1,4 +1,5 @@
-//! The lines of the README, as a user types them: Helm installs both charts by them, and what pods want is there then.
+//! The lines of the README and of a guide, as a user types them: Helm installs both charts by them, and what pods want is
+//! there then; the server is stopped for maintenance, and comes back.
 
 use std::{
     fs,
@@ -13,10 +14,11 @@ use k8s_openapi::{
     ByteString,
     api::{
         apps::v1::{Deployment, StatefulSet},
+        batch::v1::Job,
         core::v1::{ConfigMap, PodSpec, Secret},
     },
 };
-use kube::Api;
+use kube::{Api, ResourceExt as _, api::ListParams};
 use serde_json::{Value, json};
 
 /// The heading in the README.
@@ -27,6 +29,17 @@ fn lines_of(text: &str, heading: &str) -> Result<Vec<String>> {
     let behind = text.split_once(heading).ok_or_else(|| format!("there is no {heading}"))?.1;
     let block = behind.split("```\n").nth(1).ok_or("no block of commands")?;
     Ok(block.lines().map(str::to_owned).collect())
+}
+
+/// Does what a line says that begins with `helm`, in a folder with what it names.
+fn run_helm(helm: &Path, plane: &Plane, folder: &Path, arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new(helm);
+    command.current_dir(folder).args(arguments).env("KUBECONFIG", plane.kubeconfig());
+    // What it keeps for itself.
+    for place in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        command.env(place, folder.join("helm"));
+    }
+    succeeded(&command.output()?)
 }
 
 /// Who types: a folder with what the lines want, a cluster, and Helm.
@@ -53,7 +66,6 @@ impl Typist {
         let root = fs::read_dir(at("ca-offline-root"))?.flatten().map(|entry| entry.path());
         let root = root.into_iter().find(|file| file.extension().is_some_and(|ending| ending == "pem"));
         fs::copy(root.ok_or("no root")?, at("root.pem"))?;
-        fs::copy(deploy().join("../docs/samples/policy.yaml"), at("policy.yaml"))?;
         fs::copy(deploy().join("helm/chancery/ci/cluster-values.yaml"), at("values.yaml"))?;
         Ok(Some(Self { plane: Plane::start(programs).await?, helm, folder }))
     }
@@ -74,13 +86,7 @@ impl Typist {
     }
 
     fn helm(&self, arguments: &[&str]) -> Result<()> {
-        let mut command = Command::new(&self.helm);
-        command.current_dir(self.folder.path()).args(arguments).env("KUBECONFIG", self.plane.kubeconfig());
-        // What it keeps for itself.
-        for place in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-            command.env(place, self.folder.path().join("helm"));
-        }
-        succeeded(&command.output()?)
+        run_helm(&self.helm, &self.plane, self.folder.path(), arguments)
     }
 
     /// What kubectl would do. There is none on this machine, so no word may mean anything else.
@@ -183,5 +189,66 @@ async fn the_five_lines_of_the_readme_install_both_charts_and_make_the_issuer() 
     let map = maps.get(text("/spec/caBundle/configMapRef/name")).await?;
     assert!(map.data.pointer("/data").and_then(|data| data.get(text("/spec/caBundle/configMapRef/key"))).is_some());
     assert_eq!(pod.service_account_name.as_deref(), Some(text("/spec/credentials/serviceAccount/name")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_guides_lines_stop_the_server_for_maintenance_and_bring_it_back() -> Result<()> {
+    let guide = fs::read_to_string(deploy().join("../docs/operations/backup.md"))?;
+    let lines = lines_of(&guide, "What needs a stopped server")?;
+    let [stop, look, back] = &*lines else { return Err(format!("not three lines: {lines:?}").into()) };
+    let Some(helm) = helm() else {
+        skipped("there is no Helm on this machine (tests/run builds one where there is Go)");
+        return Ok(());
+    };
+    let Some(plane) = Plane::shared().await? else { return Ok(()) };
+    let namespace = plane.namespace("maintenance").await?;
+    let folder = tempfile::tempdir()?;
+    symlink(fs::canonicalize(deploy())?, folder.path().join("deploy"))?;
+    let types = |line: &str| {
+        let line = line.replace(" -n chancery ", &format!(" -n {namespace} "));
+        // The only quotes are those around a value without a space.
+        let words: Vec<&str> = line.split(' ').map(|word| word.trim_matches('\'')).collect();
+        assert_eq!(words.first(), Some(&"helm"), "{line}");
+        run_helm(&helm, plane, folder.path(), words.get(1..).unwrap_or_default())
+    };
+    let client = plane.client().await?;
+    let servers = Api::<StatefulSet>::namespaced(client.clone(), &namespace);
+    let jobs = Api::<Job>::namespaced(client, &namespace);
+    let servers_and_jobs = async || -> Result<(Option<i32>, Vec<Job>)> {
+        let server = servers.get("chancery").await?;
+        Ok((server.spec.replicas, jobs.list(&ListParams::default()).await?.items))
+    };
+    let arguments = |job: &Job| {
+        let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+        pod.and_then(|pod| pod.containers.first()).and_then(|container| container.args.clone()).unwrap_or_default()
+    };
+
+    let values = "deploy/helm/chancery/ci/minimal-values.yaml";
+    types(&format!("helm -n chancery install chancery deploy/helm/chancery -f {values}"))?;
+    let (replicas, none) = servers_and_jobs().await?;
+    assert_eq!((replicas, none.len()), (Some(1), 0));
+
+    types(stop)?;
+    let (replicas, first) = servers_and_jobs().await?;
+    assert_eq!(replicas, Some(0));
+    let [first] = &*first else { return Err(format!("not one Job: {first:?}").into()) };
+    assert_eq!(arguments(first), ["store", "rebuild", "--yes"]);
+    let pod = first.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()).ok_or("no pod")?;
+    let label = pod.labels.iter().flatten().find(|(key, _)| *key == "app.kubernetes.io/component");
+    let (key, value) = label.ok_or("no component")?;
+    assert!(look.ends_with(&format!(" -l {key}={value}")), "{look}");
+
+    // A Job's pod cannot be changed: other arguments make another Job.
+    types(&stop.replace(r#"["store","rebuild","--yes"]"#, r#"["ledger","verify"]"#))?;
+    let (replicas, second) = servers_and_jobs().await?;
+    assert_eq!(replicas, Some(0));
+    let [second] = &*second else { return Err(format!("not one Job: {second:?}").into()) };
+    assert_eq!(arguments(second), ["ledger", "verify"]);
+    assert_ne!(first.name_any(), second.name_any());
+
+    types(back)?;
+    let (replicas, none) = servers_and_jobs().await?;
+    assert_eq!((replicas, none.len()), (Some(1), 0));
     Ok(())
 }

@@ -294,3 +294,25 @@ fn the_chart_gives_the_rights_that_the_controller_is_tested_with() -> Result<()>
     assert_eq!(secrets, of(&tested, "ClusterRole", "chancery-issuer-credentials"));
     Ok(())
 }
+
+#[test]
+fn the_guide_names_roles_that_there_are() -> Result<()> {
+    let Some(chart) = Chart::named("chancery-issuer")? else { return Ok(()) };
+    let objects = chart.objects("chancery-issuer", &["--set=secretAccess.namespaces[0]=payments"])?;
+    let tested = documents(&fs::read_to_string(deploy().join("issuer-rbac.yaml"))?)?;
+    let roles: Vec<&str> = objects
+        .iter()
+        .chain(&tested)
+        .filter(|object| text(object, "/kind").ends_with("Role"))
+        .map(|role| text(role, "/metadata/name"))
+        .collect();
+    let guide = fs::read_to_string(deploy().join("../docs/operations/issuer.md"))?;
+    let begins = ["chancery-issuer-", "cert-manager-controller-"];
+    let named = guide.split('`').filter(|word| begins.iter().any(|begin| word.starts_with(begin)));
+    let named: Vec<&str> = named.collect();
+    assert!(named.len() >= 6, "{named:?}");
+    for role in named {
+        assert!(roles.contains(&role), "{role} is not among {roles:?}");
+    }
+    Ok(())
+}

@@ -9,7 +9,7 @@ use chancery_cluster_tests::{
 use chancery_harness::server::{binary, succeeded};
 use serde_json::{Value, json};
 
-use super::{list, pods, text};
+use super::{list, maintenance, pods, text};
 
 /// Where the chart's ServiceMonitors and TLSRoutes are known.
 const ALL_KINDS: [&str; 2] =
@@ -36,7 +36,7 @@ fn the_image_is_named_by_its_digest_where_there_is_one() -> Result<()> {
 fn values_that_do_not_fit_are_refused_each_in_words() -> Result<()> {
     let server = "--set=url=https://ca.example.com";
     let image = "--set=image.repository=registry.example.com/chancery";
-    let table: [(&str, &[&str], &str); 26] = [
+    let table: [(&str, &[&str], &str); 28] = [
         ("chancery", &[image], "set url"),
         ("chancery", &[server], "set image.repository"),
         ("chancery", &[image, "--set=url=http://ca.example.com"], "url"),
@@ -65,6 +65,8 @@ fn values_that_do_not_fit_are_refused_each_in_words() -> Result<()> {
         ("chancery", &[server, image, "--set-string=config=version = 1\n[[directory]]"], "outside any table"),
         ("chancery", &[server, image, "--set=tls.secretName=web", "--set=tls.profile=server"], "leave out tls.names"),
         ("chancery", &[server, image, "--set=tlsRoute.enabled=true"], "tlsRoute.parentRefs"),
+        ("chancery", &[server, image, "--set=tls.authority=Issuing"], "authority"),
+        ("chancery", &[server, image, "--set=maintenance.args=rebuild"], "maintenance/args"),
         ("chancery-issuer", &[], "set image.repository"),
         ("chancery-issuer", &[image, "--set=allowedServers[0]=http://ca.example.com"], "allowedServers"),
         ("chancery-issuer", &[image, "--set=replicaCount=0"], "replicaCount"),
@@ -101,6 +103,88 @@ fn several_authorities_need_one_for_the_servers_own_certificate() -> Result<()> 
     let keys: Vec<&str> =
         mounts.iter().filter(|mount| mount["name"] == "keys").map(|mount| text(mount, "/subPath")).collect();
     assert_eq!(keys, ["ledger.key", "a.key", "b.key"]);
+    Ok(())
+}
+
+#[test]
+fn maintenance_takes_the_servers_place_with_all_that_the_server_has() -> Result<()> {
+    const REBUILD: &str = "--set=maintenance.args={store,rebuild,--yes}";
+    let Some(chart) = Chart::named("chancery")? else { return Ok(()) };
+    let everything = format!("--values={}", chart.folder().join("ci/everything-values.yaml").display());
+    let serving = chart.objects("chancery", &[&everything])?;
+    let mut stopped = chart.objects("chancery", &[&everything, REBUILD])?;
+
+    let of_maintenance = |object: &Value| text(object, "/metadata/name").contains("-maintenance");
+    let more: Vec<Value> = stopped.extract_if(.., |object| of_maintenance(object)).collect();
+    let replicas = |objects: &mut Vec<Value>| {
+        let server = objects.iter_mut().find(|object| object["kind"] == "StatefulSet");
+        server.and_then(|server| server.pointer_mut("/spec/replicas")).map(Value::take)
+    };
+    let mut as_before = serving.clone();
+    assert_eq!((replicas(&mut as_before), replicas(&mut stopped)), (Some(json!(1)), Some(json!(0))));
+    assert_eq!(as_before, stopped, "the server's own objects stay as they are");
+
+    let kinds: Vec<&str> = more.iter().map(|object| text(object, "/kind")).collect();
+    assert_eq!(kinds, ["NetworkPolicy", "Job"]);
+    let job = of_kind(&more, "Job").next().ok_or("no Job")?;
+    assert_eq!(job.pointer("/spec/backoffLimit"), Some(&json!(0)));
+    let (servers, jobs) = (pods(&serving), maintenance(&more));
+    let ([server], [pod]) = (&*servers, &*jobs) else { return Err("not one pod each".into()) };
+
+    // All that the server's container has but what makes it a server.
+    let mut expected = server["spec"]["containers"][0].clone();
+    let container = expected.as_object_mut().ok_or("no container")?;
+    for of_servers in ["ports", "startupProbe", "livenessProbe", "readinessProbe"] {
+        assert!(container.remove(of_servers).is_some(), "{of_servers}");
+    }
+    container.insert("args".to_owned(), json!(["store", "rebuild", "--yes"]));
+    assert_eq!(pod["spec"]["containers"], json!([expected]));
+
+    let mut expected = server["spec"].clone();
+    let spec = expected.as_object_mut().ok_or("no pod")?;
+    spec.insert("restartPolicy".to_owned(), json!("Never"));
+    let data = json!({ "name": "data", "persistentVolumeClaim": { "claimName": "data-chancery-0" } });
+    let volumes = spec.get_mut("volumes").and_then(Value::as_array_mut).ok_or("no volumes")?;
+    volumes.insert(0, data);
+    // It waits for the end of the server's pod, wherever else it may run.
+    let selector = of_kind(&serving, "StatefulSet").next().map(|server| server["spec"]["selector"].clone());
+    let apart = json!([{ "topologyKey": "kubernetes.io/hostname", "labelSelector": selector }]);
+    spec["affinity"]["podAntiAffinity"] = json!({ "requiredDuringSchedulingIgnoredDuringExecution": apart });
+    let mut given = pod["spec"].clone();
+    for pod in [&mut given, &mut expected] {
+        pod["containers"].take();
+    }
+    assert_eq!(given, expected);
+
+    // No Service leads to it, no policy or budget of the server's counts it; its own lets nothing in or out.
+    let labels = pod.pointer("/metadata/labels").and_then(Value::as_object).ok_or("no labels")?;
+    let selects = |selector: &Value| {
+        let wanted = selector["matchLabels"].as_object();
+        wanted.is_some_and(|wanted| wanted.iter().all(|(key, value)| labels.get(key) == Some(value)))
+    };
+    assert!(!selector.is_some_and(|selector| selects(&selector)));
+    let policy = of_kind(&more, "NetworkPolicy").next().ok_or("no policy")?;
+    assert!(selects(&policy["spec"]["podSelector"]), "{policy}");
+    assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+    assert!(policy["spec"].get("ingress").is_none() && policy["spec"].get("egress").is_none(), "{policy}");
+    Ok(())
+}
+
+#[test]
+fn another_pod_of_maintenance_has_a_job_of_another_name_that_kubernetes_takes() -> Result<()> {
+    let Some(chart) = Chart::named("chancery")? else { return Ok(()) };
+    let job = |arguments: &[&str]| -> Result<String> {
+        let objects = chart.objects("chancery", arguments)?;
+        Ok(text(of_kind(&objects, "Job").next().ok_or("no Job")?, "/metadata/name").to_owned())
+    };
+    let (rebuild, verify) = ("--set=maintenance.args={store,rebuild,--yes}", "--set=maintenance.args={ledger,verify}");
+    let first = job(&[rebuild])?;
+    assert_eq!(job(&[rebuild])?, first, "nothing is done twice");
+    assert!(first.starts_with("chancery-maintenance-"), "{first}");
+    assert_ne!(job(&[verify])?, first);
+    assert_ne!(job(&[rebuild, "--set-string=image.tag=7"])?, first);
+    let long = job(&[rebuild, &format!("--set=fullnameOverride={}", "a".repeat(52))])?;
+    assert!(long.len() <= 63, "{long}");
     Ok(())
 }
 

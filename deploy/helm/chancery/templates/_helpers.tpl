@@ -191,3 +191,198 @@ rules:
     for: { door: own-tls }
 {{- end -}}
 {{- end -}}
+
+{{/* The spec of the server's pod, or, with "maintenance" true, of the one that does something else with what the server has:
+give (dict "root" $ "maintenance" BOOL). */}}
+{{- define "chancery.podSpec" -}}
+{{- $root := .root -}}
+{{- $keys := list $root.Values.keys.ledger -}}
+{{- with $root.Values.keys.eab -}}
+{{- $keys = append $keys . -}}
+{{- end -}}
+{{- range $root.Values.authorities -}}
+{{- $keys = append $keys .key -}}
+{{- end -}}
+serviceAccountName: {{ include "chancery.serviceAccountName" $root }}
+automountServiceAccountToken: {{ $root.Values.tokenReview.enabled }}
+enableServiceLinks: false
+{{- if .maintenance }}
+restartPolicy: Never
+{{- end }}
+terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds }}
+securityContext:
+  runAsNonRoot: true
+  seccompProfile:
+    type: RuntimeDefault
+  {{- range $key := list "runAsUser" "runAsGroup" "fsGroup" }}
+  {{- with get $root.Values.podSecurityContext $key }}
+  {{ $key }}: {{ int64 . }}
+  {{- end }}
+  {{- end }}
+  # Only once, on the empty volume: later it would open the data folder to the group, and the server refuses that.
+  fsGroupChangePolicy: OnRootMismatch
+containers:
+  - name: chancery
+    image: {{ include "chancery.image" $root }}
+    imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+    {{- if .maintenance }}
+    args: {{ toJson $root.Values.maintenance.args }}
+    {{- else }}
+    args: [serve, --make-data-folder]
+    {{- end }}
+    env:
+      # For the commands of `kubectl exec` too.
+      - name: CHANCERY_CONFIG
+        value: /etc/chancery/chancery.toml
+      {{- with $root.Values.extraEnv }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+    {{- if not .maintenance }}
+    ports:
+      - name: https
+        containerPort: 8443
+      - name: plain
+        containerPort: {{ $root.Values.metrics.port }}
+    startupProbe:
+      httpGet: { path: /healthz, port: plain }
+      periodSeconds: 2
+      failureThreshold: {{ div (add (int $root.Values.startupSeconds) 1) 2 }}
+    livenessProbe:
+      httpGet: { path: /healthz, port: plain }
+      periodSeconds: 10
+      timeoutSeconds: 5
+      failureThreshold: 6
+    readinessProbe:
+      httpGet: { path: /{{ $root.Values.readiness }}, port: plain }
+      periodSeconds: 5
+      timeoutSeconds: 5
+    {{- end }}
+    {{- with $root.Values.resources }}
+    resources:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    securityContext:
+      allowPrivilegeEscalation: false
+      readOnlyRootFilesystem: true
+      privileged: false
+      capabilities:
+        drop: [ALL]
+    volumeMounts:
+      - name: data
+        mountPath: /var/lib/chancery
+      - name: config
+        mountPath: /etc/chancery
+        readOnly: true
+      - name: chains
+        mountPath: /run/chancery/chains
+        readOnly: true
+      - name: passphrase
+        mountPath: /run/chancery/passphrase
+        readOnly: true
+      {{- if $root.Values.tls.secretName }}
+      - name: tls
+        mountPath: /run/chancery/tls
+        readOnly: true
+      {{- end }}
+      {{- /* One by one: a key file that is a symbolic link is refused, and whole Secrets are mounted as links. */}}
+      {{- range uniq $keys }}
+      - name: keys
+        mountPath: /run/chancery/keys/{{ . }}
+        subPath: {{ . }}
+        readOnly: true
+      {{- end }}
+      {{- with $root.Values.extraVolumeMounts }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+volumes:
+  {{- if .maintenance }}
+  # The volume that the StatefulSet has made.
+  - name: data
+    persistentVolumeClaim:
+      claimName: data-{{ include "chancery.fullname" $root }}-0
+  {{- end }}
+  - name: config
+    configMap:
+      name: {{ include "chancery.fullname" $root }}
+  - name: chains
+    configMap:
+      name: {{ $root.Values.chains.configMapName }}
+  - name: keys
+    secret:
+      secretName: {{ $root.Values.keys.secretName }}
+      # 0400, which not every reader of YAML takes for octal.
+      defaultMode: 256
+  - name: passphrase
+    secret:
+      secretName: {{ $root.Values.passphrase.secretName }}
+      # 0400, which not every reader of YAML takes for octal.
+      defaultMode: 256
+      items:
+        - key: {{ $root.Values.passphrase.key }}
+          path: passphrase
+  {{- with $root.Values.tls.secretName }}
+  - name: tls
+    secret:
+      secretName: {{ . }}
+      # 0400, which not every reader of YAML takes for octal.
+      defaultMode: 256
+  {{- end }}
+  {{- with $root.Values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- $affinity := $root.Values.affinity }}
+{{- if .maintenance }}
+{{- $affinity = include "chancery.maintenanceAffinity" $root | fromYaml }}
+{{- end }}
+{{- range $key := list "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "priorityClassName" "dnsPolicy" "dnsConfig" }}
+{{- with ternary $affinity (get $root.Values $key) (eq $key "affinity") }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The labels of a pod of maintenance. Not those of the server's: no Service, policy or budget is meant for it. */}}
+{{- define "chancery.maintenanceLabels" -}}
+app.kubernetes.io/name: {{ printf "%s-maintenance" (include "chancery.name" . | trunc 51 | trimSuffix "-") }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: maintenance
+{{- end -}}
+
+{{/* As the server's, and not beside the server's pod: maintenance begins when that has ended. */}}
+{{- define "chancery.maintenanceAffinity" -}}
+{{- $server := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" (dict "matchLabels" (include "chancery.selectorLabels" . | fromYaml)) -}}
+{{- $affinity := deepCopy .Values.affinity -}}
+{{- $apart := default (dict) $affinity.podAntiAffinity -}}
+{{- $required := append (default (list) $apart.requiredDuringSchedulingIgnoredDuringExecution) $server -}}
+{{- $_ := set $apart "requiredDuringSchedulingIgnoredDuringExecution" $required -}}
+{{- $_ := set $affinity "podAntiAffinity" $apart -}}
+{{- toYaml $affinity -}}
+{{- end -}}
+
+{{/* The template of a pod of maintenance. */}}
+{{- define "chancery.maintenancePod" -}}
+metadata:
+  labels:
+    {{- include "chancery.maintenanceLabels" . | nindent 4 }}
+    {{- with .Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    kubectl.kubernetes.io/default-container: chancery
+    {{- with merge (dict) .Values.podAnnotations .Values.commonAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  {{- include "chancery.podSpec" (dict "root" . "maintenance" true) | nindent 2 }}
+{{- end -}}
+
+{{/* The Job's name. A Job's pod cannot be changed, so that another pod has a Job of another name. */}}
+{{- define "chancery.maintenanceName" -}}
+{{- $pod := include "chancery.maintenancePod" . | sha256sum | trunc 8 -}}
+{{- printf "%s-maintenance-%s" (include "chancery.fullname" . | trunc 42 | trimSuffix "-") $pod -}}
+{{- end -}}
