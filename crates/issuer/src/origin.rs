@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard},
     time::{Duration, Instant},
 };
 
@@ -161,21 +161,33 @@ impl Whose {
 
 /// The labels of each namespace, as a watch has them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct NamespaceLabels(Arc<RwLock<HashMap<Box<str>, Labels>>>);
+pub(crate) struct NamespaceLabels(Arc<RwLock<Watched>>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    /// Whether the watch may have missed something.
+    behind: bool,
+    namespaces: HashMap<Box<str>, Labels>,
+}
 
 type Labels = BTreeMap<String, String>;
 
 impl NamespaceLabels {
     pub(crate) fn set(&self, namespace: &str, labels: Labels) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(namespace.into(), labels);
+        self.write().namespaces.insert(namespace.into(), labels);
     }
 
     pub(crate) fn remove(&self, namespace: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+        self.write().namespaces.remove(namespace);
     }
 
     pub(crate) fn get(&self, namespace: &str) -> Option<Labels> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned()
+        let watched = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        watched.namespaces.get(namespace).filter(|_| !watched.behind).cloned()
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Watched> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -193,6 +205,18 @@ pub(crate) struct Origins {
 impl Origins {
     pub(crate) fn new(client: Client, labels: NamespaceLabels) -> Self {
         Self { client, labels, early: Arc::default() }
+    /// What is not shown from now on is gone.
+    pub(crate) fn listing_begins(&self) {
+        let mut watched = self.write();
+        (watched.behind, watched.namespaces) = (true, HashMap::new());
+    }
+
+    /// The watch may miss something, until it shows anything again: what it shows comes in order.
+    pub(crate) fn is_behind(&self, behind: bool) {
+        self.write().behind = behind;
+    }
+
+    /// The labels; nothing where they are to be looked up, since the watch has not shown them, or may be behind.
     }
 
     /// Looks up whom a request is for before it is approved, since the approval is about to come: then there is one

@@ -179,14 +179,12 @@ pub(crate) async fn namespaces(
         };
         match event {
             None => return,
-            Some(Ok(Event::InitApply(namespace) | Event::Apply(namespace))) => {
-                let metadata = namespace.metadata;
-                labels.set(metadata.name.as_deref().unwrap_or_default(), metadata.labels.unwrap_or_default());
+            Some(Ok(event)) => take_in(&labels, event),
+            Some(Err(error)) => {
+                // Labels are policy's: meanwhile they are looked up one by one.
+                labels.is_behind(true);
+                trouble(&metrics, "Namespace", &error);
             }
-            Some(Ok(Event::Delete(namespace))) => labels.remove(namespace.metadata.name.as_deref().unwrap_or_default()),
-            Some(Ok(Event::Init | Event::InitDone)) => {}
-            // Meanwhile their labels are looked up one by one.
-            Some(Err(error)) => trouble(&metrics, "Namespace", &error),
         }
     }
 }
@@ -197,10 +195,28 @@ mod tests {
 
     use super::*;
     use crate::resource::CertificateRequestSpec;
+fn take_in(labels: &NamespaceLabels, event: Event<PartialObjectMeta<Namespace>>) {
+    let whole = !matches!(event, Event::Init | Event::InitApply(_));
+    match event {
+        Event::Init => labels.listing_begins(),
+        Event::InitApply(namespace) | Event::Apply(namespace) => {
+            let metadata = namespace.metadata;
+            labels.set(metadata.name.as_deref().unwrap_or_default(), metadata.labels.unwrap_or_default());
+        }
+        Event::Delete(namespace) => labels.remove(namespace.metadata.name.as_deref().unwrap_or_default()),
+        Event::InitDone => {}
+    }
+    if whole {
+        labels.is_behind(false);
+    }
+}
+
 
     #[test]
     fn what_is_kept_of_a_request_is_what_a_server_is_sent() {
         let mut annotations: BTreeMap<String, String> =
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
             (0..200).map(|number| (format!("team-{number:03}"), "web".to_owned())).collect();
         annotations.insert("kubectl.kubernetes.io/last-applied-configuration".to_owned(), "x".repeat(200_000));
         annotations.insert("large".to_owned(), "x".repeat(20_000));
@@ -217,3 +233,34 @@ mod tests {
         assert_eq!(kept.spec.request.0.len(), CSR_MAX + 1);
     }
 }
+
+    #[test]
+    fn labels_that_the_watch_may_have_missed_are_looked_up() {
+        let labels = NamespaceLabels::default();
+        let namespace = |name: &str, team: &str| PartialObjectMeta::<Namespace> {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                labels: Some(BTreeMap::from([("team".to_owned(), team.to_owned())])),
+                ..ObjectMeta::default()
+            },
+            ..PartialObjectMeta::default()
+        };
+        let team = |name: &str| labels.get(name).and_then(|labels| labels.get("team").cloned());
+        for event in [Event::Init, Event::InitApply(namespace("shop", "web")), Event::InitApply(namespace("bank", "a"))]
+        {
+            take_in(&labels, event);
+            assert_eq!(team("shop"), None, "before the listing is whole");
+        }
+        take_in(&labels, Event::InitDone);
+        assert_eq!(team("shop").as_deref(), Some("web"));
+        labels.is_behind(true);
+        assert_eq!(team("shop"), None, "it may have been changed");
+        // What it shows comes in order: nothing before this was missed.
+        take_in(&labels, Event::Apply(namespace("bank", "b")));
+        assert_eq!((team("shop").as_deref(), team("bank").as_deref()), (Some("web"), Some("b")));
+        labels.is_behind(true);
+        take_in(&labels, Event::Init);
+        take_in(&labels, Event::InitApply(namespace("bank", "b")));
+        take_in(&labels, Event::InitDone);
+        assert_eq!((team("shop"), team("bank").as_deref()), (None, Some("b")), "deleted meanwhile");
+    }
