@@ -31,6 +31,8 @@ use crate::{
 
 /// Requests that are prepared at a time.
 const PREPARING: usize = 16;
+/// Objects that are listed at a time: each may have more than a megabyte.
+pub(crate) const PAGE: u32 = 50;
 /// How often it is looked whether there is room again for requests that were left out.
 const ROOM: Duration = Duration::from_secs(5);
 
@@ -61,11 +63,13 @@ pub(crate) fn slim(mut request: CertificateRequest) -> CertificateRequest {
     if let Some(annotations) = &mut metadata.annotations {
         origin::keep_what_is_passed_on(annotations);
     }
+    origin::keep_owner(metadata);
     let spec = &mut request.spec;
     // One octet too many tells that there were more.
     spec.request.0.truncate(CSR_MAX + 1);
     spec.request.0.shrink_to_fit();
     spec.groups.truncate(origin::GROUPS);
+    spec.groups.shrink_to_fit();
     request
 }
 
@@ -84,7 +88,7 @@ pub(crate) async fn requests(
     room.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let preparing = Arc::new(Semaphore::new(PREPARING));
     loop {
-        let config = watcher::Config::default();
+        let config = watcher::Config::default().page_size(PAGE);
         let config = if selectable { config.fields(&format!("spec.issuerRef.group={GROUP}")) } else { config };
         let api: Api<CertificateRequest> = Api::all(client.clone());
         let mut events = watcher(api, config).default_backoff().boxed();
@@ -207,6 +211,14 @@ fn take_in(labels: &NamespaceLabels, event: Event<PartialObjectMeta<Namespace>>)
         Event::InitDone => {}
     }
     if whole {
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+    use super::*;
+    use crate::resource::CertificateRequestSpec;
         labels.is_behind(false);
     }
 }
@@ -215,17 +227,27 @@ fn take_in(labels: &NamespaceLabels, event: Event<PartialObjectMeta<Namespace>>)
     #[test]
     fn what_is_kept_of_a_request_is_what_a_server_is_sent() {
         let mut annotations: BTreeMap<String, String> =
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-
             (0..200).map(|number| (format!("team-{number:03}"), "web".to_owned())).collect();
         annotations.insert("kubectl.kubernetes.io/last-applied-configuration".to_owned(), "x".repeat(200_000));
         annotations.insert("large".to_owned(), "x".repeat(20_000));
         annotations.insert("cert-manager.io/certificate-revision".to_owned(), "7".to_owned());
+        let owner = |kind: &str, name: &str| OwnerReference {
+            api_version: "cert-manager.io/v1".to_owned(),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            controller: Some(kind == "Certificate"),
+            ..OwnerReference::default()
+        };
+        let mut owners = vec![owner("Pod", "a"); 5000];
+        // There is no object of such a name.
+        owners.extend([owner("Certificate", &"x".repeat(100_000)), owner("Certificate", "web")]);
+        request.metadata.owner_references = Some(owners);
         let mut request = CertificateRequest::new("web", CertificateRequestSpec::default());
         request.metadata.annotations = Some(annotations);
         request.metadata.labels = Some(BTreeMap::from([("app".to_owned(), "web".to_owned())]));
         request.spec.request.0 = vec![b'x'; 900_000];
         let kept = slim(request);
+        assert_eq!(kept.metadata.owner_references, Some(vec![owner("Certificate", "web")]));
         let annotations = kept.metadata.annotations.expect("some");
         assert_eq!(annotations.len(), 65, "64, and the revision");
         assert!(annotations.contains_key("cert-manager.io/certificate-revision"));

@@ -24,6 +24,7 @@ use crate::{
     dispatch::Desk,
     disposal::{Disposals, Signed},
     metrics::Metrics,
+    origin,
     resource::RateLimit,
     watch,
 };
@@ -139,7 +140,11 @@ pub(crate) async fn serve<C: Controller>(controller: Arc<C>, serving: Serving, s
 
 fn observe<C: Controller>(line: &mut Line<C::Object>, mut object: C::Object) {
     // What nobody here reads is not kept.
-    object.meta_mut().managed_fields = None;
+    let metadata = object.meta_mut();
+    (metadata.managed_fields, metadata.labels, metadata.owner_references) = (None, None, None);
+    if let Some(annotations) = &mut metadata.annotations {
+        origin::keep_what_is_passed_on(annotations);
+    }
     let issuer = C::issuer_of(&object).filter(|_| object.meta().deletion_timestamp.is_none());
     match issuer {
         Some(issuer) => {

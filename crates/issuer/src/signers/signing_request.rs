@@ -30,15 +30,11 @@ use crate::{
     board::{Asked, IssuerKey},
     clock,
     condition::cut,
-    origin::{GROUPS, USUAL_LIFE_S, annotations_of},
+    origin::{DURATION, GROUPS, IS_CA, USUAL_LIFE_S, annotations_of},
     resource::{IssuerSpec, go_duration},
     signer::Signer,
 };
 
-/// How long the certificate shall live, in Go's notation (cert-manager's experimental API).
-const DURATION: &str = "experimental.cert-manager.io/request-duration";
-/// Whether it shall be a CA's.
-const IS_CA: &str = "experimental.cert-manager.io/request-is-ca";
 /// Shortest life, in seconds: Kubernetes' own, and cert-manager's.
 const LIFE_MIN_S: u64 = 600;
 /// Longest message of a condition, in characters.
