@@ -60,7 +60,7 @@ fn signer() -> Arc<Signer> {
         serde_json::from_value(json!({ "cluster": "tests", "profiles": [], "roots": "", "now": "" })).expect("an info");
     Arc::new(Signer {
         client: Arc::new(client),
-        spec: serde_json::from_value(spec).expect("a spec"),
+        spec: Arc::new(serde_json::from_value(spec).expect("a spec")),
         info: Arc::new(info),
         trouble: Arc::new(Notify::new()),
     })
