@@ -37,7 +37,14 @@ pub(crate) fn object(value: &Value) -> Response {
 
 /// That it will not have this, or has no such thing.
 pub(crate) fn refusal(status: StatusCode, reason: &str) -> Response {
-    let value = serde_json::json!({ "kind": "Status", "status": "Failure", "code": status.as_u16(), "reason": reason });
+    refusal_in_words(status, reason, "")
+}
+
+/// The same, and why.
+pub(crate) fn refusal_in_words(status: StatusCode, reason: &str, message: &str) -> Response {
+    let value = serde_json::json!({
+        "kind": "Status", "status": "Failure", "code": status.as_u16(), "reason": reason, "message": message,
+    });
     with_status(status, &value)
 }
 

@@ -107,7 +107,10 @@ impl Worker {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(request.uid = %job.uid, error = %error, "whom a request is for cannot be looked up");
-                return (Done::Later(None, None), Asked::Not);
+                let message =
+                    format!("Whom the request is for cannot be looked up; trying again: {}", words_of(&error));
+                let outcome = Outcome::Pending { why: PendingFor::Retry, message };
+                return (self.wait(job, outcome, None).await, Asked::Not);
             }
         };
         // Looking up took time.
@@ -435,3 +438,31 @@ pub(crate) fn refusal(reason: RefusalReason, message: &str, rule: Option<&str>) 
 #[cfg(test)]
 #[path = "worker_tests.rs"]
 mod tests;
+/// What went wrong with the API server, in its own words where it has any: of a right that is missing they say which.
+pub(crate) fn words_of(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether the API server says that it has not taken a write. Of what it says when it fails itself, nothing is known.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code))
+}
+
+/// Whether a server may have signed, although it gave no answer that says so. Where it has not, there is nothing to be
+/// revoked, and that is found out then.
+pub(crate) const fn may_have_signed(error: &RemoteError) -> bool {
+    use RemoteError as E;
+    match error {
+        E::Unreachable { .. } | E::Busy { .. } | E::Unreadable { .. } => true,
+        E::Tls { .. }
+        | E::Unauthorized { .. }
+        | E::Forbidden { .. }
+        | E::Redirected { .. }
+        | E::NotFound { .. }
+        | E::Refused { .. } => false,
+    }
+}
+

@@ -40,6 +40,7 @@ use crate::{
     origin::NamespaceLabels,
     resource::PodCertificates,
     signer::Signer,
+    worker::words_of,
 };
 
 /// Longest message of a condition, in characters.
@@ -126,6 +127,10 @@ impl Controller for PodRequests {
             Err(Unasked::Outcome(outcome)) => return (tell(self, job, outcome).await, Asked::Not),
             Err(Unasked::Api(error)) => {
                 tracing::warn!(request.uid = %job.uid, error = %error, "whom a pod's request is for cannot be looked up");
+                let message =
+                    format!("Whom the request is for cannot be looked up; trying again: {}", words_of(&error));
+                let waiting = Waiting { about: request.object_ref(&()), told: job.told, message: &message };
+                self.asking.say(waiting, EventType::Warning, "RetryableError");
                 return (Done::Later(None), Asked::Not);
             }
             Err(Unasked::Settings(message)) => {

@@ -33,6 +33,7 @@ use crate::{
     origin::{DURATION, GROUPS, IS_CA, USUAL_LIFE_S, annotations_of},
     resource::{IssuerSpec, go_duration},
     signer::Signer,
+    worker::words_of,
 };
 
 /// Shortest life, in seconds: Kubernetes' own, and cert-manager's.
@@ -107,6 +108,14 @@ impl Controller for SigningRequests {
                 }
                 Err(error) => {
                     tracing::warn!(request.uid = %job.uid, error = %error, "a SubjectAccessReview is not answered");
+                    let message = format!(
+                        "Whether \"{}\" may refer to the ChanceryIssuer \"{}\" cannot be looked up; trying again: {}",
+                        request.spec.username.as_deref().unwrap_or_default(),
+                        job.issuer,
+                        words_of(&error)
+                    );
+                    let waiting = Waiting { about: request.object_ref(&()), told: job.told, message: &message };
+                    self.asking.say(waiting, EventType::Warning, "RetryableError");
                     return (Done::Later(None), Asked::Not);
                 }
             }
@@ -348,7 +357,23 @@ fn is_out_of_time(request: &CertificateSigningRequest, budget: Duration, now: Ti
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use axum::http::StatusCode;
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::{
+        board,
+        dispatch::Desk,
+        disposal::Disposals,
+        events::Events,
+        fake_api,
+        leader::Leadership,
+        metrics::Metrics,
+        resource::RateLimit,
+        signers::line::{Limits, Line, Next},
+    };
 
     fn request(more: &Value) -> CertificateSigningRequest {
         let mut request = json!({
@@ -384,6 +409,38 @@ mod tests {
         ] {
             assert!(issuer(more.clone()).is_none(), "{more}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_review_that_the_api_server_does_not_take_is_told() {
+        let (told, mut tells) = tokio::sync::mpsc::unbounded_channel::<Value>();
+        let client = fake_api::client(move |_, uri, body| {
+            if uri.path().ends_with("/subjectaccessreviews") {
+                return fake_api::refusal_in_words(StatusCode::FORBIDDEN, "Forbidden", "reviews are forbidden");
+            }
+            let event: Value = serde_json::from_slice(body).unwrap_or_default();
+            told.send(event.clone()).expect("the test waits");
+            fake_api::object(&event)
+        });
+        let metrics = Arc::new(Metrics::new());
+        let rate = RateLimit { requests_per_second: 10, burst: None };
+        let asking = Asking {
+            events: Events::start(&client, "tests".to_owned()),
+            client,
+            desk: Arc::new(Desk::new(board::Limits { active: 10, concurrency: 4, rate })),
+            leadership: Leadership::alone(),
+            disposals: Arc::new(Disposals::new(Arc::clone(&metrics))),
+            metrics,
+        };
+        let requests = SigningRequests { asking, retry_budget: Duration::ZERO };
+        let own = request(&json!({ "spec": { "signerName": "chanceryissuers.chancery.dev/shop.own" } }));
+        let issuer = SigningRequests::issuer_of(&own).expect("one of ours");
+        let mut line = Line::new(Limits { active: 10, concurrency: 4, each_issuer: 4 });
+        line.observe(own, issuer, "alice");
+        let Next::Job(job) = line.next(Instant::now()) else { panic!("nothing to do") };
+        assert!(matches!(requests.work(&job).await, (Done::Later(None), Asked::Not)));
+        let event = tells.recv().await.expect("an event").to_string();
+        assert!(event.contains("RetryableError") && event.contains("reviews are forbidden"), "{event}");
     }
 
     #[test]
