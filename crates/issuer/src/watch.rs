@@ -121,7 +121,9 @@ pub(crate) async fn requests(
                     desk.observe(request);
                 }
                 Some(Ok(Event::InitDone)) => {
-                    desk.with(Board::listing_ends);
+                    for request in desk.with(Board::listing_ends) {
+                        worker.disposals.gone(&desk, &request);
+                    }
                     worker.disposals.listing_ends(&desk);
                 }
                 Some(Ok(Event::Delete(request))) => {
@@ -193,12 +195,6 @@ pub(crate) async fn namespaces(
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::resource::CertificateRequestSpec;
 fn take_in(labels: &NamespaceLabels, event: Event<PartialObjectMeta<Namespace>>) {
     let whole = !matches!(event, Event::Init | Event::InitApply(_));
     match event {
@@ -211,6 +207,10 @@ fn take_in(labels: &NamespaceLabels, event: Event<PartialObjectMeta<Namespace>>)
         Event::InitDone => {}
     }
     if whole {
+        labels.is_behind(false);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -219,10 +219,6 @@ mod tests {
 
     use super::*;
     use crate::resource::CertificateRequestSpec;
-        labels.is_behind(false);
-    }
-}
-
 
     #[test]
     fn what_is_kept_of_a_request_is_what_a_server_is_sent() {
@@ -231,6 +227,10 @@ mod tests {
         annotations.insert("kubectl.kubernetes.io/last-applied-configuration".to_owned(), "x".repeat(200_000));
         annotations.insert("large".to_owned(), "x".repeat(20_000));
         annotations.insert("cert-manager.io/certificate-revision".to_owned(), "7".to_owned());
+        let mut request = CertificateRequest::new("web", CertificateRequestSpec::default());
+        request.metadata.annotations = Some(annotations);
+        request.metadata.labels = Some(BTreeMap::from([("app".to_owned(), "web".to_owned())]));
+        request.spec.request.0 = vec![b'x'; 900_000];
         let owner = |kind: &str, name: &str| OwnerReference {
             api_version: "cert-manager.io/v1".to_owned(),
             kind: kind.to_owned(),
@@ -242,19 +242,14 @@ mod tests {
         // There is no object of such a name.
         owners.extend([owner("Certificate", &"x".repeat(100_000)), owner("Certificate", "web")]);
         request.metadata.owner_references = Some(owners);
-        let mut request = CertificateRequest::new("web", CertificateRequestSpec::default());
-        request.metadata.annotations = Some(annotations);
-        request.metadata.labels = Some(BTreeMap::from([("app".to_owned(), "web".to_owned())]));
-        request.spec.request.0 = vec![b'x'; 900_000];
         let kept = slim(request);
-        assert_eq!(kept.metadata.owner_references, Some(vec![owner("Certificate", "web")]));
         let annotations = kept.metadata.annotations.expect("some");
         assert_eq!(annotations.len(), 65, "64, and the revision");
         assert!(annotations.contains_key("cert-manager.io/certificate-revision"));
         assert!(kept.metadata.labels.is_none());
+        assert_eq!(kept.metadata.owner_references, Some(vec![owner("Certificate", "web")]));
         assert_eq!(kept.spec.request.0.len(), CSR_MAX + 1);
     }
-}
 
     #[test]
     fn labels_that_the_watch_may_have_missed_are_looked_up() {
@@ -286,3 +281,4 @@ mod tests {
         take_in(&labels, Event::InitDone);
         assert_eq!((team("shop"), team("bank").as_deref()), (None, Some("b")), "deleted meanwhile");
     }
+}

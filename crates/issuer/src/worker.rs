@@ -16,7 +16,7 @@ use crate::{
     condition::{Outcome, PendingFor},
     decide::{IssuerState, Step, decide, is_out_of_time},
     dispatch::Desk,
-    disposal::{Disposals, Signed},
+    disposal::{Disposals, HandedOut, Signed},
     events::Events,
     leader::Leadership,
     metrics::Metrics,
@@ -143,7 +143,8 @@ impl Worker {
                     Ok(Answered { not_after, .. })
                         if renew_before.is_some_and(|before| before < life && left(not_after) <= before) =>
                     {
-                        self.unused(request);
+                        // Revoked once the request has failed: a retry before that is to find it as it is.
+                        self.disposals.signed(&job.uid);
                         Outcome::Failed { message: too_short(left(not_after), renew_before.unwrap_or_default()) }
                     }
                     Ok(Answered { chain, root, .. }) => Outcome::Issued { chain, root, warnings: signed.warnings },
@@ -153,6 +154,7 @@ impl Worker {
                             request.uid = %job.uid, issuer = %job.issuer, certificate.serial = %signed.serial,
                             fault = %fault, "the server's answer is not what was asked for; it is not handed on"
                         );
+                        self.disposals.signed(&job.uid);
                         Outcome::Failed { message: format!("The server's answer is not what was asked for: {fault}") }
                     }
                 };
@@ -199,6 +201,7 @@ impl Worker {
                     Ok(Answered { chain, root, .. }) => Outcome::Issued { chain, root, warnings: signed.warnings },
                     Err(fault) => {
                         tracing::warn!(request.uid = %job.uid, fault, "what was issued before does not answer the request");
+                        self.disposals.signed(&job.uid);
                         failed
                     }
                 };
@@ -218,6 +221,9 @@ impl Worker {
     async fn failed(&self, job: &Job, signer: &Signer, error: &RemoteError) -> (Done, Asked) {
         use RemoteError as E;
         tracing::warn!(request.uid = %job.uid, issuer = %job.issuer, error = %error, "the server was asked in vain");
+        if may_have_signed(error) {
+            self.disposals.signed(&job.uid);
+        }
         let retry = |message| Outcome::Pending { why: PendingFor::Retry, message };
         let (outcome, after, asked) = match error {
             // The issuer's trouble: no request is to blame, and none runs out of time by it.
@@ -273,7 +279,11 @@ impl Worker {
                 Done::Later(after, Some(Arc::from(fresh)))
             }
             Written::Conflict(fresh) => Done::Again(Arc::from(fresh)),
-            Written::Gone => Done::Gone,
+            Written::Gone => {
+                // What was deleted before anybody knew that it may have been signed.
+                self.disposals.gone(&self.desk, request);
+                Done::Gone
+            }
             Written::No(error) => {
                 self.refused(job, &error);
                 Done::Later(after, None)
@@ -281,7 +291,8 @@ impl Worker {
         }
     }
 
-    /// Writes an outcome; what was signed is written again after a conflict rather than signed again.
+    /// Writes an outcome; what was signed is written again after a conflict rather than signed again. What was signed and
+    /// is handed out to nobody is revoked, where the issuer wants it.
     async fn tell(&self, job: &Job, outcome: Outcome) -> Done {
         let mut request = Arc::clone(&job.request);
         let is_issued = matches!(outcome, Outcome::Issued { .. });
@@ -293,10 +304,15 @@ impl Worker {
             if !self.leadership.holds() {
                 return Done::Later(Some(Duration::from_secs(1)), None);
             }
+            let before = if is_issued { self.disposals.handing_out(&job.uid) } else { HandedOut::No };
             match self.write(&request, &outcome).await {
                 Written::Yes(fresh) => {
                     self.announce(&request, &outcome);
-                    self.disposals.written(&job.uid);
+                    match outcome {
+                        Outcome::Issued { .. } | Outcome::Repaired => self.disposals.written(&job.uid),
+                        Outcome::Failed { .. } | Outcome::Denied => self.unused_if_signed(&request),
+                        Outcome::Pending { .. } => {}
+                    }
                     if !outcome.is_final() {
                         return Done::Again(Arc::from(fresh));
                     }
@@ -306,8 +322,11 @@ impl Worker {
                 Written::Conflict(fresh) => {
                     let same = decide(&fresh, &IssuerState::Ready) == Step::Sign && job.step == Step::Sign;
                     request = Arc::from(fresh);
+                    let handed_out = request.status.as_ref().is_some_and(|status| status.certificate.is_some());
+                    if is_issued && !handed_out {
+                        self.disposals.not_taken(&job.uid, HandedOut::No);
+                    }
                     if !same {
-                        let handed_out = request.status.as_ref().is_some_and(|status| status.certificate.is_some());
                         match (is_issued, handed_out) {
                             // Denied, or being deleted: nobody will ever have the certificate.
                             (true, false) => self.unused(&request),
@@ -321,11 +340,19 @@ impl Worker {
                 Written::Gone => {
                     if is_issued {
                         tracing::info!(request.uid = %job.uid, "a request was deleted while it was signed");
+                    }
+                    // What an earlier try wrote may have been taken in, and the request be deleted for that.
+                    if is_issued && before == HandedOut::No && job.attempts == 0 {
                         self.unused(&request);
+                    } else {
+                        self.disposals.gone(&self.desk, &request);
                     }
                     return Done::Gone;
                 }
                 Written::No(error) => {
+                    if is_issued && is_refusal(&error) {
+                        self.disposals.not_taken(&job.uid, before);
+                    }
                     self.refused(job, &error);
                     return Done::Later(None, None);
                 }
@@ -361,6 +388,13 @@ impl Worker {
     fn unused(&self, request: &CertificateRequest) {
         if let Some(signed) = Signed::of(request) {
             self.disposals.unused(&self.desk, signed);
+        }
+    }
+
+    /// The request has ended without a certificate.
+    fn unused_if_signed(&self, request: &CertificateRequest) {
+        if let Some(signed) = Signed::of(request) {
+            self.disposals.unused_if_signed(&self.desk, signed);
         }
     }
 
@@ -408,6 +442,34 @@ impl Worker {
     }
 }
 
+/// What went wrong with the API server, in its own words where it has any: of a right that is missing they say which.
+pub(crate) fn words_of(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether the API server says that it has not taken a write. Of what it says when it fails itself, nothing is known.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code))
+}
+
+/// Whether a server may have signed, although it gave no answer that says so. Where it has not, there is nothing to be
+/// revoked, and that is found out then.
+pub(crate) const fn may_have_signed(error: &RemoteError) -> bool {
+    use RemoteError as E;
+    match error {
+        E::Unreachable { .. } | E::Busy { .. } | E::Unreadable { .. } => true,
+        E::Tls { .. }
+        | E::Unauthorized { .. }
+        | E::Forbidden { .. }
+        | E::Redirected { .. }
+        | E::NotFound { .. }
+        | E::Refused { .. } => false,
+    }
+}
+
 /// cert-manager would renew such a certificate as soon as it has it, and the next one, and so on.
 fn too_short(left: Duration, renew_before: Duration) -> String {
     format!(
@@ -438,31 +500,3 @@ pub(crate) fn refusal(reason: RefusalReason, message: &str, rule: Option<&str>) 
 #[cfg(test)]
 #[path = "worker_tests.rs"]
 mod tests;
-/// What went wrong with the API server, in its own words where it has any: of a right that is missing they say which.
-pub(crate) fn words_of(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// Whether the API server says that it has not taken a write. Of what it says when it fails itself, nothing is known.
-fn is_refusal(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code))
-}
-
-/// Whether a server may have signed, although it gave no answer that says so. Where it has not, there is nothing to be
-/// revoked, and that is found out then.
-pub(crate) const fn may_have_signed(error: &RemoteError) -> bool {
-    use RemoteError as E;
-    match error {
-        E::Unreachable { .. } | E::Busy { .. } | E::Unreadable { .. } => true,
-        E::Tls { .. }
-        | E::Unauthorized { .. }
-        | E::Forbidden { .. }
-        | E::Redirected { .. }
-        | E::NotFound { .. }
-        | E::Refused { .. } => false,
-    }
-}
-

@@ -146,10 +146,7 @@ async fn a_certificate_that_would_be_renewed_at_once_is_refused_and_revoked_if_t
     let Some(test) = Test::ready("renewed").await? else { return Ok(()) };
     let _lives = test.issuing.controller.read().await;
     test.issuing.approved_by_cert_manager(&test.namespace).await?;
-    let issuers = test.issuers().await?;
-    let revoke = json!({ "spec": { "onDelete": "Revoke" } });
-    issuers.patch(&test.namespace, &PatchParams::default(), &Patch::Merge(&revoke)).await?;
-    until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
+    test.revoke_what_is_deleted().await?;
     // It began forty minutes ago and lives an hour.
     test.server.behave(Behaviour::Shifted(-2400));
     test.issuing.plane.apply_documents(&test.namespace, vec![certificate(&test, "web", "web-tls")]).await?;

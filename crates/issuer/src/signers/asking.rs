@@ -19,7 +19,7 @@ use crate::{
     leader::Leadership,
     metrics::Metrics,
     signer::Signer,
-    worker::refusal,
+    worker::{may_have_signed, refusal},
 };
 
 /// How far the clocks of this machine and the server's may differ.
@@ -130,6 +130,7 @@ impl Asking {
                             request.uid = %body.uid, certificate.serial = %signed.serial, fault = %fault,
                             "the server's answer is not what was asked for; it is not handed on"
                         );
+                        self.disposals.signed(&body.uid.as_str().into());
                         let message = format!("The server's answer is not what was asked for: {fault}");
                         Answer::Refused { reason: None, message }
                     }
@@ -143,7 +144,12 @@ impl Asking {
                 let message = refusal(reason, &message, rule.as_deref());
                 Answer::Refused { reason: Some(reason), message }
             }
-            Err(error) => failed(signer, &body.uid, &error),
+            Err(error) => {
+                if may_have_signed(&error) {
+                    self.disposals.signed(&body.uid.as_str().into());
+                }
+                failed(signer, &body.uid, &error)
+            }
         }
     }
 }
