@@ -14,7 +14,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -85,6 +85,9 @@ pub(crate) async fn serve<C: Controller>(controller: Arc<C>, serving: Serving, s
     let mut issuers = serving.desk.book.changes();
     line.ready_are(&serving.ready());
     let (ended, mut ends) = mpsc::channel(serving.limits.concurrency.max(1));
+    // One clock for the whole: events do not put it off.
+    let mut room = interval(ROOM);
+    room.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let api: Api<C::Object> = Api::all(serving.client.clone());
         let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
@@ -99,7 +102,7 @@ pub(crate) async fn serve<C: Controller>(controller: Arc<C>, serving: Serving, s
             let far = Instant::now() + Duration::from_secs(3600);
             let event = tokio::select! {
                 () = stop.cancelled() => return,
-                () = sleep(ROOM), if line.has_left_out() => {
+                _ = room.tick(), if line.has_left_out() => {
                     if line.wants_listing() {
                         break;
                     }
