@@ -27,8 +27,8 @@ use crate::{
     usage::Usages,
 };
 
-/// Fewest tries before a request is given up, whatever time has passed.
-const LEAST_TRIES: u32 = 5;
+/// Fewest tries before a request is given up, whatever time has passed, and before people are told of what may pass.
+pub(crate) const LEAST_TRIES: u32 = 5;
 
 /// Who we are in `managedFields`.
 pub(crate) const FIELD_MANAGER: &str = "chancery-issuer";

@@ -26,6 +26,8 @@ use crate::{
 const SKEW: Duration = Duration::from_secs(300);
 /// Longest text of an event, in characters.
 const NOTE_MAX: usize = 1000;
+/// What people are told where a task breaks again and again.
+pub(super) const BREAKS: &str = "The controller breaks while it works on this request; its log says where";
 /// When a process looks again that does not lead.
 const NOT_LEADING: Duration = Duration::from_secs(1);
 

@@ -56,6 +56,9 @@ pub(crate) trait Controller: Send + Sync + 'static {
 
     /// Does what is to be done about one.
     fn work(&self, job: &Job<Self::Object>) -> impl Future<Output = (Done, Asked)> + Send;
+
+    /// Says what comes next for an object whose task broke: a fault that comes again and again must not be tried for ever.
+    fn broke(&self, job: &Job<Self::Object>) -> impl Future<Output = Done> + Send;
 }
 
 /// What a kind is served with.
@@ -176,7 +179,7 @@ fn start<C: Controller>(
     let (controller, metrics) = (Arc::clone(controller), Arc::clone(&serving.metrics));
     serving.jobs.spawn(async move {
         let work = tokio::spawn({
-            let job = job.clone();
+            let (job, controller) = (job.clone(), Arc::clone(&controller));
             async move { timeout(LONGEST, controller.work(&job)).await }
         });
         let (done, asked) = match work.await {
@@ -186,7 +189,11 @@ fn start<C: Controller>(
             Err(error) => {
                 metrics.broken();
                 tracing::error!(request.uid = %job.uid, error = %error, "a task broke; its object is tried again");
-                (Done::Later(None), Asked::Not)
+                let broke = tokio::spawn({
+                    let job = job.clone();
+                    async move { timeout(LONGEST, controller.broke(&job)).await }
+                });
+                (broke.await.ok().and_then(Result::ok).unwrap_or(Done::Later(None)), Asked::Not)
             }
         };
         // Nobody takes it when this process stops leading.
@@ -197,3 +204,6 @@ fn start<C: Controller>(
 #[cfg(test)]
 #[path = "serve_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "trouble_tests.rs"]
+mod trouble_tests;

@@ -21,7 +21,7 @@ fn corp() -> IssuerKey {
 }
 
 /// What a kind is served with in a cluster without issuers, where so many objects are kept.
-fn serving(client: Client, active: usize) -> Serving {
+pub(super) fn serving(client: Client, active: usize) -> Serving {
     let metrics = Arc::new(Metrics::new());
     Serving {
         client,
@@ -67,6 +67,10 @@ impl Controller for Breaks {
         }
         self.over.send(()).await.expect("the test waits");
         (Done::Over, Asked::Not)
+    }
+
+    async fn broke(&self, _job: &Job<Pod>) -> Done {
+        Done::Later(None)
     }
 }
 
@@ -123,6 +127,10 @@ impl Controller for Ends {
     async fn work(&self, job: &Job<Pod>) -> (Done, Asked) {
         self.0.send(job.uid.to_string()).expect("the test waits");
         (Done::Over, Asked::Answered)
+    }
+
+    async fn broke(&self, _job: &Job<Pod>) -> Done {
+        Done::Later(None)
     }
 }
 

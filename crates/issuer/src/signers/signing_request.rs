@@ -19,7 +19,7 @@ use kube::{Api, Client, Resource as _, ResourceExt as _, api::PostParams, core::
 use serde_json::{Value, json};
 
 use super::{
-    asking::{Answer, Asking, Waiting, text_of},
+    asking::{Answer, Asking, BREAKS, Waiting, text_of},
     line::{Done, Job},
     registration_authority,
     serve::Controller,
@@ -33,15 +33,13 @@ use crate::{
     origin::{DURATION, GROUPS, IS_CA, USUAL_LIFE_S, annotations_of},
     resource::{IssuerSpec, go_duration},
     signer::Signer,
-    worker::words_of,
+    worker::{LEAST_TRIES, words_of},
 };
 
 /// Shortest life, in seconds: Kubernetes' own, and cert-manager's.
 const LIFE_MIN_S: u64 = 600;
 /// Longest message of a condition, in characters.
 const MESSAGE_MAX: usize = 2048;
-/// Fewest tries before a request is given up, whatever time has passed.
-const LEAST_TRIES: u32 = 5;
 
 /// See the module.
 pub(crate) struct SigningRequests {
@@ -136,6 +134,15 @@ impl Controller for SigningRequests {
             return later;
         }
         self.sign(job, &signer, &csr, &body).await
+    }
+
+    async fn broke(&self, job: &Job<CertificateSigningRequest>) -> Done {
+        if job.attempts < LEAST_TRIES || !is_out_of_time(&job.object, self.retry_budget, clock::now()) {
+            return Done::Later(None);
+        }
+        // Kubernetes removes no request that is approved and has no outcome.
+        let refusal = Refusal { reason: "PermanentError", message: BREAKS.to_owned() };
+        tell(self, job, Outcome::Failed(refusal)).await
     }
 }
 
