@@ -83,6 +83,18 @@ impl Test {
         Ok(())
     }
 
+    /// The controller dies while the server holds its answer, the issuer is changed, and another controller comes.
+    async fn issuer_changes_before_the_answer(&self, spec: &Value, next: &str) -> Result<()> {
+        let mut controller = self.issuing.controller.write().await;
+        controller.kill();
+        let changed = Patch::Merge(json!({ "spec": spec }));
+        self.issuers().await?.patch(&self.namespace, &PatchParams::default(), &changed).await?;
+        self.server.behave(Behaviour::Sign);
+        self.server.release();
+        *controller = self.issuing.another_controller(next).await?;
+        Ok(())
+    }
+
     async fn issuers(&self) -> Result<Api<DynamicObject>> {
         self.issuing.plane.objects("chancery.dev/v1", "ChanceryClusterIssuer", "").await
     }
