@@ -8,6 +8,7 @@ mod pods;
 mod pods_refused;
 mod registration;
 mod requests;
+mod small;
 mod trust;
 mod whole;
 

@@ -7,13 +7,14 @@ use chancery_pki::answer::{Answered, Asked as Csr};
 use kube::{
     Api, Client, Resource as _,
     api::{Patch, PatchParams},
+    runtime::events::EventType,
 };
 use tokio::time::Instant;
 
 use crate::{
     board::{Asked, Done, Job},
     clock,
-    condition::{Outcome, PendingFor},
+    condition::{Notice, Outcome, PendingFor},
     decide::{IssuerState, Step, decide, is_out_of_time},
     dispatch::Desk,
     disposal::{Disposals, HandedOut, Signed},
@@ -30,12 +31,17 @@ use crate::{
 /// Fewest tries before a request is given up, whatever time has passed, and before people are told of what may pass.
 pub(crate) const LEAST_TRIES: u32 = 5;
 
+/// The reason of an event about a status that is not taken.
+pub(crate) const NOT_WRITTEN: &str = "StatusNotWritten";
 /// Who we are in `managedFields`.
 pub(crate) const FIELD_MANAGER: &str = "chancery-issuer";
 /// How far the clocks of this machine and the server's may differ.
 const SKEW: Duration = Duration::from_secs(300);
 /// How soon a request that was throttled is looked at again, at the latest.
 const THROTTLED: Duration = Duration::from_secs(600);
+/// How soon a status is written again that this service account may not write. An event lasts about as long, so that one
+/// can be seen at any time.
+pub(crate) const FORBIDDEN: Duration = Duration::from_hours(1);
 /// How often a result is written again after a conflict before the request is decided anew.
 const CONFLICTS: usize = 5;
 
@@ -284,10 +290,7 @@ impl Worker {
                 self.disposals.gone(&self.desk, request);
                 Done::Gone
             }
-            Written::No(error) => {
-                self.refused(job, &error);
-                Done::Later(after, None)
-            }
+            Written::No(error) => Done::Later(self.refused(job, &error).or(after), None),
         }
     }
 
@@ -353,8 +356,7 @@ impl Worker {
                     if is_issued && is_refusal(&error) {
                         self.disposals.not_taken(&job.uid, before);
                     }
-                    self.refused(job, &error);
-                    return Done::Later(None, None);
+                    return Done::Later(self.refused(job, &error), None);
                 }
             }
         }
@@ -404,12 +406,22 @@ impl Worker {
         }
     }
 
-    fn refused(&self, job: &Job, error: &kube::Error) {
+    /// The API server did not take a status; when it is written again, if that is not soon.
+    fn refused(&self, job: &Job, error: &kube::Error) -> Option<Duration> {
         self.metrics.write_failed();
         tracing::warn!(
             request.uid = %job.uid, request.namespace = job.request.metadata.namespace, error = %error,
             "the API server did not take a status; may this service account patch certificaterequests/status?"
         );
+        let why = forbidden(error).filter(|_| job.attempts >= LEAST_TRIES)?;
+        let note = format!(
+            "The API server does not let the controller write the status of this request; is there a role by which it may \
+             patch certificaterequests/status? It is tried again each hour, and when the controller starts. The API server \
+             says: {why}"
+        );
+        let notice = Notice { kind: EventType::Warning, reason: NOT_WRITTEN, note: crate::condition::cut(&note, 1000) };
+        self.events.publish(job.request.object_ref(&()), notice);
+        Some(FORBIDDEN)
     }
 
     async fn write(&self, request: &CertificateRequest, outcome: &Outcome) -> Written {
@@ -467,6 +479,14 @@ pub(crate) const fn may_have_signed(error: &RemoteError) -> bool {
         | E::Redirected { .. }
         | E::NotFound { .. }
         | E::Refused { .. } => false,
+    }
+}
+
+/// The API server's words, if it says that this service account may not do this.
+pub(crate) fn forbidden(error: &kube::Error) -> Option<&str> {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => Some(&status.message),
+        _ => None,
     }
 }
 

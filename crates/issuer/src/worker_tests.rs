@@ -115,6 +115,41 @@ async fn a_request_that_breaks_its_task_is_tried_on_while_its_time_lasts() {
     assert_eq!((tries, written), (12, None));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_status_that_may_not_be_written_is_told_and_tried_rarely() {
+    let (told, mut sent) = mpsc::unbounded_channel();
+    let client = fake_api::client(move |method, uri, body| match (method, uri.path()) {
+        (&Method::PATCH, _) => {
+            told.send(None).expect("the test waits");
+            fake_api::refusal(StatusCode::FORBIDDEN, "Forbidden")
+        }
+        (_, "/apis/events.k8s.io/v1/namespaces/shop/events") => {
+            told.send(Some(String::from_utf8_lossy(body).into_owned())).expect("the test waits");
+            fake_api::object(&json!({}))
+        }
+        _ => fake_api::refusal(StatusCode::NOT_FOUND, "NotFound"),
+    });
+    let worker = worker(client, Duration::ZERO);
+    // No CSR: it fails without anybody being asked.
+    worker.desk.observe(request(&json!({ "spec": { "request": "" } })));
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    tokio::spawn(dispatch(Arc::clone(&worker.desk), Arc::clone(&worker), tasks, stop));
+    for expected in [LEAST_TRIES + 1, 1] {
+        let mut tries = 0;
+        let event = loop {
+            let next = tokio::time::timeout(Duration::from_hours(24), sent.recv()).await.expect("in time");
+            let Some(event) = next.expect("the cluster is there") else {
+                tries += 1;
+                assert!(tries < 100, "it is tried without end, and nobody is told");
+                continue;
+            };
+            break event;
+        };
+        assert!(event.contains("StatusNotWritten") && event.contains("certificaterequests/status"), "{event}");
+        assert_eq!(tries, expected);
+    }
+}
+
 /// Tells a request that it has its certificate, where the API server says that it looks like this meanwhile; how many
 /// certificates are to be revoked then.
 async fn told_of_its_certificate(meanwhile: Value) -> usize {

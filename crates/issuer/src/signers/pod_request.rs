@@ -277,6 +277,10 @@ impl Telling for PodRequests {
         Api::namespaced(client, &request.namespace().unwrap_or_default())
     }
 
+    fn signer_name(request: &PodCertificateRequest) -> &str {
+        &request.spec.signer_name
+    }
+
     fn changes(request: &PodCertificateRequest, outcome: &Outcome, now: Timestamp) -> Vec<Value> {
         changes(request, outcome, now)
     }

@@ -268,6 +268,10 @@ impl Telling for SigningRequests {
         Api::all(client)
     }
 
+    fn signer_name(request: &CertificateSigningRequest) -> &str {
+        &request.spec.signer_name
+    }
+
     fn changes(request: &CertificateSigningRequest, outcome: &Outcome, now: Timestamp) -> Vec<Value> {
         changes(request, outcome, now)
     }

@@ -1,6 +1,6 @@
 //! Trouble that does not pass by itself, as objects of both kinds meet it.
 
-use axum::response::Response;
+use axum::{http::StatusCode, response::Response};
 use serde_json::{Value, json};
 use tokio_util::sync::DropGuard;
 
@@ -149,4 +149,37 @@ async fn a_pods_request_that_breaks_its_task_again_and_again_says_so_and_has_no_
     // It is denied, and never failed, however often.
     let (_, status) = before(&mut sent, "event", "status").await;
     assert!(status.to_string().contains("\"Denied\""), "{status}");
+}
+
+/// A review says no, and no status may be written.
+fn forbids(what: &str) -> Response {
+    match what {
+        "status" => fake_api::refusal(StatusCode::FORBIDDEN, "Forbidden"),
+        "review" => fake_api::object(&json!({ "spec": {}, "status": { "allowed": false } })),
+        _ => fake_api::object(&json!({})),
+    }
+}
+
+/// Serves one object whose status may not be written: what people are told, and how often it was tried before they were
+/// told once more.
+async fn told_what_is_forbidden(mut sent: mpsc::UnboundedReceiver<Sent>) -> (String, u32) {
+    let (tries, event) = before(&mut sent, "status", "event").await;
+    assert_eq!(tries, LEAST_TRIES + 1, "a right that was just given is taken in a moment");
+    (event.to_string(), before(&mut sent, "status", "event").await.0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_may_not_be_written_is_told_with_verb_and_signer_and_tried_rarely() {
+    let (client, sent) = cluster(&signing_request(), forbids);
+    let _serves = serve_signing_requests(client, Duration::ZERO);
+    let (event, tries) = told_what_is_forbidden(sent).await;
+    for words in ["certificatesigningrequests/status", "sign\\\"", "chanceryissuers.chancery.dev/shop.own", "Warning"] {
+        assert!(event.contains(words), "{words}: {event}");
+    }
+    assert_eq!(tries, 1);
+    let (client, sent) = cluster(&pod_request(), forbids);
+    let _serves = serve_pod_requests(client);
+    let (event, tries) = told_what_is_forbidden(sent).await;
+    assert!(event.contains("podcertificaterequests/status") && event.contains("u-1"), "{event}");
+    assert_eq!(tries, 1);
 }
