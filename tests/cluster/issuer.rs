@@ -48,6 +48,15 @@ impl Test {
         json!({ "group": "chancery.dev", "kind": "ChanceryClusterIssuer", "name": self.namespace })
     }
 
+    /// From now on the issuer wants revoked what is deleted with its Certificate, or was never handed out.
+    async fn revoke_what_is_deleted(&self) -> Result<()> {
+        let revoke = json!({ "spec": { "onDelete": "Revoke" } });
+        let issuers = self.issuers().await?;
+        issuers.patch(&self.namespace, &PatchParams::default(), &Patch::Merge(&revoke)).await?;
+        until(&issuers, &self.namespace, until::condition("Ready", "True")).await?;
+        Ok(())
+    }
+
     async fn issuers(&self) -> Result<Api<DynamicObject>> {
         self.issuing.plane.objects("chancery.dev/v1", "ChanceryClusterIssuer", "").await
     }

@@ -8,6 +8,7 @@ mod pods;
 mod pods_refused;
 mod registration;
 mod requests;
+mod small;
 mod trust;
 mod whole;
 
@@ -77,6 +78,18 @@ impl Test {
     async fn controller_dies_before_the_answer(&self, next: &str) -> Result<()> {
         let mut controller = self.issuing.controller.write().await;
         controller.kill();
+        self.server.behave(Behaviour::Sign);
+        self.server.release();
+        *controller = self.issuing.another_controller(next).await?;
+        Ok(())
+    }
+
+    /// The controller dies while the server holds its answer, the issuer is changed, and another controller comes.
+    async fn issuer_changes_before_the_answer(&self, spec: &Value, next: &str) -> Result<()> {
+        let mut controller = self.issuing.controller.write().await;
+        controller.kill();
+        let changed = Patch::Merge(json!({ "spec": spec }));
+        self.issuers().await?.patch(&self.namespace, &PatchParams::default(), &changed).await?;
         self.server.behave(Behaviour::Sign);
         self.server.release();
         *controller = self.issuing.another_controller(next).await?;

@@ -184,17 +184,19 @@ impl Board {
         (self.left_out, self.missed, self.turned) = (0, 0, false);
     }
 
-    /// The listing is complete.
-    pub(crate) fn listing_ends(&mut self) {
+    /// The listing is complete; what was known, had no outcome and is gone.
+    pub(crate) fn listing_ends(&mut self) -> Vec<Arc<CertificateRequest>> {
         let gone: Vec<Uid> = self
             .entries
             .iter()
             .filter(|(_, entry)| entry.listing != self.listing)
             .map(|(uid, _)| Arc::clone(uid))
             .collect();
+        let without_outcome = gone.iter().filter_map(|uid| self.entries.get(uid)?.request.clone()).collect();
         for uid in gone {
             self.forget(&uid);
         }
+        without_outcome
     }
 
     /// How an issuer is now; what waits for it is looked at again.

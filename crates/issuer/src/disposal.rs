@@ -42,8 +42,8 @@ const WAITING_MAX: usize = 8192;
 const OF_ONE_NAMESPACE: usize = WAITING_MAX / 2;
 /// Most requests with a certificate that are remembered, so that a listing shows which of them are gone.
 const REMEMBERED_MAX: usize = 50_000;
-/// Most signed requests without a written certificate that are remembered.
-const UNWRITTEN_MAX: usize = 4096;
+/// Most requests that are, or may be, signed and have no outcome yet that are remembered: as many as a board has.
+const UNWRITTEN_MAX: usize = 20_000;
 /// Most that are worked on at a time.
 const AT_A_TIME: usize = 8;
 /// For how long it is looked whether a Certificate in use gets a newer certificate.
@@ -90,9 +90,17 @@ struct Queue {
     due: BinaryHeap<Reverse<(Instant, Uid)>>,
     of_namespaces: HashMap<Box<str>, usize>,
     remembered: HashMap<Uid, Remembered>,
-    /// Signed, and not written yet.
-    unwritten: HashMap<Uid, ()>,
+    /// Signed, as far as is known or may be, and without an outcome yet.
+    unwritten: HashMap<Uid, HandedOut>,
     listing: u64,
+}
+
+/// Whether the certificate of a request without an outcome stands in its status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HandedOut {
+    No,
+    /// It was written, and no answer has come back.
+    Perhaps,
 }
 
 /// See the module.
@@ -122,11 +130,26 @@ impl Disposals {
         Self { queue: Mutex::default(), changed: Notify::new(), metrics }
     }
 
-    /// A request was signed, and its certificate could not be written yet.
+    /// A request was signed, or may have been, and has no outcome yet.
     pub(crate) fn signed(&self, uid: &Uid) {
         let mut queue = self.queue();
-        if queue.unwritten.len() < UNWRITTEN_MAX {
-            queue.unwritten.insert(Arc::clone(uid), ());
+        // Asked again for what was written before, a server answers the same.
+        if queue.unwritten.len() < UNWRITTEN_MAX && !queue.unwritten.contains_key(uid) {
+            queue.unwritten.insert(Arc::clone(uid), HandedOut::No);
+        }
+    }
+
+    /// A write that hands out its certificate begins: until its end is known it may be there. How it was before.
+    pub(crate) fn handing_out(&self, uid: &str) -> HandedOut {
+        let mut queue = self.queue();
+        let known = queue.unwritten.get_mut(uid);
+        known.map_or(HandedOut::No, |known| std::mem::replace(known, HandedOut::Perhaps))
+    }
+
+    /// That write was not taken, and it is as before.
+    pub(crate) fn not_taken(&self, uid: &str, before: HandedOut) {
+        if let Some(known) = self.queue().unwritten.get_mut(uid) {
+            *known = before;
         }
     }
 
@@ -137,11 +160,11 @@ impl Disposals {
 
     /// The watch shows a request; `signer` is its issuer's last one.
     pub(crate) fn observe(&self, request: &CertificateRequest, signer: Option<&Signer>) {
-        if !request.is("Ready") || signer.is_some_and(|signer| !wants_any(signer)) {
-            return;
-        }
-        let (Some(uid), Some(whose)) = (request.metadata.uid.as_deref(), Whose::of(request)) else { return };
+        let Some(uid) = request.metadata.uid.as_deref().filter(|_| request.is("Ready")) else { return };
         let mut queue = self.queue();
+        // By a write of ours whose answer was lost, or by whoever led meanwhile.
+        queue.unwritten.remove(uid);
+        let Some(whose) = Whose::of(request).filter(|_| signer.is_none_or(wants_any)) else { return };
         let listing = queue.listing;
         if let Some(known) = queue.remembered.get_mut(uid) {
             known.listing = listing;
@@ -178,10 +201,23 @@ impl Disposals {
             queue.unwritten.remove(&signed.uid).is_some()
         };
         let wanted = match Whose::of(request) {
-            _ if unwritten => Wanted::Unused,
+            _ if unwritten && !request.is("Ready") => Wanted::Unused,
             // Whoever asks without a Certificate deletes the request as soon as it has the certificate.
             Some(whose) if request.is("Ready") => Wanted::Fate(whose),
             _ => return,
+        };
+        self.want(desk, signed, wanted);
+    }
+
+    /// A request without an outcome was deleted while nobody watched: if its certificate was written, and the answer lost,
+    /// it may have been in use before.
+    pub(crate) fn gone(&self, desk: &Desk, request: &CertificateRequest) {
+        let Some(signed) = Signed::of(request) else { return };
+        let handed_out = self.queue().unwritten.remove(&signed.uid);
+        let wanted = match (handed_out, Whose::of(request)) {
+            (Some(HandedOut::No), _) => Wanted::Unused,
+            (Some(HandedOut::Perhaps), Some(whose)) => Wanted::Fate(whose),
+            (Some(HandedOut::Perhaps), None) | (None, _) => return,
         };
         self.want(desk, signed, wanted);
     }
@@ -442,48 +478,109 @@ mod tests {
         assert!(queue.put(item("flood-0", "flood"), now), "what waits already needs no room");
     }
 
+    fn corp() -> IssuerKey {
+        IssuerKey { namespace: None, name: "corp".into() }
+    }
+
+    /// A cluster with the issuer `corp`.
+    fn desk() -> Desk {
+        let rate = RateLimit { requests_per_second: 10, burst: None };
+        let desk = Desk::new(Limits { active: 10, concurrency: 4, rate });
+        desk.issuer_is(&corp(), IssuerState::Unchecked, None);
+        desk
+    }
+
+    fn request(uid: &str, owner: &str, ready: &str) -> CertificateRequest {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": uid, "namespace": "shop", "uid": uid,
+                "ownerReferences": [{
+                    "apiVersion": "cert-manager.io/v1", "kind": owner, "name": "web", "uid": "c", "controller": true,
+                }],
+            },
+            "spec": {
+                "request": "",
+                "issuerRef": { "name": "corp", "kind": "ChanceryClusterIssuer", "group": "chancery.dev" },
+            },
+            "status": { "conditions": [{ "type": "Ready", "status": ready, "reason": "Issued" }] },
+        }))
+        .expect("a request")
+    }
+
+    /// The only one that waits.
+    fn wanted(disposals: &Disposals) -> Option<Wanted> {
+        let taken = disposals.queue().take(Instant::now() + Duration::from_secs(1));
+        assert_eq!(disposals.waiting(), 0);
+        taken.map(|item| item.wanted)
+    }
+
     #[test]
     fn what_was_deleted_while_nobody_watched_is_found_by_the_next_listing() {
-        let desk =
-            Desk::new(Limits { active: 10, concurrency: 4, rate: RateLimit { requests_per_second: 10, burst: None } });
-        let corp = IssuerKey { namespace: None, name: "corp".into() };
-        desk.issuer_is(&corp, IssuerState::Unchecked, None);
-        let disposals = Disposals::new(Arc::new(Metrics::new()));
-        let request = |uid: &str, owner: &str| -> CertificateRequest {
-            serde_json::from_value(json!({
-                "metadata": {
-                    "name": uid, "namespace": "shop", "uid": uid,
-                    "ownerReferences": [{
-                        "apiVersion": "cert-manager.io/v1", "kind": owner, "name": "web", "uid": "c", "controller": true,
-                    }],
-                },
-                "spec": {
-                    "request": "",
-                    "issuerRef": { "name": "corp", "kind": "ChanceryClusterIssuer", "group": "chancery.dev" },
-                },
-                "status": { "conditions": [{ "type": "Ready", "status": "True", "reason": "Issued" }] },
-            }))
-            .expect("a request")
-        };
+        let (desk, disposals) = (desk(), Disposals::new(Arc::new(Metrics::new())));
         for uid in ["stays", "goes"] {
-            disposals.observe(&request(uid, "Certificate"), None);
+            disposals.observe(&request(uid, "Certificate", "True"), None);
         }
-        disposals.observe(&request("nobodys", "Pod"), None);
+        disposals.observe(&request("nobodys", "Pod", "True"), None);
         disposals.listing_begins();
-        disposals.observe(&request("stays", "Certificate"), None);
+        disposals.observe(&request("stays", "Certificate", "True"), None);
         disposals.listing_ends(&desk);
         let now = Instant::now() + Duration::from_secs(1);
         let item = disposals.queue().take(now).expect("one that is gone");
         assert_eq!((&*item.signed.uid, matches!(item.wanted, Wanted::Fate(_))), ("goes", true));
         assert!(disposals.queue().take(now).is_none());
-        // Signed, and the write of it failed: then it is deleted.
-        disposals.signed(&"unwritten".into());
-        disposals.deleted(&desk, &request("unwritten", "Pod"));
-        assert_eq!(disposals.queue().take(now).map(|item| item.wanted), Some(Wanted::Unused));
         // An issuer that never was wants nothing.
-        desk.issuer_is(&corp, IssuerState::Absent, None);
-        disposals.deleted(&desk, &request("stays", "Certificate"));
+        desk.issuer_is(&corp(), IssuerState::Absent, None);
+        disposals.deleted(&desk, &request("stays", "Certificate", "True"));
         assert_eq!(disposals.waiting(), 0);
+    }
+
+    #[test]
+    fn what_was_signed_and_never_handed_out_is_not_needed() {
+        let (desk, disposals) = (desk(), Disposals::new(Arc::new(Metrics::new())));
+        disposals.signed(&"u".into());
+        disposals.deleted(&desk, &request("u", "Pod", "False"));
+        assert_eq!(wanted(&disposals), Some(Wanted::Unused));
+        // The same while nobody watched.
+        disposals.signed(&"u".into());
+        disposals.gone(&desk, &request("u", "Pod", "False"));
+        assert_eq!(wanted(&disposals), Some(Wanted::Unused));
+        // A write that was not taken changes nothing.
+        disposals.signed(&"u".into());
+        let before = disposals.handing_out("u");
+        disposals.not_taken("u", before);
+        disposals.gone(&desk, &request("u", "Pod", "False"));
+        assert_eq!(wanted(&disposals), Some(Wanted::Unused));
+        // Nothing is known of it any more.
+        disposals.gone(&desk, &request("u", "Pod", "False"));
+        assert_eq!(wanted(&disposals), None);
+    }
+
+    #[test]
+    fn what_was_handed_out_by_a_write_without_an_answer_is_in_use() {
+        let (desk, disposals) = (desk(), Disposals::new(Arc::new(Metrics::new())));
+        let lost = || {
+            disposals.signed(&"u".into());
+            disposals.handing_out("u");
+        };
+        // The watch shows that the request has it, and later that whoever took it has deleted the request.
+        lost();
+        disposals.observe(&request("u", "Pod", "True"), None);
+        disposals.deleted(&desk, &request("u", "Pod", "True"));
+        assert_eq!(wanted(&disposals), None);
+        assert!(disposals.queue().unwritten.is_empty(), "it is forgotten");
+        // Only the end is shown.
+        lost();
+        disposals.deleted(&desk, &request("u", "Pod", "True"));
+        assert_eq!(wanted(&disposals), None);
+        // Nothing is shown; asked again meanwhile, the server has answered the same.
+        lost();
+        disposals.signed(&"u".into());
+        disposals.gone(&desk, &request("u", "Pod", "False"));
+        assert_eq!(wanted(&disposals), None);
+        // What has become of its Certificate decides, if it has one.
+        lost();
+        disposals.gone(&desk, &request("u", "Certificate", "False"));
+        assert!(matches!(wanted(&disposals), Some(Wanted::Fate(_))));
     }
 
     #[test]

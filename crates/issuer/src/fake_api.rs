@@ -11,6 +11,7 @@ use axum::{
     http::{Method, StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
 };
+use futures::{Stream, StreamExt as _};
 use kube::Client;
 use serde_json::Value;
 
@@ -37,8 +38,20 @@ pub(crate) fn object(value: &Value) -> Response {
 
 /// That it will not have this, or has no such thing.
 pub(crate) fn refusal(status: StatusCode, reason: &str) -> Response {
-    let value = serde_json::json!({ "kind": "Status", "status": "Failure", "code": status.as_u16(), "reason": reason });
+    refusal_in_words(status, reason, "")
+}
+
+/// The same, and why.
+pub(crate) fn refusal_in_words(status: StatusCode, reason: &str, message: &str) -> Response {
+    let value = serde_json::json!({
+        "kind": "Status", "status": "Failure", "code": status.as_u16(), "reason": reason, "message": message,
+    });
     with_status(status, &value)
+}
+
+/// A watch that shows these events.
+pub(crate) fn watch(events: impl Stream<Item = Value> + Send + 'static) -> Response {
+    Body::from_stream(events.map(|event| Ok::<_, Infallible>(Bytes::from(format!("{event}\n"))))).into_response()
 }
 
 /// A watch that shows nothing and does not end.

@@ -42,6 +42,7 @@ use crate::{
     metrics::Metrics,
     resource::{ChanceryClusterIssuer, ChanceryIssuer, IssuerSpec, IssuerStatus},
     signer::Signer,
+    watch::PAGE,
 };
 
 /// Most issuers that are looked after.
@@ -103,21 +104,28 @@ pub(crate) struct Tending {
 /// An issuer as its task has it.
 #[derive(Debug, Clone)]
 struct Seen {
-    metadata: ObjectMeta,
+    uid: Option<String>,
+    generation: Option<i64>,
     reference: ObjectReference,
-    spec: IssuerSpec,
+    /// Whoever asks with it shares it: it may hold a bundle of CAs.
+    spec: Arc<IssuerSpec>,
     /// All of its status.
     conditions: Vec<Condition>,
+    /// It is not looked after any more.
+    gone: bool,
 }
 
 impl Seen {
     fn of<I: Issuer>(issuer: &I) -> Self {
         let conditions = issuer.status().map(|status| status.conditions.clone()).unwrap_or_default();
+        let metadata = issuer.meta();
         Self {
-            metadata: issuer.meta().clone(),
+            uid: metadata.uid.clone(),
+            generation: metadata.generation,
             reference: issuer.object_ref(&()),
-            spec: issuer.spec().clone(),
+            spec: Arc::new(issuer.spec().clone()),
             conditions,
+            gone: false,
         }
     }
 }
@@ -131,7 +139,7 @@ struct Tended {
 /// Looks after every issuer of one kind until `stop`; `listed` is told once the first listing is complete.
 pub(crate) async fn tend_all<I: Issuer>(tending: Tending, listed: watch::Sender<bool>) {
     let api = I::api(tending.client.clone(), None);
-    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut events = watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff().boxed();
     let mut tended: HashMap<IssuerKey, Tended> = HashMap::new();
     let mut listing = 0;
     // Issuers that are beyond a limit; the next listing looks at them again.
@@ -155,7 +163,7 @@ pub(crate) async fn tend_all<I: Issuer>(tending: Tending, listed: watch::Sender<
                 drop_one(&tending, &mut tended, &key);
                 if beyond > 0 {
                     let api = I::api(tending.client.clone(), None);
-                    events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+                    events = watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff().boxed();
                 }
             }
             Some(Ok(Event::InitDone)) => {
@@ -181,6 +189,8 @@ fn key_of(metadata: &ObjectMeta) -> IssuerKey {
 fn drop_one(tending: &Tending, tended: &mut HashMap<IssuerKey, Tended>, key: &IssuerKey) {
     if let Some(one) = tended.remove(key) {
         one.stop.cancel();
+        // From here on its task says nothing more of it.
+        one.seen.send_modify(|seen| seen.gone = true);
         tending.desk.issuer_is(key, IssuerState::Absent, None);
         tending.metrics.issuer_gone(key);
     }
@@ -193,13 +203,14 @@ fn observe<I: Issuer>(tending: &Tending, tended: &mut HashMap<IssuerKey, Tended>
     if let Some(one) = tended.get_mut(&key) {
         one.listing = listing;
         let known = one.seen.borrow().clone();
-        if known.metadata.uid == seen.metadata.uid {
+        if known.uid == seen.uid {
             // Labels do not matter. A status that somebody else wrote is mended.
-            if known.metadata.generation != seen.metadata.generation {
+            if known.generation != seen.generation {
+                // In this order: its task says nothing of what it was once it has this.
+                one.seen.send_replace(seen);
                 tending.desk.issuer_is(&key, IssuerState::Unchecked, None);
-                one.seen.send_replace(seen);
             } else if known.conditions != seen.conditions {
-                one.seen.send_replace(seen);
+                one.seen.send_replace(Seen { spec: known.spec, ..seen });
             }
             return true;
         }
@@ -263,8 +274,11 @@ async fn tend<I: Issuer>(
     let mut read_for = None;
     loop {
         let now = seen.borrow_and_update().clone();
+        if now.gone {
+            return;
+        }
         let mut conditions = now.conditions.clone();
-        if read_for != now.metadata.generation {
+        if read_for != now.generation {
             // How it was says nothing about what it is now.
             (was_ready, reread) = (false, true);
         }
@@ -277,19 +291,23 @@ async fn tend<I: Issuer>(
         tending.checks.turn(&key).await;
         let began = Instant::now();
         let outcome = tending.checker.check(&key, &now.spec, &mut made, reread).await;
-        read_for = now.metadata.generation;
-        if seen.borrow().metadata.generation != now.metadata.generation {
-            // It was changed meanwhile: what was found out is about what it was.
+        read_for = now.generation;
+        // One failure of a server that was well may be a moment's; the circuit breaker guards what is sent meanwhile.
+        let passing = outcome.as_ref().err().is_some_and(|trouble| trouble.transient) && was_ready && failures == 0;
+        let is_current = unless_changed(&seen, now.generation, || {
+            if !passing {
+                tell_board(&tending, &key, &now, &outcome, &trouble);
+                tending.metrics.issuer(&key, outcome.is_ok());
+            }
+        });
+        if !is_current {
+            // What was found out is about what it was.
             failures = 0;
             continue;
         }
-        // One failure of a server that was well may be a moment's; the circuit breaker guards what is sent meanwhile.
-        let passing = outcome.as_ref().err().is_some_and(|trouble| trouble.transient) && was_ready && failures == 0;
         failures = if outcome.is_ok() { 0 } else { failures.saturating_add(1) };
         if !passing {
             was_ready = outcome.is_ok();
-            tell_board(&tending, &key, &now, &outcome, &trouble);
-            tending.metrics.issuer(&key, was_ready);
             tell_people::<I>(&tending, &key, &now, &outcome, &mut conditions).await;
         }
         drop(first.take());
@@ -310,7 +328,10 @@ async fn tend<I: Issuer>(
                         return;
                     }
                     let fresh = seen.borrow().clone();
-                    if fresh.metadata.generation == now.metadata.generation {
+                    if fresh.gone {
+                        return;
+                    }
+                    if fresh.generation == now.generation {
                         // Whoever wrote its status, ours stands in the end.
                         seen.mark_unchanged();
                         conditions = fresh.conditions;
@@ -335,6 +356,17 @@ async fn tend<I: Issuer>(
     }
 }
 
+/// Says something of an issuer, unless it has changed or is gone; neither comes to pass before that is said. False if it
+/// has.
+fn unless_changed(seen: &watch::Receiver<Seen>, generation: Option<i64>, say: impl FnOnce()) -> bool {
+    let held = seen.borrow();
+    let is_current = !held.gone && held.generation == generation;
+    if is_current {
+        say();
+    }
+    is_current
+}
+
 fn tell_board(
     tending: &Tending,
     key: &IssuerKey,
@@ -345,10 +377,62 @@ fn tell_board(
     let (state, signer) = match outcome {
         Ok(Checked { client, info }) => {
             let (client, info, trouble) = (Arc::clone(client), Arc::clone(info), Arc::clone(trouble));
-            let signer = Signer { client, spec: now.spec.clone(), info, trouble };
+            let signer = Signer { client, spec: Arc::clone(&now.spec), info, trouble };
             (IssuerState::Ready, Some(Arc::new(signer)))
         }
         Err(Trouble { message, .. }) => (IssuerState::NotReady { message: message.clone() }, None),
     };
     tending.desk.issuer_is(key, state, signer);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn seen(generation: i64) -> Seen {
+        let spec = json!({ "urls": ["https://ca.example"], "credentials": {} });
+        Seen {
+            uid: None,
+            generation: Some(generation),
+            reference: ObjectReference::default(),
+            spec: Arc::new(serde_json::from_value(spec).expect("a spec")),
+            conditions: Vec::new(),
+            gone: false,
+        }
+    }
+
+    #[test]
+    fn what_was_found_out_of_an_issuer_is_not_said_once_it_has_changed_or_is_gone() {
+        let (sender, receiver) = watch::channel(seen(1));
+        let says = |generation| {
+            let mut said = false;
+            assert_eq!(unless_changed(&receiver, Some(generation), || said = true), said);
+            said
+        };
+        assert!(says(1));
+        sender.send_replace(seen(2));
+        assert!(!says(1) && says(2));
+        sender.send_modify(|seen| seen.gone = true);
+        assert!(!says(2));
+    }
+
+    #[test]
+    fn an_issuer_does_not_change_while_something_is_said_of_it() {
+        let (sender, receiver) = watch::channel(seen(1));
+        let (changed, changes) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            unless_changed(&receiver, Some(1), || {
+                scope.spawn(|| {
+                    sender.send_replace(seen(2));
+                    changed.send(()).expect("the test waits");
+                });
+                let early = changes.recv_timeout(Duration::from_millis(200));
+                assert!(early.is_err(), "it changes only after that");
+            });
+            changes.recv().expect("it changes then");
+        });
+        assert!(!unless_changed(&receiver, Some(1), || {}));
+    }
 }

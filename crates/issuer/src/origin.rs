@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,10 @@ use k8s_openapi::{
 };
 use kube::{Api, Client};
 
-use crate::resource::{Certificate, CertificateRequest, IssuerSpec, go_duration};
+use crate::{
+    condition::cut,
+    resource::{Certificate, CertificateRequest, IssuerSpec, go_duration},
+};
 
 /// What cert-manager gives to a request that names no duration: 90 days.
 pub(crate) const USUAL_LIFE_S: u64 = 90 * 24 * 3600;
@@ -28,6 +31,10 @@ const ANNOTATIONS: usize = 64;
 const ANNOTATION_MAX: usize = 1024;
 /// Groups of the requester that are passed on, at most.
 pub(crate) const GROUPS: usize = 64;
+/// Longest owner that is taken for one, in octets of its texts: a name has at most 253 (RFC 1123 subdomain), a UID 36.
+const OWNER_MAX: usize = 1024;
+/// Longest name of a Secret that is kept.
+const NAME_MAX: usize = 253;
 /// Annotations that controllers and tools write; the API server lets nobody change cert-manager's.
 const OF_TOOLS: [&str; 7] = [
     "kubectl.kubernetes.io/",
@@ -39,18 +46,30 @@ const OF_TOOLS: [&str; 7] = [
     "meta.helm.sh/",
 ];
 const REVISION: &str = "cert-manager.io/certificate-revision";
+/// Of a CertificateSigningRequest: how long the certificate shall live, in Go's notation (cert-manager's experimental API).
+pub(crate) const DURATION: &str = "experimental.cert-manager.io/request-duration";
+/// Of a CertificateSigningRequest: whether it shall be a CA's.
+pub(crate) const IS_CA: &str = "experimental.cert-manager.io/request-is-ca";
+/// Annotations that are read here.
+const READ: [&str; 3] = [REVISION, DURATION, IS_CA];
 
 fn is_passed_on(key: &str, value: &str) -> bool {
     !OF_TOOLS.iter().any(|prefix| key.starts_with(prefix)) && key.len() + value.len() <= ANNOTATION_MAX
 }
 
-/// Drops the annotations that no server is sent, but for the revision that tells what has become of a Certificate.
+/// Drops the annotations that no server is sent, but for those that are read here: the revision tells what has become of
+/// a Certificate, and two say what a CertificateSigningRequest is for. A value that is too long stays none that means
+/// anything.
 pub(crate) fn keep_what_is_passed_on(annotations: &mut BTreeMap<String, String>) {
     let mut passed_on = 0;
     annotations.retain(|key, value| {
         let passes = passed_on < ANNOTATIONS && is_passed_on(key, value);
         passed_on += usize::from(passes);
-        passes || key == REVISION
+        if READ.contains(&key.as_str()) {
+            *value = cut(value, ANNOTATION_MAX);
+            return true;
+        }
+        passes
     });
 }
 
@@ -161,26 +180,71 @@ impl Whose {
 
 /// The labels of each namespace, as a watch has them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct NamespaceLabels(Arc<RwLock<HashMap<Box<str>, Labels>>>);
+pub(crate) struct NamespaceLabels(Arc<RwLock<Watched>>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    /// Whether the watch may have missed something.
+    behind: bool,
+    namespaces: HashMap<Box<str>, Labels>,
+}
 
 type Labels = BTreeMap<String, String>;
 
 impl NamespaceLabels {
     pub(crate) fn set(&self, namespace: &str, labels: Labels) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(namespace.into(), labels);
+        self.write().namespaces.insert(namespace.into(), labels);
     }
 
     pub(crate) fn remove(&self, namespace: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+        self.write().namespaces.remove(namespace);
     }
 
+    /// What is not shown from now on is gone.
+    pub(crate) fn listing_begins(&self) {
+        let mut watched = self.write();
+        (watched.behind, watched.namespaces) = (true, HashMap::new());
+    }
+
+    /// The watch may miss something, until it shows anything again: what it shows comes in order.
+    pub(crate) fn is_behind(&self, behind: bool) {
+        self.write().behind = behind;
+    }
+
+    /// The labels; nothing where they are to be looked up, since the watch has not shown them, or may be behind.
     pub(crate) fn get(&self, namespace: &str) -> Option<Labels> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned()
+        let watched = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        watched.namespaces.get(namespace).filter(|_| !watched.behind).cloned()
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Watched> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Owners that were looked up while their requests waited for an approval, by the UID of the request.
-type Early = HashMap<Box<str>, (Instant, Option<Certificate>)>;
+/// What is told of the Certificate that a request is for.
+#[derive(Debug)]
+struct Owner {
+    name: String,
+    secret: Option<String>,
+    renew_before: Option<Duration>,
+}
+
+impl Owner {
+    fn of(certificate: Certificate) -> Self {
+        let spec = certificate.spec;
+        Self {
+            name: certificate.metadata.name.unwrap_or_default(),
+            // There is no Secret of a longer name.
+            secret: Some(spec.secret_name).filter(|name| name.len() <= NAME_MAX),
+            renew_before: spec.renew_before.as_deref().and_then(go_duration),
+        }
+    }
+}
+
+/// Owners that were looked up while their requests waited for an approval, by the UID of the request. A Certificate as a
+/// whole may have more than a megabyte.
+type Early = HashMap<Box<str>, (Instant, Option<Owner>)>;
 
 /// Looks up where requests come from.
 #[derive(Clone)]
@@ -218,7 +282,7 @@ impl Origins {
     pub(crate) async fn of(&self, request: &CertificateRequest) -> Result<LookedUp, kube::Error> {
         let metadata = &request.metadata;
         let namespace = metadata.namespace.clone().unwrap_or_default();
-        let certificate = self.owner(request).await?;
+        let owner = self.owner(request).await?;
         let namespace_labels = match self.labels.get(&namespace) {
             Some(labels) => labels,
             // The watch has not shown it yet.
@@ -229,16 +293,16 @@ impl Origins {
         };
         let annotations = annotations_of(metadata);
         let spec = &request.spec;
-        let renew_before = certificate.as_ref().and_then(|certificate| certificate.spec.renew_before.as_deref());
-        let renew_before = renew_before.and_then(go_duration);
+        let renew_before = owner.as_ref().and_then(|owner| owner.renew_before);
+        let (certificate, secret) = owner.map_or((None, None), |owner| (Some(owner.name), owner.secret));
         let origin = Origin {
             namespace: Some(namespace),
             name: metadata.name.clone().unwrap_or_default(),
             issuer: Some(IssuerRef { kind: spec.issuer_ref.kind.clone(), name: spec.issuer_ref.name.clone() }),
             username: (!spec.username.is_empty()).then(|| spec.username.clone()),
             groups: spec.groups.iter().take(GROUPS).cloned().collect(),
-            secret: certificate.as_ref().map(|certificate| certificate.spec.secret_name.clone()),
-            certificate: certificate.and_then(|certificate| certificate.metadata.name),
+            secret,
+            certificate,
             pod: None,
             namespace_labels,
             annotations,
@@ -260,7 +324,7 @@ impl Origins {
         Ok(if superseded { Fate::Superseded } else { Fate::InUse { revision: now_at } })
     }
 
-    async fn owner(&self, request: &CertificateRequest) -> Result<Option<Certificate>, kube::Error> {
+    async fn owner(&self, request: &CertificateRequest) -> Result<Option<Owner>, kube::Error> {
         let uid = request.metadata.uid.as_deref().unwrap_or_default();
         let early = self.early.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         match early.filter(|(at, _)| at.elapsed() < EARLY_FOR) {
@@ -269,10 +333,10 @@ impl Origins {
         }
     }
 
-    async fn look_up(&self, request: &CertificateRequest) -> Result<Option<Certificate>, kube::Error> {
+    async fn look_up(&self, request: &CertificateRequest) -> Result<Option<Owner>, kube::Error> {
         let Some(reference) = owner_reference(request) else { return Ok(None) };
         let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
-        self.certificate(namespace, &reference.name, &reference.uid).await
+        Ok(self.certificate(namespace, &reference.name, &reference.uid).await?.map(Owner::of))
     }
 
     /// A Certificate that is there and is not being deleted.
@@ -286,11 +350,23 @@ impl Origins {
 
 /// Who owns a request, if that says to be a Certificate.
 pub(crate) fn owner_reference(request: &CertificateRequest) -> Option<&OwnerReference> {
-    request.metadata.owner_references.iter().flatten().find(|owner| {
-        owner.controller == Some(true)
-            && owner.kind == "Certificate"
-            && owner.api_version.starts_with("cert-manager.io/")
-    })
+    request.metadata.owner_references.iter().flatten().find(|owner| is_certificate(owner))
+}
+
+/// Keeps no other owners than that.
+pub(crate) fn keep_owner(metadata: &mut ObjectMeta) {
+    if let Some(owners) = &mut metadata.owner_references {
+        owners.retain(is_certificate);
+        owners.truncate(1);
+        owners.shrink_to_fit();
+    }
+}
+
+fn is_certificate(owner: &OwnerReference) -> bool {
+    owner.controller == Some(true)
+        && owner.kind == "Certificate"
+        && owner.api_version.starts_with("cert-manager.io/")
+        && owner.api_version.len() + owner.name.len() + owner.uid.len() <= OWNER_MAX
 }
 
 #[cfg(test)]
@@ -363,6 +439,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_here_is_kept_and_never_becomes_something_else() {
+        let long = format!("{}1h", "1s".repeat(1000));
+        let mut annotations = BTreeMap::from(
+            [("large", "x".repeat(2000)), ("team", "web".to_owned()), (IS_CA, "true".to_owned()), (DURATION, long)]
+                .map(|(key, value)| (key.to_owned(), value)),
+        );
+        keep_what_is_passed_on(&mut annotations);
+        assert_eq!(annotations.keys().collect::<Vec<_>>(), [DURATION, IS_CA, "team"]);
+        let duration = annotations.get(DURATION).expect("it is read");
+        assert!(duration.len() < 2000 && go_duration(duration).is_none(), "{duration}");
+    }
+
+    #[test]
     fn only_a_controlling_certificate_is_an_owner() {
         let owned = |owner: serde_json::Value| request(&json!({ "metadata": { "ownerReferences": [owner] } }));
         let certificate = json!({
@@ -374,6 +463,7 @@ mod tests {
             ("kind", json!("Pod")),
             ("apiVersion", json!("v1")),
             ("apiVersion", json!("cert-manager.io.evil.example/v1")),
+            ("name", json!("x".repeat(2000))),
         ] {
             let mut other = certificate.clone();
             other[member] = value;

@@ -11,7 +11,7 @@ use crate::resource::IssuerSpec;
 #[derive(Debug)]
 pub(crate) struct Signer {
     pub(crate) client: Arc<RemoteClient>,
-    pub(crate) spec: IssuerSpec,
+    pub(crate) spec: Arc<IssuerSpec>,
     /// What the server said when it was asked last.
     pub(crate) info: Arc<SignerInfo>,
     /// Wakes whoever checks the issuer.

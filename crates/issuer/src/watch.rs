@@ -31,6 +31,8 @@ use crate::{
 
 /// Requests that are prepared at a time.
 const PREPARING: usize = 16;
+/// Objects that are listed at a time: each may have more than a megabyte.
+pub(crate) const PAGE: u32 = 50;
 /// How often it is looked whether there is room again for requests that were left out.
 const ROOM: Duration = Duration::from_secs(5);
 
@@ -61,11 +63,13 @@ pub(crate) fn slim(mut request: CertificateRequest) -> CertificateRequest {
     if let Some(annotations) = &mut metadata.annotations {
         origin::keep_what_is_passed_on(annotations);
     }
+    origin::keep_owner(metadata);
     let spec = &mut request.spec;
     // One octet too many tells that there were more.
     spec.request.0.truncate(CSR_MAX + 1);
     spec.request.0.shrink_to_fit();
     spec.groups.truncate(origin::GROUPS);
+    spec.groups.shrink_to_fit();
     request
 }
 
@@ -84,7 +88,7 @@ pub(crate) async fn requests(
     room.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let preparing = Arc::new(Semaphore::new(PREPARING));
     loop {
-        let config = watcher::Config::default();
+        let config = watcher::Config::default().page_size(PAGE);
         let config = if selectable { config.fields(&format!("spec.issuerRef.group={GROUP}")) } else { config };
         let api: Api<CertificateRequest> = Api::all(client.clone());
         let mut events = watcher(api, config).default_backoff().boxed();
@@ -117,7 +121,9 @@ pub(crate) async fn requests(
                     desk.observe(request);
                 }
                 Some(Ok(Event::InitDone)) => {
-                    desk.with(Board::listing_ends);
+                    for request in desk.with(Board::listing_ends) {
+                        worker.disposals.gone(&desk, &request);
+                    }
                     worker.disposals.listing_ends(&desk);
                 }
                 Some(Ok(Event::Delete(request))) => {
@@ -179,21 +185,37 @@ pub(crate) async fn namespaces(
         };
         match event {
             None => return,
-            Some(Ok(Event::InitApply(namespace) | Event::Apply(namespace))) => {
-                let metadata = namespace.metadata;
-                labels.set(metadata.name.as_deref().unwrap_or_default(), metadata.labels.unwrap_or_default());
+            Some(Ok(event)) => take_in(&labels, event),
+            Some(Err(error)) => {
+                // Labels are policy's: meanwhile they are looked up one by one.
+                labels.is_behind(true);
+                trouble(&metrics, "Namespace", &error);
             }
-            Some(Ok(Event::Delete(namespace))) => labels.remove(namespace.metadata.name.as_deref().unwrap_or_default()),
-            Some(Ok(Event::Init | Event::InitDone)) => {}
-            // Meanwhile their labels are looked up one by one.
-            Some(Err(error)) => trouble(&metrics, "Namespace", &error),
         }
+    }
+}
+
+fn take_in(labels: &NamespaceLabels, event: Event<PartialObjectMeta<Namespace>>) {
+    let whole = !matches!(event, Event::Init | Event::InitApply(_));
+    match event {
+        Event::Init => labels.listing_begins(),
+        Event::InitApply(namespace) | Event::Apply(namespace) => {
+            let metadata = namespace.metadata;
+            labels.set(metadata.name.as_deref().unwrap_or_default(), metadata.labels.unwrap_or_default());
+        }
+        Event::Delete(namespace) => labels.remove(namespace.metadata.name.as_deref().unwrap_or_default()),
+        Event::InitDone => {}
+    }
+    if whole {
+        labels.is_behind(false);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
     use super::*;
     use crate::resource::CertificateRequestSpec;
@@ -209,11 +231,54 @@ mod tests {
         request.metadata.annotations = Some(annotations);
         request.metadata.labels = Some(BTreeMap::from([("app".to_owned(), "web".to_owned())]));
         request.spec.request.0 = vec![b'x'; 900_000];
+        let owner = |kind: &str, name: &str| OwnerReference {
+            api_version: "cert-manager.io/v1".to_owned(),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            controller: Some(kind == "Certificate"),
+            ..OwnerReference::default()
+        };
+        let mut owners = vec![owner("Pod", "a"); 5000];
+        // There is no object of such a name.
+        owners.extend([owner("Certificate", &"x".repeat(100_000)), owner("Certificate", "web")]);
+        request.metadata.owner_references = Some(owners);
         let kept = slim(request);
         let annotations = kept.metadata.annotations.expect("some");
         assert_eq!(annotations.len(), 65, "64, and the revision");
         assert!(annotations.contains_key("cert-manager.io/certificate-revision"));
         assert!(kept.metadata.labels.is_none());
+        assert_eq!(kept.metadata.owner_references, Some(vec![owner("Certificate", "web")]));
         assert_eq!(kept.spec.request.0.len(), CSR_MAX + 1);
+    }
+
+    #[test]
+    fn labels_that_the_watch_may_have_missed_are_looked_up() {
+        let labels = NamespaceLabels::default();
+        let namespace = |name: &str, team: &str| PartialObjectMeta::<Namespace> {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                labels: Some(BTreeMap::from([("team".to_owned(), team.to_owned())])),
+                ..ObjectMeta::default()
+            },
+            ..PartialObjectMeta::default()
+        };
+        let team = |name: &str| labels.get(name).and_then(|labels| labels.get("team").cloned());
+        for event in [Event::Init, Event::InitApply(namespace("shop", "web")), Event::InitApply(namespace("bank", "a"))]
+        {
+            take_in(&labels, event);
+            assert_eq!(team("shop"), None, "before the listing is whole");
+        }
+        take_in(&labels, Event::InitDone);
+        assert_eq!(team("shop").as_deref(), Some("web"));
+        labels.is_behind(true);
+        assert_eq!(team("shop"), None, "it may have been changed");
+        // What it shows comes in order: nothing before this was missed.
+        take_in(&labels, Event::Apply(namespace("bank", "b")));
+        assert_eq!((team("shop").as_deref(), team("bank").as_deref()), (Some("web"), Some("b")));
+        labels.is_behind(true);
+        take_in(&labels, Event::Init);
+        take_in(&labels, Event::InitApply(namespace("bank", "b")));
+        take_in(&labels, Event::InitDone);
+        assert_eq!((team("shop"), team("bank").as_deref()), (None, Some("b")), "deleted meanwhile");
     }
 }

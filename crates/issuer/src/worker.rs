@@ -7,16 +7,17 @@ use chancery_pki::answer::{Answered, Asked as Csr};
 use kube::{
     Api, Client, Resource as _,
     api::{Patch, PatchParams},
+    runtime::events::EventType,
 };
 use tokio::time::Instant;
 
 use crate::{
     board::{Asked, Done, Job},
     clock,
-    condition::{Outcome, PendingFor},
+    condition::{Notice, Outcome, PendingFor},
     decide::{IssuerState, Step, decide, is_out_of_time},
     dispatch::Desk,
-    disposal::{Disposals, Signed},
+    disposal::{Disposals, HandedOut, Signed},
     events::Events,
     leader::Leadership,
     metrics::Metrics,
@@ -27,15 +28,20 @@ use crate::{
     usage::Usages,
 };
 
-/// Fewest tries before a request is given up, whatever time has passed.
-const LEAST_TRIES: u32 = 5;
+/// Fewest tries before a request is given up, whatever time has passed, and before people are told of what may pass.
+pub(crate) const LEAST_TRIES: u32 = 5;
 
+/// The reason of an event about a status that is not taken.
+pub(crate) const NOT_WRITTEN: &str = "StatusNotWritten";
 /// Who we are in `managedFields`.
 pub(crate) const FIELD_MANAGER: &str = "chancery-issuer";
 /// How far the clocks of this machine and the server's may differ.
 const SKEW: Duration = Duration::from_secs(300);
 /// How soon a request that was throttled is looked at again, at the latest.
 const THROTTLED: Duration = Duration::from_secs(600);
+/// How soon a status is written again that this service account may not write. An event lasts about as long, so that one
+/// can be seen at any time.
+pub(crate) const FORBIDDEN: Duration = Duration::from_hours(1);
 /// How often a result is written again after a conflict before the request is decided anew.
 const CONFLICTS: usize = 5;
 
@@ -107,7 +113,10 @@ impl Worker {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(request.uid = %job.uid, error = %error, "whom a request is for cannot be looked up");
-                return (Done::Later(None, None), Asked::Not);
+                let message =
+                    format!("Whom the request is for cannot be looked up; trying again: {}", words_of(&error));
+                let outcome = Outcome::Pending { why: PendingFor::Retry, message };
+                return (self.wait(job, outcome, None).await, Asked::Not);
             }
         };
         // Looking up took time.
@@ -140,7 +149,8 @@ impl Worker {
                     Ok(Answered { not_after, .. })
                         if renew_before.is_some_and(|before| before < life && left(not_after) <= before) =>
                     {
-                        self.unused(request);
+                        // Revoked once the request has failed: a retry before that is to find it as it is.
+                        self.disposals.signed(&job.uid);
                         Outcome::Failed { message: too_short(left(not_after), renew_before.unwrap_or_default()) }
                     }
                     Ok(Answered { chain, root, .. }) => Outcome::Issued { chain, root, warnings: signed.warnings },
@@ -150,6 +160,7 @@ impl Worker {
                             request.uid = %job.uid, issuer = %job.issuer, certificate.serial = %signed.serial,
                             fault = %fault, "the server's answer is not what was asked for; it is not handed on"
                         );
+                        self.disposals.signed(&job.uid);
                         Outcome::Failed { message: format!("The server's answer is not what was asked for: {fault}") }
                     }
                 };
@@ -196,6 +207,7 @@ impl Worker {
                     Ok(Answered { chain, root, .. }) => Outcome::Issued { chain, root, warnings: signed.warnings },
                     Err(fault) => {
                         tracing::warn!(request.uid = %job.uid, fault, "what was issued before does not answer the request");
+                        self.disposals.signed(&job.uid);
                         failed
                     }
                 };
@@ -215,6 +227,9 @@ impl Worker {
     async fn failed(&self, job: &Job, signer: &Signer, error: &RemoteError) -> (Done, Asked) {
         use RemoteError as E;
         tracing::warn!(request.uid = %job.uid, issuer = %job.issuer, error = %error, "the server was asked in vain");
+        if may_have_signed(error) {
+            self.disposals.signed(&job.uid);
+        }
         let retry = |message| Outcome::Pending { why: PendingFor::Retry, message };
         let (outcome, after, asked) = match error {
             // The issuer's trouble: no request is to blame, and none runs out of time by it.
@@ -270,15 +285,17 @@ impl Worker {
                 Done::Later(after, Some(Arc::from(fresh)))
             }
             Written::Conflict(fresh) => Done::Again(Arc::from(fresh)),
-            Written::Gone => Done::Gone,
-            Written::No(error) => {
-                self.refused(job, &error);
-                Done::Later(after, None)
+            Written::Gone => {
+                // What was deleted before anybody knew that it may have been signed.
+                self.disposals.gone(&self.desk, request);
+                Done::Gone
             }
+            Written::No(error) => Done::Later(self.refused(job, &error).or(after), None),
         }
     }
 
-    /// Writes an outcome; what was signed is written again after a conflict rather than signed again.
+    /// Writes an outcome; what was signed is written again after a conflict rather than signed again. What was signed and
+    /// is handed out to nobody is revoked, where the issuer wants it.
     async fn tell(&self, job: &Job, outcome: Outcome) -> Done {
         let mut request = Arc::clone(&job.request);
         let is_issued = matches!(outcome, Outcome::Issued { .. });
@@ -290,10 +307,15 @@ impl Worker {
             if !self.leadership.holds() {
                 return Done::Later(Some(Duration::from_secs(1)), None);
             }
+            let before = if is_issued { self.disposals.handing_out(&job.uid) } else { HandedOut::No };
             match self.write(&request, &outcome).await {
                 Written::Yes(fresh) => {
                     self.announce(&request, &outcome);
-                    self.disposals.written(&job.uid);
+                    match outcome {
+                        Outcome::Issued { .. } | Outcome::Repaired => self.disposals.written(&job.uid),
+                        Outcome::Failed { .. } | Outcome::Denied => self.unused_if_signed(&request),
+                        Outcome::Pending { .. } => {}
+                    }
                     if !outcome.is_final() {
                         return Done::Again(Arc::from(fresh));
                     }
@@ -303,8 +325,11 @@ impl Worker {
                 Written::Conflict(fresh) => {
                     let same = decide(&fresh, &IssuerState::Ready) == Step::Sign && job.step == Step::Sign;
                     request = Arc::from(fresh);
+                    let handed_out = request.status.as_ref().is_some_and(|status| status.certificate.is_some());
+                    if is_issued && !handed_out {
+                        self.disposals.not_taken(&job.uid, HandedOut::No);
+                    }
                     if !same {
-                        let handed_out = request.status.as_ref().is_some_and(|status| status.certificate.is_some());
                         match (is_issued, handed_out) {
                             // Denied, or being deleted: nobody will ever have the certificate.
                             (true, false) => self.unused(&request),
@@ -318,13 +343,20 @@ impl Worker {
                 Written::Gone => {
                     if is_issued {
                         tracing::info!(request.uid = %job.uid, "a request was deleted while it was signed");
+                    }
+                    // What an earlier try wrote may have been taken in, and the request be deleted for that.
+                    if is_issued && before == HandedOut::No && job.attempts == 0 {
                         self.unused(&request);
+                    } else {
+                        self.disposals.gone(&self.desk, &request);
                     }
                     return Done::Gone;
                 }
                 Written::No(error) => {
-                    self.refused(job, &error);
-                    return Done::Later(None, None);
+                    if is_issued && is_refusal(&error) {
+                        self.disposals.not_taken(&job.uid, before);
+                    }
+                    return Done::Later(self.refused(job, &error), None);
                 }
             }
         }
@@ -361,18 +393,35 @@ impl Worker {
         }
     }
 
+    /// The request has ended without a certificate.
+    fn unused_if_signed(&self, request: &CertificateRequest) {
+        if let Some(signed) = Signed::of(request) {
+            self.disposals.unused_if_signed(&self.desk, signed);
+        }
+    }
+
     fn announce(&self, request: &CertificateRequest, outcome: &Outcome) {
         if let Some(notice) = outcome.notice(request) {
             self.events.publish(request.object_ref(&()), notice);
         }
     }
 
-    fn refused(&self, job: &Job, error: &kube::Error) {
+    /// The API server did not take a status; when it is written again, if that is not soon.
+    fn refused(&self, job: &Job, error: &kube::Error) -> Option<Duration> {
         self.metrics.write_failed();
         tracing::warn!(
             request.uid = %job.uid, request.namespace = job.request.metadata.namespace, error = %error,
             "the API server did not take a status; may this service account patch certificaterequests/status?"
         );
+        let why = forbidden(error).filter(|_| job.attempts >= LEAST_TRIES)?;
+        let note = format!(
+            "The API server does not let the controller write the status of this request; is there a role by which it may \
+             patch certificaterequests/status? It is tried again each hour, and when the controller starts. The API server \
+             says: {why}"
+        );
+        let notice = Notice { kind: EventType::Warning, reason: NOT_WRITTEN, note: crate::condition::cut(&note, 1000) };
+        self.events.publish(job.request.object_ref(&()), notice);
+        Some(FORBIDDEN)
     }
 
     async fn write(&self, request: &CertificateRequest, outcome: &Outcome) -> Written {
@@ -402,6 +451,42 @@ impl Worker {
             }
             Err(error) => Written::No(error),
         }
+    }
+}
+
+/// What went wrong with the API server, in its own words where it has any: of a right that is missing they say which.
+pub(crate) fn words_of(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether the API server says that it has not taken a write. Of what it says when it fails itself, nothing is known.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code))
+}
+
+/// Whether a server may have signed, although it gave no answer that says so. Where it has not, there is nothing to be
+/// revoked, and that is found out then.
+pub(crate) const fn may_have_signed(error: &RemoteError) -> bool {
+    use RemoteError as E;
+    match error {
+        E::Unreachable { .. } | E::Busy { .. } | E::Unreadable { .. } => true,
+        E::Tls { .. }
+        | E::Unauthorized { .. }
+        | E::Forbidden { .. }
+        | E::Redirected { .. }
+        | E::NotFound { .. }
+        | E::Refused { .. } => false,
+    }
+}
+
+/// The API server's words, if it says that this service account may not do this.
+pub(crate) fn forbidden(error: &kube::Error) -> Option<&str> {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => Some(&status.message),
+        _ => None,
     }
 }
 

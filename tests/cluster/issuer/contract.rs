@@ -171,8 +171,11 @@ async fn what_can_never_be_signed_fails_with_its_time_and_the_rule() -> Result<(
 
 /// T12.
 #[tokio::test]
-async fn an_answer_that_is_not_what_was_asked_for_is_never_handed_on() -> Result<()> {
+async fn an_answer_that_is_not_what_was_asked_for_is_never_handed_on_and_not_left_valid() -> Result<()> {
     let Some(test) = Test::ready("lies").await? else { return Ok(()) };
+    // What a controller that dies was about to do, the next one does not know.
+    let controller = test.issuing.controller.read().await;
+    test.revoke_what_is_deleted().await?;
     for (name, behaviour) in [
         ("wrong-key", Behaviour::WrongKey),
         ("expired", Behaviour::Expired),
@@ -187,12 +190,8 @@ async fn an_answer_that_is_not_what_was_asked_for_is_never_handed_on() -> Result
         let status = &failed.data["status"];
         assert!(status["failureTime"].is_string() && status.get("certificate").is_none(), "{name}: {status}");
         assert_eq!(test.server.asked_for(&uid), 1, "{name}");
-        test.issuing
-            .controller
-            .read()
-            .await
-            .until_it_prints(|line| line.contains(&uid) && line.contains("ERROR"))
-            .await?;
+        controller.until_it_prints(|line| line.contains(&uid) && line.contains("ERROR")).await?;
+        test.server.until("its revocation", |server| server.revoked().contains(&(uid.clone(), Some(5)))).await?;
     }
     Ok(())
 }

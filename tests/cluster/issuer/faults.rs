@@ -41,14 +41,20 @@ impl Own {
     }
 
     async fn ask(&self, name: &str) -> Result<()> {
+        self.ask_with(name, &json!({})).await
+    }
+
+    /// An approved request with this changed.
+    async fn ask_with(&self, name: &str, more: &Value) -> Result<()> {
         let requests = self.plane.objects("cert-manager.io/v1", "CertificateRequest", "default").await?;
-        let request = json!({
+        let mut request = json!({
             "apiVersion": "cert-manager.io/v1", "kind": "CertificateRequest", "metadata": { "name": name },
             "spec": {
                 "request": k8s_openapi::ByteString(pem("web.example.test")?.into_bytes()),
                 "issuerRef": { "group": "chancery.dev", "kind": "ChanceryClusterIssuer", "name": "faults" },
             },
         });
+        json_patch::merge(&mut request, more);
         requests.create(&PostParams::default(), &serde_json::from_value(request)?).await?;
         let approved = json!({ "status": { "conditions": [{ "type": "Approved", "status": "True" }] } });
         requests.patch_status(name, &PatchParams::default(), &Patch::Merge(&approved)).await?;
@@ -94,6 +100,32 @@ async fn an_api_server_that_restarts_and_has_forgotten_what_was_watched_stops_no
     Ok(())
 }
 
+/// As large as etcd takes them, and for an issuer that does not exist: they are kept until it does.
+#[tokio::test]
+async fn large_requests_that_wait_do_not_fill_the_memory() -> Result<()> {
+    let Some(own) = Own::start().await? else { return Ok(()) };
+    own.ask("first").await?;
+    own.until_issued("first").await?;
+    for number in 0..30 {
+        let usages = vec!["any"; 100_000];
+        let owners: Vec<Value> = (0..5000)
+            .map(|owner| json!({ "apiVersion": "v1", "kind": "Pod", "name": "a", "uid": format!("{number}-{owner}") }))
+            .collect();
+        let large = json!({
+            "metadata": { "ownerReferences": owners },
+            "spec": { "usages": usages, "issuerRef": { "name": "absent" } },
+        });
+        own.ask_with(&format!("large-{number}"), &large).await?;
+    }
+    own.ask("last").await?;
+    own.until_issued("last").await?;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", own.running.id()))?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+    let resident: usize = resident.ok_or("no VmRSS")?.trim().parse()?;
+    assert!(resident < 150 << 10, "{resident} kB");
+    Ok(())
+}
+
 #[tokio::test]
 async fn clocks_that_differ_by_five_minutes_cost_no_request_and_more_is_told() -> Result<()> {
     let Some(test) = Test::ready("clocks").await? else { return Ok(()) };
@@ -114,10 +146,7 @@ async fn a_certificate_that_would_be_renewed_at_once_is_refused_and_revoked_if_t
     let Some(test) = Test::ready("renewed").await? else { return Ok(()) };
     let _lives = test.issuing.controller.read().await;
     test.issuing.approved_by_cert_manager(&test.namespace).await?;
-    let issuers = test.issuers().await?;
-    let revoke = json!({ "spec": { "onDelete": "Revoke" } });
-    issuers.patch(&test.namespace, &PatchParams::default(), &Patch::Merge(&revoke)).await?;
-    until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
+    test.revoke_what_is_deleted().await?;
     // It began forty minutes ago and lives an hour.
     test.server.behave(Behaviour::Shifted(-2400));
     test.issuing.plane.apply_documents(&test.namespace, vec![certificate(&test, "web", "web-tls")]).await?;

@@ -1,5 +1,6 @@
 //! One certificate for each UID, whatever dies or is slow in between.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chancery_cluster_tests::{Result, SigningServer, controller, signing_server::Behaviour, until};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
@@ -49,10 +50,7 @@ async fn what_was_signed_for_a_deleted_request_never_lands_on_its_successor() ->
     let Some(test) = Test::ready("successor").await? else { return Ok(()) };
     // What a controller that dies was about to do, the next one does not know.
     let _lives = test.issuing.controller.read().await;
-    let revoke = json!({ "spec": { "onDelete": "Revoke" } });
-    let issuers = test.issuers().await?;
-    issuers.patch(&test.namespace, &PatchParams::default(), &Patch::Merge(&revoke)).await?;
-    until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
+    test.revoke_what_is_deleted().await?;
     test.server.behave(Behaviour::Hold);
     let first = test.ask("web").await?;
     test.approve("web").await?;
@@ -70,6 +68,22 @@ async fn what_was_signed_for_a_deleted_request_never_lands_on_its_successor() ->
     test.approve("web").await?;
     let issued = test.until_ready("web", "True", "Issued").await?;
     assert_eq!(public_key(&chain(&issued)?)?, rcgen::PublicKeyData::subject_public_key_info(&key));
+    Ok(())
+}
+
+/// T11, with an answer that never comes: whatever the server has made of the request, nobody will have it.
+#[tokio::test]
+async fn what_a_server_signed_without_an_answer_is_revoked_when_its_request_is_deleted() -> Result<()> {
+    let Some(test) = Test::ready("answerless").await? else { return Ok(()) };
+    let _lives = test.issuing.controller.read().await;
+    test.revoke_what_is_deleted().await?;
+    test.server.behave(Behaviour::Hold);
+    let uid = test.ask("web").await?;
+    test.approve("web").await?;
+    let waiting = test.until_ready("web", "False", "Pending").await?;
+    assert!(message(&waiting).contains("cannot be reached"), "{}", message(&waiting));
+    test.delete("web", &uid).await?;
+    test.server.until("the revocation", |server| server.revoked().contains(&(uid.clone(), Some(5)))).await?;
     Ok(())
 }
 
@@ -101,6 +115,47 @@ async fn a_leader_that_was_paused_leads_to_no_second_certificate() -> Result<()>
     assert_eq!(message(&later), message(&issued));
     controller.kill();
     *controller = second;
+    Ok(())
+}
+
+/// T15, from its end: who leads again leaves alone what another leader has handed out meanwhile.
+#[tokio::test]
+async fn what_another_leader_handed_out_is_not_revoked_when_its_request_is_deleted() -> Result<()> {
+    let Some(test) = Test::ready("usurped").await? else { return Ok(()) };
+    let mut controller = test.issuing.controller.write().await;
+    let leases = Api::<Lease>::namespaced(test.issuing.plane.client().await?, controller::NAMESPACE);
+    let give_to = async |holder: Option<&str>| -> Result<()> {
+        let patch = json!({ "spec": { "holderIdentity": holder } });
+        leases.patch("chancery-issuer", &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        Ok(())
+    };
+    controller.kill();
+    give_to(None).await?;
+    *controller = test.issuing.another_controller("usurped").await?;
+    test.revoke_what_is_deleted().await?;
+    test.server.behave(Behaviour::Hold);
+    let used = test.ask("used").await?;
+    test.approve("used").await?;
+    until_asked(&test, &used).await?;
+    give_to(Some("another")).await?;
+    controller.until_it_prints(|line| line.contains("not leading any more")).await?;
+    test.server.release();
+    // As the other leader does, who gets the same answer.
+    let signed = test.server.issued().remove(&used).ok_or("nothing was signed")?;
+    let certificate = json!({ "status": { "certificate": STANDARD.encode(signed.chain) } });
+    test.requests.patch_status("used", &PatchParams::default(), &Patch::Merge(&certificate)).await?;
+    test.add_condition("used", "Ready", "True", "Issued").await?;
+    give_to(None).await?;
+    // It leads again, and watches.
+    let unused = test.ask("unused").await?;
+    test.approve("unused").await?;
+    until_asked(&test, &unused).await?;
+    // Whoever has the certificate deletes its request, as csi-driver does.
+    test.delete("used", &used).await?;
+    test.delete("unused", &unused).await?;
+    test.server.release();
+    test.server.until("the revocation of what nobody has", |server| !server.revoked().is_empty()).await?;
+    assert_eq!(test.server.revoked(), [(unused, Some(5))]);
     Ok(())
 }
 

@@ -61,15 +61,16 @@ async fn a_token_of_a_service_account_is_minted_for_the_servers_audience_alone()
     let plane = test.issuing.plane;
     let allowed = &test.issuing.allowed;
     test.issuing.may_read_credentials(&test.namespace).await?;
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "chancery" } });
     let mut issuer = controller::issuer("ChanceryIssuer", "mine", &allowed.url(), &allowed.root());
     issuer["spec"]["credentials"] = json!({
-        "serviceAccount": { "name": "default", "audience": "https://kubernetes.default.svc" },
+        "serviceAccount": { "name": "chancery", "audience": "https://kubernetes.default.svc" },
     });
-    plane.apply_documents(&test.namespace, vec![issuer.clone()]).await?;
+    plane.apply_documents(&test.namespace, vec![account, issuer.clone()]).await?;
     let issuers = plane.objects("chancery.dev/v1", "ChanceryIssuer", &test.namespace).await?;
     let refused = until(&issuers, "mine", until::condition("Ready", "False")).await?;
     assert!(message(&refused).contains("audience"), "{}", message(&refused));
-    issuer["spec"]["credentials"] = json!({ "serviceAccount": { "name": "default" } });
+    issuer["spec"]["credentials"] = json!({ "serviceAccount": { "name": "chancery" } });
     plane.apply_documents(&test.namespace, vec![issuer]).await?;
     // The scripted server knows no such token; that it was asked with one is enough.
     let refused = |object: Option<&kube::api::DynamicObject>| {

@@ -5,7 +5,11 @@ use kube::api::DeleteParams;
 use rcgen::{KeyPair, PublicKeyData as _};
 use serde_json::json;
 
-use super::{Test, chain, leaf, pem, pem_by, public_key};
+use super::{
+    Test, chain, leaf, pem, pem_by,
+    pods::{PodTest, stub},
+    public_key,
+};
 
 #[tokio::test]
 async fn a_controller_that_dies_between_signing_and_writing_leads_to_no_second_certificate() -> Result<()> {
@@ -20,6 +24,38 @@ async fn a_controller_that_dies_between_signing_and_writing_leads_to_no_second_c
     let signed = test.server.issued();
     assert_eq!(signed.len(), 1, "one issuance");
     assert_eq!(leaf(&issued)?, leaf(&signed.get(&uid).ok_or("another UID")?.chain)?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_signed_before_an_issuer_was_edited_is_handed_out() -> Result<()> {
+    let Some(test) = Test::ready("kcsr-edited", &json!({})).await? else { return Ok(()) };
+    test.server.behave(Behaviour::Hold);
+    let uid = test.ask("web", &pem(&["a.example.test"])?, &json!({})).await?;
+    test.approve("web").await?;
+    test.server.until("the signature", |server| server.issued().contains_key(&uid)).await?;
+    // Another life would be asked for now.
+    test.issuer_changes_before_the_answer(&json!({ "defaultDuration": "48h" }), "kcsr-after-an-edit").await?;
+    let issued = test.until_issued("web").await?;
+    let signed = test.server.issued();
+    assert_eq!(signed.len(), 1, "one issuance");
+    assert_eq!(leaf(&issued)?, leaf(&signed.get(&uid).ok_or("another UID")?.chain)?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_signed_for_a_pod_under_another_trust_domain_is_not_handed_out_but_revoked() -> Result<()> {
+    let issuer = |domain: &str| json!({ "onDelete": "Revoke", "podCertificates": { "trustDomain": domain } });
+    let Some(pods) = PodTest::with("pcr-edited", &issuer("cluster.local")).await? else { return Ok(()) };
+    let server = &pods.test.server;
+    server.behave(Behaviour::Hold);
+    let uid = pods.ask("web", stub(&KeyPair::generate()?)?, &json!({})).await?;
+    server.until("the signature", |server| server.issued().contains_key(&uid)).await?;
+    pods.test.issuer_changes_before_the_answer(&issuer("corp.example"), "pcr-after-an-edit").await?;
+    let (kind, _, message) = pods.until_refused("web").await?;
+    assert!(kind == "Failed" && message.contains("differs from what was asked"), "{kind}: {message}");
+    server.until("the revocation", |server| !server.revoked().is_empty()).await?;
+    assert_eq!(server.revoked(), [(uid, Some(5))]);
     Ok(())
 }
 

@@ -99,8 +99,10 @@ async fn what_can_never_be_signed_fails_with_the_rule_in_words() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_what_was_asked_for_is_never_handed_on() -> Result<()> {
-    let Some(test) = Test::ready("kcsr-lies", &json!({})).await? else { return Ok(()) };
+async fn an_answer_that_is_not_what_was_asked_for_is_never_handed_on_and_not_left_valid() -> Result<()> {
+    let Some(test) = Test::ready("kcsr-lies", &json!({ "onDelete": "Revoke" })).await? else { return Ok(()) };
+    // What a controller that dies was about to do, the next one does not know.
+    let _lives = test.issuing.controller.read().await;
     for (name, behaviour) in [
         ("wrong-key", Behaviour::WrongKey),
         ("expired", Behaviour::Expired),
@@ -108,10 +110,11 @@ async fn an_answer_that_is_not_what_was_asked_for_is_never_handed_on() -> Result
         ("other-names", Behaviour::OtherNames),
     ] {
         test.server.behave(behaviour);
-        test.ask(name, &pem(&["a.example.test"])?, &json!({})).await?;
+        let uid = test.ask(name, &pem(&["a.example.test"])?, &json!({})).await?;
         test.approve(name).await?;
         let (_, message) = test.until_failed(name).await?;
         assert!(message.contains("not what was asked for"), "{name}: {message}");
+        test.server.until("its revocation", |server| server.revoked().contains(&(uid.clone(), Some(5)))).await?;
     }
     Ok(())
 }

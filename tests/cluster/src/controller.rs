@@ -1,6 +1,7 @@
 //! The controller as a process, with the rights that `deploy/issuer-rbac.yaml` gives it and no others.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -10,7 +11,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::json;
 use tokio::sync::{OnceCell, RwLock};
 
-use crate::{CertManager, Plane, Process, RealServer, Result, SigningServer, until};
+use crate::{CertManager, Plane, Process, RealServer, Result, SigningServer, documents, until};
 
 /// Where the controller lives.
 pub const NAMESPACE: &str = "chancery-system";
@@ -153,9 +154,19 @@ fn deploy() -> PathBuf {
 
 /// Makes the controller's namespace, and the roles that `deploy/issuer-rbac.yaml` has for it.
 pub async fn give_rights(plane: &Plane) -> Result<()> {
+    give_these_rights(plane, roles()?).await
+}
+
+/// The roles that `deploy/issuer-rbac.yaml` has.
+pub fn roles() -> Result<Vec<serde_json::Value>> {
+    documents(&fs::read_to_string(deploy().join("issuer-rbac.yaml"))?)
+}
+
+/// The same with roles that a test has changed.
+pub async fn give_these_rights(plane: &Plane, roles: Vec<serde_json::Value>) -> Result<()> {
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
     plane.apply_documents(NAMESPACE, vec![namespace]).await?;
-    plane.apply_files(NAMESPACE, &deploy().join("issuer-rbac.yaml")).await?;
+    plane.apply_documents(NAMESPACE, roles).await?;
     let documents = vec![
         binding("ClusterRoleBinding", "chancery-issuer", ""),
         binding("ClusterRoleBinding", "chancery-issuer-signing-requests", ""),

@@ -374,8 +374,9 @@ impl Serving {
         };
         self.changed.notify_waiters();
         // As the real one: a UID stands for what was asked for under it first.
-        if (&first.profile, first.lifetime_s) != (&asked.profile, asked.lifetime_s) {
-            let message = "another profile or lifetime was asked for".to_owned();
+        let what = |of: &SigningRequest| (of.names.clone(), of.profile.clone(), of.lifetime_s);
+        if what(&first) != what(&asked) {
+            let message = "other names, another profile or lifetime were asked for".to_owned();
             return json(&SigningState::Refused { reason: RefusalReason::OtherRequest, message, rule: None });
         }
         match &behaviour {

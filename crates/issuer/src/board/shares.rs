@@ -10,23 +10,34 @@ pub(super) const UNIT: usize = 4096;
 /// What an object weighs beside its texts, in octets.
 const OVERHEAD: usize = 1024;
 
-/// What a request weighs on the board: 1 for a usual one, more for a large one.
+/// What a text costs beside its octets: its place in a list, and what an allocator adds.
+const TEXT: usize = 56;
+
+/// What a request weighs on the board: 1 for a usual one, more for a large one. Each text counts whose length whoever
+/// makes the object chooses.
 pub(super) fn cost(request: &CertificateRequest) -> usize {
-    let metadata = &request.metadata;
+    let (metadata, spec, status) = (&request.metadata, &request.spec, request.status.as_ref());
     let annotations = metadata.annotations.iter().flatten().map(|(key, value)| key.len() + value.len());
-    let conditions = request.status.iter().flat_map(|status| &status.conditions);
-    let conditions = conditions.map(|one| one.message.as_deref().map_or(0, str::len) + 128);
-    let status = request.status.as_ref();
-    let certificate = status.and_then(|status| status.certificate.as_ref()).map_or(0, |octets| octets.0.len());
-    let ca = status.and_then(|status| status.ca.as_ref()).map_or(0, |octets| octets.0.len());
-    let groups = request.spec.groups.iter().map(String::len);
+    let owners = metadata.owner_references.iter().flatten();
+    let owners = owners.map(|owner| owner.api_version.len() + owner.kind.len() + owner.name.len() + owner.uid.len());
+    let conditions = status.iter().flat_map(|status| &status.conditions);
+    let conditions = conditions.map(|one| {
+        let words = [one.message.as_deref(), one.reason.as_deref(), one.last_transition_time.as_deref()];
+        words.into_iter().flatten().chain([&*one.type_]).map(str::len).sum::<usize>() + 128
+    });
+    let octets = [status.and_then(|status| status.certificate.as_ref()), status.and_then(|status| status.ca.as_ref())];
+    let octets = octets.into_iter().flatten().map(|octets| octets.0.len());
+    let listed = spec.groups.iter().chain(&spec.usages).map(|text| text.len() + TEXT);
+    // The name of the issuer is kept beside the request as well, twice.
+    let texts = spec.issuer_ref.name.len() * 3 + spec.username.len() + spec.duration.as_deref().map_or(0, str::len);
     let octets = OVERHEAD
-        + request.spec.request.0.len()
+        + spec.request.0.len()
         + annotations.sum::<usize>()
+        + owners.sum::<usize>()
         + conditions.sum::<usize>()
-        + groups.sum::<usize>()
-        + certificate
-        + ca;
+        + listed.sum::<usize>()
+        + octets.sum::<usize>()
+        + texts;
     octets.div_ceil(UNIT)
 }
 

@@ -221,8 +221,8 @@ fn a_listing_forgets_what_it_does_not_show() {
     board.observe(approved("old", "a"), now);
     board.listing_begins();
     board.observe(approved("new", "a"), now);
-    board.listing_ends();
-    assert_eq!(board.counts().active, 1);
+    let gone: Vec<_> = board.listing_ends().iter().map(|gone| gone.metadata.uid.clone()).collect();
+    assert_eq!((board.counts().active, gone), (1, vec![Some("old".to_owned())]));
 }
 
 #[test]
@@ -388,4 +388,31 @@ fn an_issuer_of_a_namespace_only_lowers_the_controllers_limit() {
     assert_eq!(limited(own(10, None), true), RateLimit { requests_per_second: 10, burst: Some(10) });
     assert_eq!(limited(own(10_000, None), false).requests_per_second, 10_000, "the operator's own");
     assert_eq!(limited(None, true), controller);
+}
+
+#[test]
+fn each_text_whose_length_somebody_chooses_takes_room() {
+    let usual = approved("u", "a");
+    assert_eq!(shares::cost(&usual), 1);
+    let long = "x".repeat(100_000);
+    let fewest = 100_000 / shares::UNIT;
+    let heavy = |change: &dyn Fn(&mut CertificateRequest)| {
+        let mut request = usual.clone();
+        change(&mut request);
+        shares::cost(&request)
+    };
+    let owner = |name: &str| k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
+        name: name.to_owned(),
+        ..Default::default()
+    };
+    for (what, cost) in [
+        ("issuer", heavy(&|request| request.spec.issuer_ref.name.clone_from(&long))),
+        ("duration", heavy(&|request| request.spec.duration = Some(long.clone()))),
+        ("username", heavy(&|request| request.spec.username.clone_from(&long))),
+        ("groups", heavy(&|request| request.spec.groups = vec![long.clone()])),
+        ("usages", heavy(&|request| request.spec.usages = vec!["any".to_owned(); 2000])),
+        ("owner", heavy(&|request| request.metadata.owner_references = Some(vec![owner(&long)]))),
+    ] {
+        assert!(cost >= fewest, "{what}: {cost}");
+    }
 }

@@ -55,21 +55,82 @@ where
 {
     let api: Api<PartialObjectMeta<K>> = Api::namespaced(client.clone(), namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut known: Option<Option<String>> = None;
+    let mut known = Known::default();
     watcher(api, config)
         .default_backoff()
         .filter_map(move |event| {
             watched.store(event.is_ok(), Ordering::Relaxed);
-            let version = match event {
-                Ok(Event::Apply(object) | Event::InitApply(object)) => Some(object.metadata.resource_version),
-                Ok(Event::Delete(_)) => Some(None),
-                Ok(Event::Init | Event::InitDone) | Err(_) => None,
-            };
-            let changed = version.as_ref().is_some_and(|version| known.as_ref() != Some(version));
-            if version.is_some() {
-                known = version;
-            }
+            let changed = event.is_ok_and(|event| known.takes_in(event));
             futures::future::ready(changed.then_some(()))
         })
         .boxed()
+}
+
+/// What a watch has shown of one object.
+#[derive(Debug, Default)]
+struct Known {
+    /// Its version, or that it is not there.
+    version: Option<Option<String>>,
+    /// Whether the listing that is under way has shown it.
+    listed: bool,
+}
+
+impl Known {
+    /// Takes in what is shown next; whether that is new.
+    fn takes_in<K: Resource>(&mut self, event: Event<K>) -> bool {
+        let version = match event {
+            Event::Init => {
+                self.listed = false;
+                return false;
+            }
+            Event::InitApply(object) => {
+                self.listed = true;
+                object.meta().resource_version.clone()
+            }
+            Event::Apply(object) => object.meta().resource_version.clone(),
+            Event::InitDone if self.listed => return false,
+            // Deleted, or deleted while nobody watched.
+            Event::Delete(_) | Event::InitDone => None,
+        };
+        let version = Some(version);
+        let changed = self.version != version;
+        self.version = version;
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(version: &str) -> Secret {
+        let mut secret = Secret::default();
+        secret.metadata.resource_version = Some(version.to_owned());
+        secret
+    }
+
+    #[test]
+    fn a_secret_that_is_deleted_while_nobody_watches_is_missed_by_the_next_listing() {
+        let mut known = Known::default();
+        for (event, is_new) in [
+            (Event::Init, false),
+            (Event::InitApply(secret("1")), true),
+            (Event::InitDone, false),
+            (Event::Apply(secret("2")), true),
+            // The same again, after a gap.
+            (Event::Init, false),
+            (Event::InitApply(secret("2")), false),
+            (Event::InitDone, false),
+            // Gone, after a gap.
+            (Event::Init, false),
+            (Event::InitDone, true),
+            (Event::Init, false),
+            (Event::InitDone, false),
+            (Event::Apply(secret("3")), true),
+            (Event::Delete(secret("4")), true),
+        ] {
+            let what = format!("{event:?}");
+            assert_eq!(known.takes_in(event), is_new, "{what}");
+        }
+    }
 }

@@ -45,7 +45,7 @@ pub(super) async fn tell_people<I: Issuer>(
         ready.status == status
             && ready.reason == reason
             && ready.message == message
-            && ready.observed_generation == now.metadata.generation
+            && ready.observed_generation == now.generation
     });
     // One that leads no more would overwrite what the next one has found out.
     if same || !tending.leadership.holds() {
@@ -60,12 +60,12 @@ pub(super) async fn tell_people<I: Issuer>(
         reason: reason.to_owned(),
         message: message.clone(),
         last_transition_time: since,
-        observed_generation: now.metadata.generation,
+        observed_generation: now.generation,
     };
     let mut after: Vec<Condition> = conditions.iter().filter(|one| one.type_ != "Ready").cloned().collect();
     after.push(condition);
     let operations = json!([
-        { "op": "test", "path": "/metadata/uid", "value": now.metadata.uid },
+        { "op": "test", "path": "/metadata/uid", "value": now.uid },
         { "op": "add", "path": "/status", "value": IssuerStatus { conditions: after.clone() } },
     ]);
     let Ok(patch) = serde_json::from_value(operations) else { return };

@@ -4,11 +4,17 @@
 //! a listing is read as a whole: one that Go would read and we would not would hide all the others, so what is no
 //! base64 is read as nothing, and null as what is left out.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+};
 
 use k8s_openapi::ByteString;
 use kube::CustomResource;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{SeqAccess, Visitor},
+};
 
 /// What is asked for. The API server lets nobody change it.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +38,7 @@ pub struct CertificateRequestSpec {
     #[serde(rename = "isCA", skip_serializing_if = "std::ops::Not::not", deserialize_with = "nullable")]
     pub is_ca: bool,
     /// What it shall be used for.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "distinct")]
     pub usages: Vec<String>,
     /// Who shall sign.
     pub issuer_ref: ObjectReference,
@@ -118,6 +124,36 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
+/// Each text once. The API server takes as many of one as an object has room for, and each would cost ten times its
+/// octets.
+fn distinct<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    struct Distinct;
+
+    impl<'de> Visitor<'de> for Distinct {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of texts, or null")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Self::Value, A::Error> {
+            let (mut known, mut distinct) = (HashSet::new(), Vec::new());
+            while let Some(text) = texts.next_element::<String>()? {
+                if known.insert(text.clone()) {
+                    distinct.push(text);
+                }
+            }
+            Ok(distinct)
+        }
+    }
+
+    from.deserialize_any(Distinct)
+}
+
 /// Octets in base64 as Go reads them, which skips the ends of lines; nothing for what is none.
 fn octets<'de, D: Deserializer<'de>>(from: D) -> Result<ByteString, D::Error> {
     some_octets(from).map(Option::unwrap_or_default)
@@ -153,9 +189,21 @@ mod tests {
             |certificate: &str| serde_json::from_value::<CertificateRequest>(object(certificate)).expect("it reads");
         let request = read("UEVN\r\nUEVN");
         assert_eq!(request.spec.request.0, b"CSR");
+        assert!(request.spec.usages.is_empty());
         let status = request.status.expect("a status");
         assert_eq!((status.certificate.map(|octets| octets.0), status.ca), (Some(b"PEMPEM".to_vec()), None));
         let status = read("*").status.expect("a status");
         assert_eq!(status.certificate.map(|octets| octets.0), Some(Vec::new()), "there, and no certificate");
+    }
+    #[test]
+    fn a_usage_that_is_named_a_hundred_thousand_times_is_kept_once() {
+        let mut usages = vec!["server auth"; 100_000];
+        usages.extend(["client auth", "server auth"]);
+        let spec: CertificateRequestSpec = serde_json::from_value(json!({
+            "request": "", "usages": usages, "issuerRef": { "name": "corp" },
+        }))
+        .expect("it reads");
+        assert_eq!(spec.usages, ["server auth", "client auth"], "in their order");
+        assert!(spec.usages.capacity() < 10, "{}", spec.usages.capacity());
     }
 }

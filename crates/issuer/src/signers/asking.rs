@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chancery_api::{RefusalReason, RemoteError, SigningRequest, SigningState};
+use chancery_api::{RefusalReason, RemoteError, RequestKind, RequestRef, SigningRequest, SigningState};
 use chancery_pki::answer::{Answered, Asked as Csr};
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use kube::{Client, runtime::events::EventType};
@@ -19,13 +19,15 @@ use crate::{
     leader::Leadership,
     metrics::Metrics,
     signer::Signer,
-    worker::refusal,
+    worker::{may_have_signed, refusal},
 };
 
 /// How far the clocks of this machine and the server's may differ.
 const SKEW: Duration = Duration::from_secs(300);
 /// Longest text of an event, in characters.
 const NOTE_MAX: usize = 1000;
+/// What people are told where a task breaks again and again.
+pub(super) const BREAKS: &str = "The controller breaks while it works on this request; its log says where";
 /// When a process looks again that does not lead.
 const NOT_LEADING: Duration = Duration::from_secs(1);
 
@@ -130,6 +132,7 @@ impl Asking {
                             request.uid = %body.uid, certificate.serial = %signed.serial, fault = %fault,
                             "the server's answer is not what was asked for; it is not handed on"
                         );
+                        self.disposals.signed(&body.uid.as_str().into());
                         let message = format!("The server's answer is not what was asked for: {fault}");
                         Answer::Refused { reason: None, message }
                     }
@@ -139,10 +142,53 @@ impl Asking {
                 let after = Some(Duration::from_secs(retry_after_s.clamp(1, 3600)));
                 Answer::Later { message: cut(&message, NOTE_MAX), after, counts: false, asked: Asked::Answered }
             }
+            Ok(SigningState::Refused { reason: RefusalReason::OtherRequest, message, .. }) => {
+                self.asked_before(signer, body, &message).await
+            }
             Ok(SigningState::Refused { reason, message, rule }) => {
                 let message = refusal(reason, &message, rule.as_deref());
                 Answer::Refused { reason: Some(reason), message }
             }
+            Err(error) => {
+                if may_have_signed(&error) {
+                    self.disposals.signed(&body.uid.as_str().into());
+                }
+                failed(signer, &body.uid, &error)
+            }
+        }
+    }
+
+    /// The server knows the UID and was asked something else for it: settings of the issuer or of its profile have been
+    /// edited since. What it has issued or holds for this request is this request's.
+    async fn asked_before(&self, signer: &Signer, body: &SigningRequest, message: &str) -> Answer {
+        // Nobody has it yet: if the object ends without it, it is not forgotten.
+        self.disposals.signed(&body.uid.as_str().into());
+        let reason = RefusalReason::OtherRequest;
+        let refused = || Answer::Refused { reason: Some(reason), message: refusal(reason, message, None) };
+        let named = RequestRef { kind: body.kind, namespace: body.origin.namespace.as_deref(), uid: &body.uid };
+        match signer.client.signing_state(named).await {
+            Ok(SigningState::Issued(signed)) => {
+                // How long it was to live then is not known here any more; the server has kept to it.
+                let read = Csr::from_pem(body.csr.as_bytes(), &body.usages, body.is_ca, None);
+                let checked = read.map_err(|fault| fault.to_string()).and_then(|csr| {
+                    let is_stub = body.kind == RequestKind::PodCertificateRequest;
+                    let csr = if is_stub { csr.naming(body.names.iter().map(String::as_str)) } else { csr };
+                    csr.check(&signed.chain, &signed.root, clock::as_x509(clock::now()), SKEW)
+                        .map_err(|fault| fault.to_string())
+                });
+                match checked {
+                    Ok(answered) => Answer::Issued(answered),
+                    Err(fault) => {
+                        tracing::warn!(request.uid = %body.uid, fault, "what was issued before does not answer the request");
+                        refused()
+                    }
+                }
+            }
+            Ok(SigningState::Pending { retry_after_s, message }) => {
+                let after = Some(Duration::from_secs(retry_after_s.clamp(1, 3600)));
+                Answer::Later { message: cut(&message, NOTE_MAX), after, counts: false, asked: Asked::Answered }
+            }
+            Ok(SigningState::Refused { .. }) | Err(RemoteError::NotFound { .. }) => refused(),
             Err(error) => failed(signer, &body.uid, &error),
         }
     }

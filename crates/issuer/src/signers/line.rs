@@ -3,10 +3,15 @@
 //! Only what is to be signed now, or waits for its issuer, is kept. Each issuer has a lane with its own rate and circuit
 //! breaker, and in a lane those who ask take turns. Nothing here sleeps or speaks: [`Line::next`] says what to do now, or
 //! until when there is nothing to do.
+//!
+//! A line has room for so many. In a full one what waits for its issuer makes way for what can be signed; what is left out
+//! or displaced is found again by a later listing.
+
+mod room;
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BTreeSet, BinaryHeap, HashMap, VecDeque},
     num::NonZeroU32,
     sync::Arc,
     time::Duration,
@@ -152,12 +157,19 @@ pub(crate) struct Line<K> {
     turns: VecDeque<IssuerKey>,
     /// Those whose issuer is not ready, and that are to be told so.
     others: FairQueue<Uid>,
+    /// Those that wait for their issuer and have been told so. None of them lies in a queue.
+    parked: BTreeSet<Uid>,
     delayed: BinaryHeap<Reverse<(Instant, Uid)>>,
     running: usize,
     /// Rows that have their outcome.
     over: usize,
     listing: u64,
+    /// Objects that found no room, or lost it, since the last listing.
     left_out: usize,
+    /// Those of them that could have been signed.
+    missed: usize,
+    /// Whether an issuer has become ready since something was left out.
+    turned: bool,
 }
 
 impl<K: Resource> Line<K> {
@@ -168,11 +180,14 @@ impl<K: Resource> Line<K> {
             lanes: HashMap::new(),
             turns: VecDeque::new(),
             others: FairQueue::default(),
+            parked: BTreeSet::new(),
             delayed: BinaryHeap::new(),
             running: 0,
             over: 0,
             listing: 0,
             left_out: 0,
+            missed: 0,
+            turned: false,
         }
     }
 
@@ -188,19 +203,20 @@ impl<K: Resource> Line<K> {
             }
             return;
         }
-        if self.rows.len() >= self.limits.active {
-            self.left_out += 1;
+        let waits = !self.lanes.contains_key(&issuer);
+        if self.rows.len() >= self.limits.active && !self.make_room(waits) {
             return;
         }
         let uid = Uid::from(uid);
         let (object, who) = (Some(Arc::new(object)), who.into());
-        let row = Row { object, issuer, who, state: State::Parked, attempts: 0, told: false, listing };
+        let row = Row { object, issuer, who, state: State::Queued, attempts: 0, told: false, listing };
         self.rows.insert(Arc::clone(&uid), row);
         self.queue(&uid);
     }
 
     /// Nothing is to be done about this object any more.
     pub(crate) fn forget(&mut self, uid: &str) {
+        self.parked.remove(uid);
         if self.rows.remove(uid).is_some_and(|row| row.state == State::Over) {
             self.over = self.over.saturating_sub(1);
         }
@@ -209,7 +225,7 @@ impl<K: Resource> Line<K> {
     /// A new listing begins: what it does not show is gone.
     pub(crate) const fn listing_begins(&mut self) {
         self.listing += 1;
-        self.left_out = 0;
+        (self.left_out, self.missed, self.turned) = (0, 0, false);
     }
 
     /// The listing is complete; what was known, had no outcome and is gone: UID, whose it was, issuer.
@@ -219,17 +235,8 @@ impl<K: Resource> Line<K> {
         let gone =
             gone.filter(|(_, row)| row.state != State::Over).map(|(uid, row)| (uid, row.who, row.issuer)).collect();
         self.over = self.rows.values().filter(|row| row.state == State::Over).count();
+        self.parked.retain(|uid| self.rows.contains_key(uid));
         gone
-    }
-
-    /// Whether objects were left out for want of room, and there is room again: a new listing finds them.
-    pub(crate) fn wants_listing(&self) -> bool {
-        self.left_out > 0 && self.rows.len() < self.limits.active / 2
-    }
-
-    /// Whether objects were left out.
-    pub(crate) const fn has_left_out(&self) -> bool {
-        self.left_out > 0
     }
 
     /// How many have no outcome.
@@ -262,10 +269,9 @@ impl<K: Resource> Line<K> {
             }
         }
         if new {
-            let waiting = self.rows.iter().filter(|(_, row)| {
-                row.state == State::Parked && row.object.is_some() && self.lanes.contains_key(&row.issuer)
-            });
-            let waiting: Vec<Uid> = waiting.map(|(uid, _)| Arc::clone(uid)).collect();
+            self.turned |= self.left_out > 0;
+            let has_lane = |uid: &Uid| self.rows.get(uid).is_some_and(|row| self.lanes.contains_key(&row.issuer));
+            let waiting: Vec<Uid> = self.parked.iter().filter(|uid| has_lane(uid)).cloned().collect();
             for uid in waiting {
                 self.queue(&uid);
             }
@@ -330,6 +336,7 @@ impl<K: Resource> Line<K> {
             }
             Done::AwaitIssuer if !self.lanes.contains_key(&job.issuer) => {
                 (row.state, row.told) = (State::Parked, true);
+                self.parked.insert(Arc::clone(&job.uid));
                 return;
             }
             Done::AwaitIssuer => AGAIN,
@@ -347,6 +354,7 @@ impl<K: Resource> Line<K> {
     fn queue(&mut self, uid: &Uid) {
         let Some(row) = self.rows.get_mut(uid) else { return };
         row.state = State::Queued;
+        self.parked.remove(uid);
         match self.lanes.get_mut(&row.issuer) {
             Some(lane) => lane.queue.push(&row.who, Arc::clone(uid)),
             None => self.others.push(&row.who, Arc::clone(uid)),

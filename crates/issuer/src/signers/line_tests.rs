@@ -170,6 +170,62 @@ fn what_is_too_much_is_left_out_until_there_is_room() {
     assert_eq!(order(&mut line, now), ["3"]);
 }
 
+/// A line of four with `a` ready, full of what waits for `absent`.
+fn full_of_what_waits(now: Instant) -> Line<Pod> {
+    let mut line = line(Limits { active: 4, ..LIMITS }, &["a"]);
+    for number in 0..4 {
+        line.observe(object(&format!("waits-{number}")), issuer("absent"), "x");
+    }
+    for _ in 0..4 {
+        let waits = job(&mut line, now).expect("to be told that it waits");
+        line.finished(&waits, &Done::AwaitIssuer, Asked::Not, now);
+    }
+    line
+}
+
+#[test]
+fn what_waits_for_its_issuer_makes_way_for_what_can_be_signed_and_for_nothing_else() {
+    let now = Instant::now();
+    let mut line = full_of_what_waits(now);
+    line.observe(object("waits-too"), issuer("absent"), "y");
+    assert!(job(&mut line, now).is_none(), "there is no room");
+    assert!(!line.wants_listing(), "it would find no more room");
+    line.observe(object("healthy"), issuer("a"), "x");
+    assert_eq!(order(&mut line, now), ["healthy"]);
+    assert!(line.has_left_out() && !line.wants_listing());
+    // Its issuer is ready: three are still there, and a listing finds the others.
+    line.forget("healthy");
+    line.ready_are(&ready(&["a", "absent"]));
+    assert_eq!(order(&mut line, now).len(), 3);
+    assert!(line.wants_listing());
+    line.listing_begins();
+    assert!(!line.wants_listing());
+}
+
+#[test]
+fn what_could_be_signed_and_was_left_out_is_found_when_others_have_come_to_wait() {
+    let mut line = line(Limits { active: 4, ..LIMITS }, &["a"]);
+    let now = Instant::now();
+    for number in 0..4 {
+        line.observe(object(&format!("waits-{number}")), issuer("absent"), "x");
+    }
+    let told: Vec<_> = std::iter::from_fn(|| job(&mut line, now)).collect();
+    line.observe(object("healthy"), issuer("a"), "x");
+    assert!(line.has_left_out() && !line.wants_listing(), "nobody waits yet");
+    for waits in &told {
+        line.finished(waits, &Done::AwaitIssuer, Asked::Not, now);
+    }
+    assert!(line.wants_listing());
+    line.listing_begins();
+    for number in 0..4 {
+        line.observe(object(&format!("waits-{number}")), issuer("absent"), "x");
+    }
+    line.observe(object("healthy"), issuer("a"), "x");
+    assert!(line.listing_ends().is_empty());
+    assert_eq!(order(&mut line, now), ["healthy"]);
+    assert!(!line.wants_listing(), "once");
+}
+
 #[test]
 fn what_a_listing_does_not_show_is_gone_and_told_unless_it_had_its_outcome() {
     let mut line = line(LIMITS, &["a"]);

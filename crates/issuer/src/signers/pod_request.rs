@@ -27,7 +27,7 @@ use kube::{Api, Client, Resource as _, ResourceExt as _, core::Status, runtime::
 use serde_json::{Value, json};
 
 use super::{
-    asking::{Answer, Asking, Waiting, as_kubernetes, text_of},
+    asking::{Answer, Asking, BREAKS, Waiting, as_kubernetes, text_of},
     line::{Done, Job},
     pod_rules::{self, BACKDATE_MAX_S, LookedUp, Refresh},
     serve::Controller,
@@ -40,6 +40,7 @@ use crate::{
     origin::NamespaceLabels,
     resource::PodCertificates,
     signer::Signer,
+    worker::{LEAST_TRIES, words_of},
 };
 
 /// Longest message of a condition, in characters.
@@ -48,6 +49,8 @@ const MESSAGE_MAX: usize = 2048;
 const OPERATOR: Duration = Duration::from_secs(15);
 /// How long a request waits whose certificate does not begin now: clocks may be set right.
 const CLOCKS: Duration = Duration::from_secs(300);
+/// How long a request waits over which the controller breaks again and again: Kubernetes removes it before long.
+const BROKEN: Duration = Duration::from_secs(300);
 
 /// See the module.
 pub(crate) struct PodRequests {
@@ -126,6 +129,10 @@ impl Controller for PodRequests {
             Err(Unasked::Outcome(outcome)) => return (tell(self, job, outcome).await, Asked::Not),
             Err(Unasked::Api(error)) => {
                 tracing::warn!(request.uid = %job.uid, error = %error, "whom a pod's request is for cannot be looked up");
+                let message =
+                    format!("Whom the request is for cannot be looked up; trying again: {}", words_of(&error));
+                let waiting = Waiting { about: request.object_ref(&()), told: job.told, message: &message };
+                self.asking.say(waiting, EventType::Warning, "RetryableError");
                 return (Done::Later(None), Asked::Not);
             }
             Err(Unasked::Settings(message)) => {
@@ -154,6 +161,15 @@ impl Controller for PodRequests {
                 (Done::Later(after), asked)
             }
         }
+    }
+
+    async fn broke(&self, job: &Job<PodCertificateRequest>) -> Done {
+        if job.attempts < LEAST_TRIES {
+            return Done::Later(None);
+        }
+        // To the kubelet `Failed` is final, and a fault here is no pod's.
+        self.asking.publish(job.object.object_ref(&()), EventType::Warning, "RetryableError", BREAKS);
+        Done::Later(Some(BROKEN))
     }
 }
 
@@ -259,6 +275,10 @@ impl Telling for PodRequests {
 
     fn api(client: Client, request: &PodCertificateRequest) -> Api<PodCertificateRequest> {
         Api::namespaced(client, &request.namespace().unwrap_or_default())
+    }
+
+    fn signer_name(request: &PodCertificateRequest) -> &str {
+        &request.spec.signer_name
     }
 
     fn changes(request: &PodCertificateRequest, outcome: &Outcome, now: Timestamp) -> Vec<Value> {

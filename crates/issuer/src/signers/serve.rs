@@ -14,7 +14,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -24,6 +24,7 @@ use crate::{
     dispatch::Desk,
     disposal::{Disposals, Signed},
     metrics::Metrics,
+    origin,
     resource::RateLimit,
     watch,
 };
@@ -55,6 +56,9 @@ pub(crate) trait Controller: Send + Sync + 'static {
 
     /// Does what is to be done about one.
     fn work(&self, job: &Job<Self::Object>) -> impl Future<Output = (Done, Asked)> + Send;
+
+    /// Says what comes next for an object whose task broke: a fault that comes again and again must not be tried for ever.
+    fn broke(&self, job: &Job<Self::Object>) -> impl Future<Output = Done> + Send;
 }
 
 /// What a kind is served with.
@@ -84,6 +88,9 @@ pub(crate) async fn serve<C: Controller>(controller: Arc<C>, serving: Serving, s
     let mut issuers = serving.desk.book.changes();
     line.ready_are(&serving.ready());
     let (ended, mut ends) = mpsc::channel(serving.limits.concurrency.max(1));
+    // One clock for the whole: events do not put it off.
+    let mut room = interval(ROOM);
+    room.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let api: Api<C::Object> = Api::all(serving.client.clone());
         let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
@@ -98,7 +105,7 @@ pub(crate) async fn serve<C: Controller>(controller: Arc<C>, serving: Serving, s
             let far = Instant::now() + Duration::from_secs(3600);
             let event = tokio::select! {
                 () = stop.cancelled() => return,
-                () = sleep(ROOM), if line.has_left_out() => {
+                _ = room.tick(), if line.has_left_out() => {
                     if line.wants_listing() {
                         break;
                     }
@@ -139,7 +146,11 @@ pub(crate) async fn serve<C: Controller>(controller: Arc<C>, serving: Serving, s
 
 fn observe<C: Controller>(line: &mut Line<C::Object>, mut object: C::Object) {
     // What nobody here reads is not kept.
-    object.meta_mut().managed_fields = None;
+    let metadata = object.meta_mut();
+    (metadata.managed_fields, metadata.labels, metadata.owner_references) = (None, None, None);
+    if let Some(annotations) = &mut metadata.annotations {
+        origin::keep_what_is_passed_on(annotations);
+    }
     let issuer = C::issuer_of(&object).filter(|_| object.meta().deletion_timestamp.is_none());
     match issuer {
         Some(issuer) => {
@@ -168,7 +179,7 @@ fn start<C: Controller>(
     let (controller, metrics) = (Arc::clone(controller), Arc::clone(&serving.metrics));
     serving.jobs.spawn(async move {
         let work = tokio::spawn({
-            let job = job.clone();
+            let (job, controller) = (job.clone(), Arc::clone(&controller));
             async move { timeout(LONGEST, controller.work(&job)).await }
         });
         let (done, asked) = match work.await {
@@ -178,7 +189,11 @@ fn start<C: Controller>(
             Err(error) => {
                 metrics.broken();
                 tracing::error!(request.uid = %job.uid, error = %error, "a task broke; its object is tried again");
-                (Done::Later(None), Asked::Not)
+                let broke = tokio::spawn({
+                    let job = job.clone();
+                    async move { timeout(LONGEST, controller.broke(&job)).await }
+                });
+                (broke.await.ok().and_then(Result::ok).unwrap_or(Done::Later(None)), Asked::Not)
             }
         };
         // Nobody takes it when this process stops leading.
@@ -189,3 +204,6 @@ fn start<C: Controller>(
 #[cfg(test)]
 #[path = "serve_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "trouble_tests.rs"]
+mod trouble_tests;

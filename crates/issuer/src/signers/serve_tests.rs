@@ -1,13 +1,38 @@
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
+use futures::stream;
 use k8s_openapi::api::core::v1::Pod;
 use prometheus_client::{encoding::text::encode, registry::Registry};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::{board, fake_api};
+use crate::{board, decide::IssuerState, fake_api, fake_signer};
 
 const RATE: RateLimit = RateLimit { requests_per_second: 10_000, burst: Some(10_000) };
+
+fn corp() -> IssuerKey {
+    IssuerKey { namespace: None, name: "corp".into() }
+}
+
+/// What a kind is served with in a cluster without issuers, where so many objects are kept.
+pub(super) fn serving(client: Client, active: usize) -> Serving {
+    let metrics = Arc::new(Metrics::new());
+    Serving {
+        client,
+        desk: Arc::new(Desk::new(board::Limits { active: 10, concurrency: 4, rate: RATE })),
+        disposals: Arc::new(Disposals::new(Arc::clone(&metrics))),
+        metrics,
+        limits: Limits { active, concurrency: 4, each_issuer: 2 },
+        rate: RATE,
+        jobs: TaskTracker::new(),
+    }
+}
 
 /// Breaks its task the first time, and has its outcome the second.
 struct Breaks {
@@ -21,7 +46,7 @@ impl Controller for Breaks {
     const KIND: RequestKind = RequestKind::PodCertificateRequest;
 
     fn named(_object: &Pod) -> Option<IssuerKey> {
-        Some(IssuerKey { namespace: None, name: "corp".into() })
+        Some(corp())
     }
 
     fn has_certificate(_object: &Pod) -> bool {
@@ -43,6 +68,10 @@ impl Controller for Breaks {
         self.over.send(()).await.expect("the test waits");
         (Done::Over, Asked::Not)
     }
+
+    async fn broke(&self, _job: &Job<Pod>) -> Done {
+        Done::Later(None)
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -56,16 +85,8 @@ async fn an_object_whose_task_breaks_is_tried_again_and_the_fault_is_counted() {
             "kind": "PodList", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": [pod],
         }))
     });
-    let metrics = Arc::new(Metrics::new());
-    let serving = Serving {
-        client,
-        desk: Arc::new(Desk::new(board::Limits { active: 10, concurrency: 4, rate: RATE })),
-        disposals: Arc::new(Disposals::new(Arc::clone(&metrics))),
-        metrics: Arc::clone(&metrics),
-        limits: Limits { active: 10, concurrency: 4, each_issuer: 2 },
-        rate: RATE,
-        jobs: TaskTracker::new(),
-    };
+    let serving = serving(client, 10);
+    let metrics = Arc::clone(&serving.metrics);
     let (over, mut ended) = mpsc::channel(1);
     let (controller, stop) = (Arc::new(Breaks { works: AtomicU32::new(0), over }), CancellationToken::new());
     let serves = tokio::spawn(serve(Arc::clone(&controller), serving, stop.clone()));
@@ -77,4 +98,89 @@ async fn an_object_whose_task_breaks_is_tried_again_and_the_fault_is_counted() {
     metrics.register(&mut registry);
     encode(&mut text, &registry).expect("text");
     assert!(text.contains("chancery_issuer_broken_tasks_total 1\n"), "{text}");
+}
+
+/// Has its outcome at once, if it is ours.
+struct Ends(mpsc::UnboundedSender<String>);
+
+impl Controller for Ends {
+    type Object = Pod;
+
+    const KIND: RequestKind = RequestKind::PodCertificateRequest;
+
+    fn named(object: &Pod) -> Option<IssuerKey> {
+        (object.metadata.namespace.as_deref() == Some("shop")).then(corp)
+    }
+
+    fn has_certificate(_object: &Pod) -> bool {
+        false
+    }
+
+    fn issuer_of(object: &Pod) -> Option<IssuerKey> {
+        Self::named(object)
+    }
+
+    fn who(_object: &Pod) -> &str {
+        "shop"
+    }
+
+    async fn work(&self, job: &Job<Pod>) -> (Done, Asked) {
+        self.0.send(job.uid.to_string()).expect("the test waits");
+        (Done::Over, Asked::Answered)
+    }
+
+    async fn broke(&self, _job: &Job<Pod>) -> Done {
+        Done::Later(None)
+    }
+}
+
+fn pod(namespace: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "namespace": namespace, "uid": name, "resourceVersion": "1" },
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_left_out_is_found_however_much_happens_to_what_is_not_ours() {
+    // Those that are there; what has its outcome is deleted.
+    let there = Arc::new(Mutex::new(BTreeSet::from(["p-1", "p-2", "p-3"].map(str::to_owned))));
+    let (over, mut ended) = mpsc::unbounded_channel();
+    let (left, listed) = (Arc::clone(&there), Arc::clone(&there));
+    let (deleted, deletions) = mpsc::unbounded_channel::<String>();
+    let deletions = Arc::new(tokio::sync::Mutex::new(deletions));
+    let client = fake_api::client(move |_, uri, _| {
+        if uri.query().is_some_and(|query| query.contains("watch=true")) {
+            let deletions = Arc::clone(&deletions);
+            // Somebody else's pod changes each second, a deletion of ours is shown at once.
+            return fake_api::watch(stream::unfold((), move |()| {
+                let deletions = Arc::clone(&deletions);
+                async move {
+                    let mut deletions = deletions.lock().await;
+                    let event = match timeout(Duration::from_secs(1), deletions.recv()).await {
+                        Ok(Some(name)) => json!({ "type": "DELETED", "object": pod("shop", &name) }),
+                        _ => json!({ "type": "MODIFIED", "object": pod("elsewhere", "busy") }),
+                    };
+                    Some((event, ()))
+                }
+            }));
+        }
+        let items: Vec<Value> = listed.lock().expect("nobody broke").iter().map(|name| pod("shop", name)).collect();
+        fake_api::object(&json!({
+            "kind": "PodList", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": items,
+        }))
+    });
+    let serving = serving(client, 2);
+    serving.desk.issuer_is(&corp(), IssuerState::Ready, Some(fake_signer::signer(&json!({}), "")));
+    let stop = CancellationToken::new();
+    let serves = tokio::spawn(serve(Arc::new(Ends(over)), serving, stop.clone()));
+    let mut seen = BTreeSet::new();
+    while seen.len() < 3 {
+        let name = timeout(Duration::from_secs(60), ended.recv()).await.expect("in time").expect("an outcome");
+        left.lock().expect("nobody broke").remove(&name);
+        deleted.send(name.clone()).expect("it is watched");
+        seen.insert(name);
+    }
+    stop.cancel();
+    serves.await.expect("it serves until it is stopped");
 }

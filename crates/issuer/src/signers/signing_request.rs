@@ -19,7 +19,7 @@ use kube::{Api, Client, Resource as _, ResourceExt as _, api::PostParams, core::
 use serde_json::{Value, json};
 
 use super::{
-    asking::{Answer, Asking, Waiting, text_of},
+    asking::{Answer, Asking, BREAKS, Waiting, text_of},
     line::{Done, Job},
     registration_authority,
     serve::Controller,
@@ -30,21 +30,16 @@ use crate::{
     board::{Asked, IssuerKey},
     clock,
     condition::cut,
-    origin::{GROUPS, USUAL_LIFE_S, annotations_of},
+    origin::{DURATION, GROUPS, IS_CA, USUAL_LIFE_S, annotations_of},
     resource::{IssuerSpec, go_duration},
     signer::Signer,
+    worker::{LEAST_TRIES, words_of},
 };
 
-/// How long the certificate shall live, in Go's notation (cert-manager's experimental API).
-const DURATION: &str = "experimental.cert-manager.io/request-duration";
-/// Whether it shall be a CA's.
-const IS_CA: &str = "experimental.cert-manager.io/request-is-ca";
 /// Shortest life, in seconds: Kubernetes' own, and cert-manager's.
 const LIFE_MIN_S: u64 = 600;
 /// Longest message of a condition, in characters.
 const MESSAGE_MAX: usize = 2048;
-/// Fewest tries before a request is given up, whatever time has passed.
-const LEAST_TRIES: u32 = 5;
 
 /// See the module.
 pub(crate) struct SigningRequests {
@@ -111,6 +106,14 @@ impl Controller for SigningRequests {
                 }
                 Err(error) => {
                     tracing::warn!(request.uid = %job.uid, error = %error, "a SubjectAccessReview is not answered");
+                    let message = format!(
+                        "Whether \"{}\" may refer to the ChanceryIssuer \"{}\" cannot be looked up; trying again: {}",
+                        request.spec.username.as_deref().unwrap_or_default(),
+                        job.issuer,
+                        words_of(&error)
+                    );
+                    let waiting = Waiting { about: request.object_ref(&()), told: job.told, message: &message };
+                    self.asking.say(waiting, EventType::Warning, "RetryableError");
                     return (Done::Later(None), Asked::Not);
                 }
             }
@@ -131,6 +134,15 @@ impl Controller for SigningRequests {
             return later;
         }
         self.sign(job, &signer, &csr, &body).await
+    }
+
+    async fn broke(&self, job: &Job<CertificateSigningRequest>) -> Done {
+        if job.attempts < LEAST_TRIES || !is_out_of_time(&job.object, self.retry_budget, clock::now()) {
+            return Done::Later(None);
+        }
+        // Kubernetes removes no request that is approved and has no outcome.
+        let refusal = Refusal { reason: "PermanentError", message: BREAKS.to_owned() };
+        tell(self, job, Outcome::Failed(refusal)).await
     }
 }
 
@@ -256,6 +268,10 @@ impl Telling for SigningRequests {
         Api::all(client)
     }
 
+    fn signer_name(request: &CertificateSigningRequest) -> &str {
+        &request.spec.signer_name
+    }
+
     fn changes(request: &CertificateSigningRequest, outcome: &Outcome, now: Timestamp) -> Vec<Value> {
         changes(request, outcome, now)
     }
@@ -352,7 +368,23 @@ fn is_out_of_time(request: &CertificateSigningRequest, budget: Duration, now: Ti
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use axum::http::StatusCode;
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::{
+        board,
+        dispatch::Desk,
+        disposal::Disposals,
+        events::Events,
+        fake_api,
+        leader::Leadership,
+        metrics::Metrics,
+        resource::RateLimit,
+        signers::line::{Limits, Line, Next},
+    };
 
     fn request(more: &Value) -> CertificateSigningRequest {
         let mut request = json!({
@@ -388,6 +420,38 @@ mod tests {
         ] {
             assert!(issuer(more.clone()).is_none(), "{more}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_review_that_the_api_server_does_not_take_is_told() {
+        let (told, mut tells) = tokio::sync::mpsc::unbounded_channel::<Value>();
+        let client = fake_api::client(move |_, uri, body| {
+            if uri.path().ends_with("/subjectaccessreviews") {
+                return fake_api::refusal_in_words(StatusCode::FORBIDDEN, "Forbidden", "reviews are forbidden");
+            }
+            let event: Value = serde_json::from_slice(body).unwrap_or_default();
+            told.send(event.clone()).expect("the test waits");
+            fake_api::object(&event)
+        });
+        let metrics = Arc::new(Metrics::new());
+        let rate = RateLimit { requests_per_second: 10, burst: None };
+        let asking = Asking {
+            events: Events::start(&client, "tests".to_owned()),
+            client,
+            desk: Arc::new(Desk::new(board::Limits { active: 10, concurrency: 4, rate })),
+            leadership: Leadership::alone(),
+            disposals: Arc::new(Disposals::new(Arc::clone(&metrics))),
+            metrics,
+        };
+        let requests = SigningRequests { asking, retry_budget: Duration::ZERO };
+        let own = request(&json!({ "spec": { "signerName": "chanceryissuers.chancery.dev/shop.own" } }));
+        let issuer = SigningRequests::issuer_of(&own).expect("one of ours");
+        let mut line = Line::new(Limits { active: 10, concurrency: 4, each_issuer: 4 });
+        line.observe(own, issuer, "alice");
+        let Next::Job(job) = line.next(Instant::now()) else { panic!("nothing to do") };
+        assert!(matches!(requests.work(&job).await, (Done::Later(None), Asked::Not)));
+        let event = tells.recv().await.expect("an event").to_string();
+        assert!(event.contains("RetryableError") && event.contains("reviews are forbidden"), "{event}");
     }
 
     #[test]

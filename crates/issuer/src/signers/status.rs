@@ -1,13 +1,14 @@
 //! Tells objects of Kubernetes' own kinds what has become of them, such that no status lands on a successor of the same
 //! name or on what somebody else has changed meanwhile: each patch tests UID and version.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{Patch, PatchParams},
     core::Status,
+    runtime::events::EventType,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -17,7 +18,11 @@ use super::{
     line::{Done, Job},
     serve::Controller,
 };
-use crate::{clock, disposal::Signed, worker::FIELD_MANAGER};
+use crate::{
+    clock,
+    disposal::Signed,
+    worker::{FIELD_MANAGER, FORBIDDEN, LEAST_TRIES, NOT_WRITTEN, forbidden},
+};
 
 /// How often a result is written again after somebody else's write.
 const CONFLICTS: usize = 5;
@@ -32,6 +37,9 @@ pub(super) trait Telling: Controller {
 
     /// Where this object is written.
     fn api(client: Client, object: &Self::Object) -> Api<Self::Object>;
+
+    /// The signer that it names.
+    fn signer_name(object: &Self::Object) -> &str;
 
     /// The changes of the status.
     fn changes(object: &Self::Object, outcome: &Self::Outcome, now: Timestamp) -> Vec<Value>;
@@ -117,11 +125,25 @@ pub(super) async fn tell<T: Telling>(teller: &T, job: &Job<T::Object>, outcome: 
                     "the API server did not take a status; may this service account patch {}/status, and sign for the \
                      signer that it names?", T::Object::plural(&())
                 );
-                return Done::Later(None);
+                let why = forbidden(&error).filter(|_| job.attempts >= LEAST_TRIES);
+                return Done::Later(why.map(|why| say_forbidden(teller, &object, why)));
             }
         }
     }
     Done::Later(None)
+}
+
+/// Tells people that this service account may not write an object's status; when it is written again.
+fn say_forbidden<T: Telling>(teller: &T, object: &T::Object, why: &str) -> Duration {
+    let note = format!(
+        "The API server does not let the controller write the status of this request; is there a role by which it may \
+         patch {}/status, and one with the verb \"sign\" on signers.certificates.k8s.io for {}? It is tried again each hour, \
+         and when the controller starts. The API server says: {why}",
+        T::Object::plural(&()),
+        T::signer_name(object),
+    );
+    teller.asking().publish(object.object_ref(&()), EventType::Warning, NOT_WRITTEN, &note);
+    FORBIDDEN
 }
 
 fn signed<T: Telling>(job: &Job<T::Object>) -> Signed {

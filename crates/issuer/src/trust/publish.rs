@@ -49,6 +49,8 @@ use crate::{
 
 /// After how long a write is tried again that was not taken.
 const AGAIN: Duration = Duration::from_secs(10);
+/// After how long it is looked whether somebody else's object is still in the way: no watch shows it.
+const FOREIGN: Duration = Duration::from_secs(30);
 
 /// What is published, and with what.
 pub(crate) struct Publishing {
@@ -80,6 +82,39 @@ type Events_<K> = BoxStream<'static, watcher::Result<Event<K>>>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Asks(Option<String>);
 
+/// What is looked at again later, all at once.
+struct Later {
+    bundles: BTreeSet<String>,
+    namespaces: BTreeSet<String>,
+    after: Duration,
+    at: Option<Instant>,
+}
+
+impl Later {
+    const fn after(after: Duration) -> Self {
+        Self { bundles: BTreeSet::new(), namespaces: BTreeSet::new(), after, at: None }
+    }
+
+    fn bundle(&mut self, name: &str) {
+        self.bundles.insert(name.to_owned());
+        self.at.get_or_insert_with(|| Instant::now() + self.after);
+    }
+
+    fn namespace(&mut self, name: &str) {
+        self.namespaces.insert(name.to_owned());
+        self.at.get_or_insert_with(|| Instant::now() + self.after);
+    }
+
+    /// Bundles and namespaces, if their time has come.
+    fn take(&mut self, now: Instant) -> (BTreeSet<String>, BTreeSet<String>) {
+        if self.at.is_none_or(|at| at > now) {
+            return (BTreeSet::new(), BTreeSet::new());
+        }
+        self.at = None;
+        (std::mem::take(&mut self.bundles), std::mem::take(&mut self.namespaces))
+    }
+}
+
 struct Watched {
     with: Publishing,
     digests: RandomState,
@@ -91,9 +126,10 @@ struct Watched {
     due_bundles: BTreeSet<String>,
     /// The namespaces that are to be looked at.
     due_namespaces: BTreeSet<String>,
-    /// What was not taken, bundles and namespaces, and when to try again.
-    failed: (BTreeSet<String>, BTreeSet<String>),
-    again: Option<Instant>,
+    /// What was not taken.
+    failed: Later,
+    /// What somebody else's object is in the way of.
+    foreign: Later,
     /// Foreign objects that people have been told of.
     told: BTreeSet<Key>,
 }
@@ -109,8 +145,8 @@ impl Watched {
             namespaces: Listed::default(),
             due_bundles: BTreeSet::new(),
             due_namespaces: BTreeSet::new(),
-            failed: (BTreeSet::new(), BTreeSet::new()),
-            again: None,
+            failed: Later::after(AGAIN),
+            foreign: Later::after(FOREIGN),
             told: BTreeSet::new(),
         }
     }
@@ -127,6 +163,7 @@ impl Watched {
         loop {
             self.write_what_is_due().await;
             let far = Instant::now() + Duration::from_secs(3600);
+            let again = [self.failed.at, self.foreign.at].into_iter().flatten().min();
             tokio::select! {
                 Some(event) = bundles.next() => {
                     let digests = &self.digests;
@@ -146,7 +183,7 @@ impl Watched {
                 }
                 Ok(()) = issuers.changed() => self.take_issuers(),
                 Ok(()) = listed.changed() => self.take_issuers(),
-                () = sleep_until(self.again.unwrap_or(far)) => {}
+                () = sleep_until(again.unwrap_or(far)) => {}
             }
         }
     }
@@ -170,27 +207,24 @@ impl Watched {
     }
 
     async fn write_what_is_due(&mut self) {
-        if self.again.is_some_and(|again| again <= Instant::now()) {
-            let (bundles, namespaces) = std::mem::take(&mut self.failed);
+        let now = Instant::now();
+        for (bundles, namespaces) in [self.failed.take(now), self.foreign.take(now)] {
             self.due_bundles.extend(bundles);
             self.due_namespaces.extend(namespaces);
-            self.again = None;
         }
         if self.bundles.is_complete() {
             for name in std::mem::take(&mut self.due_bundles) {
                 if let Err(error) = self.write_bundle(&name).await {
-                    self.failed("ClusterTrustBundle", &name, &error);
-                    self.failed.0.insert(name);
-                    self.again.get_or_insert_with(|| Instant::now() + AGAIN);
+                    self.say_failed("ClusterTrustBundle", &name, &error);
+                    self.failed.bundle(&name);
                 }
             }
         }
         if self.maps.is_complete() && self.namespaces.is_complete() {
             for name in std::mem::take(&mut self.due_namespaces) {
                 if let Err(error) = self.write_maps(&name).await {
-                    self.failed("ConfigMap", &name, &error);
-                    self.failed.1.insert(name);
-                    self.again.get_or_insert_with(|| Instant::now() + AGAIN);
+                    self.say_failed("ConfigMap", &name, &error);
+                    self.failed.namespace(&name);
                 }
             }
         }
@@ -219,6 +253,9 @@ impl Watched {
             }
             (Standing::Off, Some(held)) => remove(&api, name, held).await?,
         };
+        if let Written::Foreign(_) = &written {
+            self.foreign.bundle(name);
+        }
         self.end("ClusterTrustBundle", &(String::new(), name.to_owned()), written);
         Ok(())
     }
@@ -259,6 +296,9 @@ impl Watched {
             let data = Some([(CA_CRT.to_owned(), pem.to_string())].into());
             let map = ConfigMap { metadata: published(&wanted_name), data, ..ConfigMap::default() };
             let written = create(&api, &map).await?;
+            if let Written::Foreign(_) = &written {
+                self.foreign.namespace(namespace);
+            }
             self.end("ConfigMap", &(namespace.to_owned(), wanted_name), written);
         }
         Ok(())
@@ -274,7 +314,6 @@ impl Watched {
             Written::Behind => {}
             Written::Foreign(there) => {
                 self.with.metrics.roots_written(kind, "foreign");
-                // It is looked at again when issuer or namespace change.
                 if self.told.insert(key.clone()) {
                     let note = format!(
                         "This {kind} is not chancery-issuer's, and is left as it is: roots cannot be published under \
@@ -288,7 +327,7 @@ impl Watched {
         }
     }
 
-    fn failed(&self, kind: &'static str, name: &str, error: &kube::Error) {
+    fn say_failed(&self, kind: &'static str, name: &str, error: &kube::Error) {
         self.with.metrics.roots_written(kind, "failed");
         tracing::warn!(
             kind, name, error = %error,
@@ -373,7 +412,84 @@ fn issuer_of_bundle(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use axum::http::{Method, StatusCode};
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use serde_json::Value;
+    use tokio::{sync::mpsc, time::timeout};
+
     use super::*;
+    use crate::{
+        board::{IssuerKey, Limits},
+        decide::IssuerState,
+        fake_api, fake_signer,
+        resource::RateLimit,
+    };
+
+    fn root() -> String {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a root").pem()
+    }
+
+    /// Publishes maps in a cluster where `corp` is ready and publishes these roots.
+    fn publishing(client: Client, roots: &str) -> Publishing {
+        let rate = RateLimit { requests_per_second: 10_000, burst: Some(10_000) };
+        let desk = Arc::new(Desk::new(Limits { active: 10, concurrency: 4, rate }));
+        let signer = fake_signer::signer(&json!({ "publishRoots": true }), roots);
+        desk.issuer_is(&IssuerKey { namespace: None, name: "corp".into() }, IssuerState::Ready, Some(signer));
+        Publishing {
+            events: Events::start(&client, "tests".to_owned()),
+            client,
+            desk,
+            leadership: Leadership::alone(),
+            metrics: Arc::new(Metrics::new()),
+            bundles: false,
+            config_map: Some("roots".to_owned()),
+            listed: watch::channel(true).1,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_else_removes_is_in_the_way_no_more() {
+        const MAPS: &str = "/api/v1/namespaces/shop/configmaps";
+        let (made, mut makes) = mpsc::unbounded_channel();
+        let in_the_way = Arc::new(AtomicBool::new(true));
+        let list = |items: Value| {
+            fake_api::object(
+                &json!({ "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": "1" }, "items": items }),
+            )
+        };
+        let client = fake_api::client(move |method, uri, body| match (method, uri.path()) {
+            _ if uri.query().is_some_and(|query| query.contains("watch=true")) => fake_api::silence(),
+            (&Method::GET, "/api/v1/namespaces") => {
+                list(json!([{ "metadata": { "name": "shop", "uid": "n-1", "labels": { ASKS: "corp" } } }]))
+            }
+            (&Method::POST, MAPS) if in_the_way.load(Ordering::SeqCst) => {
+                fake_api::refusal(StatusCode::CONFLICT, "AlreadyExists")
+            }
+            (&Method::POST, MAPS) => {
+                made.send(String::from_utf8_lossy(body).into_owned()).expect("the test waits");
+                fake_api::object(&json!({ "metadata": { "name": "roots" } }))
+            }
+            (&Method::GET, "/api/v1/namespaces/shop/configmaps/roots") => {
+                fake_api::object(&json!({ "metadata": { "name": "roots", "namespace": "shop", "uid": "theirs" } }))
+            }
+            (&Method::POST, "/apis/events.k8s.io/v1/namespaces/shop/events") => {
+                // Who is told to remove it does so.
+                in_the_way.store(false, Ordering::SeqCst);
+                fake_api::object(&json!({}))
+            }
+            _ => list(json!([])),
+        });
+        let (roots, stop) = (root(), CancellationToken::new());
+        let publishes = tokio::spawn(publish(publishing(client, &roots), stop.clone()));
+        let made = timeout(Duration::from_hours(1), makes.recv()).await.expect("in time").expect("a map");
+        assert!(made.contains("BEGIN CERTIFICATE") && made.contains(PUBLISHED), "{made}");
+        stop.cancel();
+        publishes.await.expect("it publishes until it is stopped");
+    }
 
     #[test]
     fn a_bundle_is_named_after_its_signer_and_nothing_else_is_taken_for_one() {
