@@ -156,6 +156,10 @@ async fn what_another_leader_handed_out_is_not_revoked_when_its_request_is_delet
     test.server.release();
     test.server.until("the revocation of what nobody has", |server| !server.revoked().is_empty()).await?;
     assert_eq!(test.server.revoked(), [(unused, Some(5))]);
+    // The others' is one that has never lost its Lease.
+    controller.kill();
+    give_to(None).await?;
+    *controller = test.issuing.another_controller("after-usurped").await?;
     Ok(())
 }
 

@@ -450,7 +450,8 @@ mod tests {
         line.observe(own, issuer, "alice");
         let Next::Job(job) = line.next(Instant::now()) else { panic!("nothing to do") };
         assert!(matches!(requests.work(&job).await, (Done::Later(None), Asked::Not)));
-        let event = tells.recv().await.expect("an event").to_string();
+        let event = tokio::time::timeout(Duration::from_secs(60), tells.recv()).await.expect("in time");
+        let event = event.expect("an event").to_string();
         assert!(event.contains("RetryableError") && event.contains("reviews are forbidden"), "{event}");
     }
 
