@@ -29,6 +29,8 @@ mod disposal;
 mod events;
 #[cfg(test)]
 mod fake_api;
+#[cfg(test)]
+mod fake_signer;
 mod issuers;
 mod leader;
 mod metrics;

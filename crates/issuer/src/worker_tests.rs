@@ -4,17 +4,15 @@ use std::{
 };
 
 use axum::http::{Method, StatusCode};
-use chancery_api::{Credential, RemoteClient, RemoteSettings, Roots, SignerInfo};
-use chancery_egress::{DialSettings, Dialer, ZoneSpec, ZoneTable};
 use serde_json::{Value, json};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::*;
 use crate::{
     board::{IssuerKey, Limits},
     dispatch::dispatch,
-    fake_api,
+    fake_api, fake_signer,
     origin::NamespaceLabels,
     resource::RateLimit,
     unapproved::Unapproved,
@@ -45,27 +43,9 @@ fn request(more: &Value) -> CertificateRequest {
     serde_json::from_value(request).expect("a request")
 }
 
-/// The cluster issuer `corp`, which has what is not needed revoked; its server is never reached.
+/// The cluster issuer `corp`, which has what is not needed revoked.
 fn signer() -> Arc<Signer> {
-    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let spec = json!({ "urls": ["https://ca.example"], "credentials": {}, "onDelete": "Revoke" });
-    let settings = RemoteSettings {
-        servers: vec!["https://ca.example".parse().expect("a URL")],
-        roots: Roots::Platform,
-        credential: Credential::Token("token".to_owned().into()),
-        connect_timeout: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
-    };
-    let zones = ZoneTable::new([ZoneSpec { name: "default".to_owned(), ..ZoneSpec::default() }]).expect("a zone");
-    let client = RemoteClient::new(&settings, Dialer::new(zones, DialSettings::default())).expect("a client");
-    let info: SignerInfo =
-        serde_json::from_value(json!({ "cluster": "tests", "profiles": [], "roots": "", "now": "" })).expect("an info");
-    Arc::new(Signer {
-        client: Arc::new(client),
-        spec: Arc::new(serde_json::from_value(spec).expect("a spec")),
-        info: Arc::new(info),
-        trouble: Arc::new(Notify::new()),
-    })
+    fake_signer::signer(&json!({ "onDelete": "Revoke" }), &json!([]))
 }
 
 /// A worker of a cluster where `corp` is ready.

@@ -1,0 +1,34 @@
+//! An issuer's signer for unit tests; its server is never reached.
+
+use std::{sync::Arc, time::Duration};
+
+use chancery_api::{Credential, RemoteClient, RemoteSettings, Roots, SignerInfo};
+use chancery_egress::{DialSettings, Dialer, ZoneSpec, ZoneTable};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::signer::Signer;
+
+/// With this in its issuer's settings, and these profiles at its server.
+pub(crate) fn signer(more: &Value, profiles: &Value) -> Arc<Signer> {
+    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut spec = json!({ "urls": ["https://ca.example"], "credentials": {} });
+    json_patch::merge(&mut spec, more);
+    let settings = RemoteSettings {
+        servers: vec!["https://ca.example".parse().expect("a URL")],
+        roots: Roots::Platform,
+        credential: Credential::Token("token".to_owned().into()),
+        connect_timeout: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+    };
+    let zones = ZoneTable::new([ZoneSpec { name: "default".to_owned(), ..ZoneSpec::default() }]).expect("a zone");
+    let client = RemoteClient::new(&settings, Dialer::new(zones, DialSettings::default())).expect("a client");
+    let info = json!({ "cluster": "tests", "profiles": profiles, "roots": "", "now": "" });
+    let info: SignerInfo = serde_json::from_value(info).expect("an info");
+    Arc::new(Signer {
+        client: Arc::new(client),
+        spec: Arc::new(serde_json::from_value(spec).expect("a spec")),
+        info: Arc::new(info),
+        trouble: Arc::new(Notify::new()),
+    })
+}
