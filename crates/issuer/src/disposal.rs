@@ -236,6 +236,15 @@ impl Disposals {
         }
     }
 
+    /// A request of Kubernetes' own is gone, and nobody saw whether it had its certificate: what was signed for it and
+    /// surely not handed out is not needed.
+    pub(crate) fn unused_unless_handed_out(&self, desk: &Desk, signed: Signed) {
+        let handed_out = self.queue().unwritten.remove(&signed.uid);
+        if handed_out == Some(HandedOut::No) {
+            self.want(desk, signed, Wanted::Unused);
+        }
+    }
+
     fn want(&self, desk: &Desk, signed: Signed, wanted: Wanted) {
         let issuer = &signed.issuer;
         let (signer, state) = desk.with(|board| (board.last_signer(issuer), board.issuer(issuer)));
@@ -553,6 +562,20 @@ mod tests {
         // Nothing is known of it any more.
         disposals.gone(&desk, &request("u", "Pod", "False"));
         assert_eq!(wanted(&disposals), None);
+    }
+
+    #[test]
+    fn of_kubernetes_own_what_may_have_been_handed_out_is_left_alone() {
+        let (desk, disposals) = (desk(), Disposals::new(Arc::new(Metrics::new())));
+        let signed = || Signed::of(&request("u", "Pod", "False")).expect("one of ours");
+        disposals.signed(&"u".into());
+        disposals.handing_out("u");
+        disposals.unused_unless_handed_out(&desk, signed());
+        assert_eq!(wanted(&disposals), None);
+        assert!(disposals.queue().unwritten.is_empty(), "it is forgotten");
+        disposals.signed(&"u".into());
+        disposals.unused_unless_handed_out(&desk, signed());
+        assert_eq!(wanted(&disposals), Some(Wanted::Unused));
     }
 
     #[test]

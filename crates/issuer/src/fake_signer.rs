@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 
 use crate::signer::Signer;
 
-/// One that has these settings beside the usual ones, and whose server tells these roots.
-pub(crate) fn signer(more: &Value, roots: &str) -> Arc<Signer> {
+/// One that has these settings beside the usual ones, and whose server tells this of itself.
+pub(crate) fn signer(more: &Value, told: &Value) -> Arc<Signer> {
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut spec = json!({ "urls": ["https://ca.example"], "credentials": {} });
     json_patch::merge(&mut spec, more);
@@ -23,9 +23,9 @@ pub(crate) fn signer(more: &Value, roots: &str) -> Arc<Signer> {
     };
     let zones = ZoneTable::new([ZoneSpec { name: "default".to_owned(), ..ZoneSpec::default() }]).expect("a zone");
     let client = RemoteClient::new(&settings, Dialer::new(zones, DialSettings::default())).expect("a client");
-    let info: SignerInfo =
-        serde_json::from_value(json!({ "cluster": "tests", "profiles": [], "roots": roots, "now": "" }))
-            .expect("an info");
+    let mut info = json!({ "cluster": "tests", "profiles": [], "roots": "", "now": "" });
+    json_patch::merge(&mut info, told);
+    let info: SignerInfo = serde_json::from_value(info).expect("an info");
     Arc::new(Signer {
         client: Arc::new(client),
         spec: Arc::new(serde_json::from_value(spec).expect("a spec")),

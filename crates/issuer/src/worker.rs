@@ -463,7 +463,7 @@ pub(crate) fn words_of(error: &kube::Error) -> String {
 }
 
 /// Whether the API server says that it has not taken a write. Of what it says when it fails itself, nothing is known.
-fn is_refusal(error: &kube::Error) -> bool {
+pub(crate) fn is_refusal(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code))
 }
 

@@ -43,9 +43,9 @@ fn request(more: &Value) -> CertificateRequest {
     serde_json::from_value(request).expect("a request")
 }
 
-/// The cluster issuer `corp`, which has what is not needed revoked; its server is never reached.
+/// The cluster issuer `corp`, which has what is not needed revoked.
 fn signer() -> Arc<Signer> {
-    fake_signer::signer(&json!({ "onDelete": "Revoke" }), "")
+    fake_signer::signer(&json!({ "onDelete": "Revoke" }), &json!({}))
 }
 
 /// A worker of a cluster where `corp` is ready.

@@ -93,6 +93,8 @@ async fn a_leader_that_was_paused_leads_to_no_second_certificate() -> Result<()>
     use rustix::process::{Pid, Signal, kill_process};
     let Some(test) = Test::ready("paused").await? else { return Ok(()) };
     let mut controller = test.issuing.controller.write().await;
+    // Another test may just have started it.
+    controller.until_it_prints(|line| line.contains("leading")).await?;
     let second = test.issuing.another_controller("second").await?;
     test.server.behave(Behaviour::Hold);
     let uid = test.ask("web").await?;

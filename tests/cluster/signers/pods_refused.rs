@@ -85,7 +85,10 @@ async fn signers_that_sign_for_no_pods_say_so() -> Result<()> {
 
 #[tokio::test]
 async fn what_the_servers_policy_refuses_is_denied_in_its_words_and_what_it_lies_is_not_handed_on() -> Result<()> {
-    let Some(pods) = PodTest::ready("pcr-policy").await? else { return Ok(()) };
+    let settings = json!({ "onDelete": "Revoke", "podCertificates": { "trustDomain": "cluster.local" } });
+    let Some(pods) = PodTest::with("pcr-policy", &settings).await? else { return Ok(()) };
+    // What a controller that dies was about to do, the next one does not know.
+    let _lives = pods.test.issuing.controller.read().await;
     pods.test.server.behave(Behaviour::Refuse("no pods of this namespace".to_owned()));
     let uid = pods.ask("refused", stub(&KeyPair::generate()?)?, &json!({})).await?;
     let (type_, reason, message) = pods.until_refused("refused").await?;
@@ -98,9 +101,10 @@ async fn what_the_servers_policy_refuses_is_denied_in_its_words_and_what_it_lies
         ("other-names", Behaviour::OtherNames),
     ] {
         pods.test.server.behave(behaviour);
-        pods.ask(name, stub(&KeyPair::generate()?)?, &json!({})).await?;
+        let uid = pods.ask(name, stub(&KeyPair::generate()?)?, &json!({})).await?;
         let (type_, _, message) = pods.until_refused(name).await?;
         assert!(type_ == "Failed" && message.contains("not what was asked for"), "{name}: {type_}: {message}");
+        pods.test.server.until("its revocation", |server| server.revoked().contains(&(uid.clone(), Some(5)))).await?;
     }
     Ok(())
 }

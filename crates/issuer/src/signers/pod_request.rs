@@ -408,3 +408,83 @@ fn changes(request: &PodCertificateRequest, outcome: &Outcome, now: Timestamp) -
     };
     vec![json!({ "op": "add", "path": "/status", "value": status })]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::http::StatusCode;
+    use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::{
+        board,
+        decide::IssuerState,
+        dispatch::Desk,
+        disposal::Disposals,
+        events::Events,
+        fake_api, fake_signer,
+        leader::Leadership,
+        metrics::Metrics,
+        resource::RateLimit,
+        signers::line::{Limits, Line, Next},
+    };
+
+    fn request() -> PodCertificateRequest {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let stub = params.serialize_request(&KeyPair::generate().expect("a key")).expect("a CSR");
+        serde_json::from_value(json!({
+            "metadata": { "name": "web", "namespace": "shop", "uid": "u-1", "resourceVersion": "1" },
+            "spec": {
+                "signerName": "chanceryclusterissuers.chancery.dev/corp", "podName": "web", "podUID": "p-1",
+                "serviceAccountName": "web", "serviceAccountUID": "s-1", "nodeName": "node", "nodeUID": "n-1",
+                "maxExpirationSeconds": 86_400,
+                "stubPKCS10Request": k8s_openapi::ByteString(stub.der().to_vec()),
+            },
+        }))
+        .expect("a request")
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_may_not_be_looked_up_is_told() {
+        let (told, mut tells) = tokio::sync::mpsc::unbounded_channel::<Value>();
+        let client = fake_api::client(move |_, uri, body| {
+            if uri.path().ends_with("/events") {
+                let event: Value = serde_json::from_slice(body).expect("JSON");
+                told.send(event.clone()).expect("the test waits");
+                return fake_api::object(&event);
+            }
+            fake_api::refusal_in_words(StatusCode::FORBIDDEN, "Forbidden", "pods are forbidden")
+        });
+        let metrics = Arc::new(Metrics::new());
+        let rate = RateLimit { requests_per_second: 10, burst: None };
+        let desk = Arc::new(Desk::new(board::Limits { active: 10, concurrency: 4, rate }));
+        let issuer = PodRequests::issuer_of(&request()).expect("one of ours");
+        let profiles = json!([{
+            "name": "pod", "keys": ["p256"], "lifetime_s": 86_400, "lifetime_min_s": 60, "lifetime_max_s": 864_000,
+        }]);
+        let signer = fake_signer::signer(
+            &json!({ "podCertificates": { "trustDomain": "cluster.local" } }),
+            &json!({ "profiles": profiles }),
+        );
+        desk.issuer_is(&issuer, IssuerState::Ready, Some(signer));
+        let asking = Asking {
+            events: Events::start(&client, "tests".to_owned()),
+            client,
+            desk,
+            leadership: Leadership::alone(),
+            disposals: Arc::new(Disposals::new(Arc::clone(&metrics))),
+            metrics,
+        };
+        let requests = PodRequests { asking, labels: NamespaceLabels::default() };
+        let mut line = Line::new(Limits { active: 10, concurrency: 4, each_issuer: 4 });
+        line.observe(request(), issuer, "shop");
+        let Next::Job(job) = line.next(Instant::now()) else { panic!("nothing to do") };
+        assert!(matches!(requests.work(&job).await, (Done::Later(None), Asked::Not)));
+        let event = timeout(Duration::from_secs(60), tells.recv()).await.expect("in time").expect("an event");
+        let event = event.to_string();
+        assert!(event.contains("RetryableError") && event.contains("pods are forbidden"), "{event}");
+    }
+}

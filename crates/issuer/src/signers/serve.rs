@@ -93,7 +93,7 @@ pub(crate) async fn serve<C: Controller>(controller: Arc<C>, serving: Serving, s
     room.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let api: Api<C::Object> = Api::all(serving.client.clone());
-        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        let mut events = watcher(api, watcher::Config::default().page_size(watch::PAGE)).default_backoff().boxed();
         loop {
             let until = loop {
                 match line.next(Instant::now()) {
@@ -125,16 +125,25 @@ pub(crate) async fn serve<C: Controller>(controller: Arc<C>, serving: Serving, s
             match event {
                 None => break,
                 Some(Ok(Event::Init)) => line.listing_begins(),
-                Some(Ok(Event::InitApply(object) | Event::Apply(object))) => observe::<C>(&mut line, object),
+                Some(Ok(Event::InitApply(object) | Event::Apply(object))) => {
+                    if C::has_certificate(&object) {
+                        // By a write of ours whose answer was lost, or by whoever led meanwhile.
+                        serving.disposals.written(object.meta().uid.as_deref().unwrap_or_default());
+                    }
+                    observe::<C>(&mut line, object);
+                }
                 Some(Ok(Event::InitDone)) => {
                     for (uid, who, issuer) in line.listing_ends() {
                         let signed = Signed { kind: C::KIND, uid, who, issuer };
-                        serving.disposals.unused_if_signed(&serving.desk, signed);
+                        serving.disposals.unused_unless_handed_out(&serving.desk, signed);
                     }
                 }
                 Some(Ok(Event::Delete(object))) => {
-                    line.forget(object.meta().uid.as_deref().unwrap_or_default());
-                    if let Some(signed) = signed::<C>(&object).filter(|_| !C::has_certificate(&object)) {
+                    let uid = object.meta().uid.as_deref().unwrap_or_default();
+                    line.forget(uid);
+                    if C::has_certificate(&object) {
+                        serving.disposals.written(uid);
+                    } else if let Some(signed) = signed::<C>(&object) {
                         serving.disposals.unused_if_signed(&serving.desk, signed);
                     }
                 }

@@ -171,7 +171,7 @@ async fn what_was_left_out_is_found_however_much_happens_to_what_is_not_ours() {
         }))
     });
     let serving = serving(client, 2);
-    serving.desk.issuer_is(&corp(), IssuerState::Ready, Some(fake_signer::signer(&json!({}), "")));
+    serving.desk.issuer_is(&corp(), IssuerState::Ready, Some(fake_signer::signer(&json!({}), &json!({}))));
     let stop = CancellationToken::new();
     let serves = tokio::spawn(serve(Arc::new(Ends(over)), serving, stop.clone()));
     let mut seen = BTreeSet::new();

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     clock,
-    disposal::Signed,
-    worker::{FIELD_MANAGER, FORBIDDEN, LEAST_TRIES, NOT_WRITTEN, forbidden},
+    disposal::{HandedOut, Signed},
+    worker::{FIELD_MANAGER, FORBIDDEN, LEAST_TRIES, NOT_WRITTEN, forbidden, is_refusal},
 };
 
 /// How often a result is written again after somebody else's write.
@@ -84,10 +84,16 @@ pub(super) async fn tell<T: Telling>(teller: &T, job: &Job<T::Object>, outcome: 
         if let Some((later, _)) = asking.not_leading() {
             return later;
         }
-        match write(&api, &*object, T::changes(&object, &outcome, clock::now())).await {
+        let hands_out = T::hands_out(&outcome);
+        let before = if hands_out { asking.disposals.handing_out(&job.uid) } else { HandedOut::No };
+        let written = write(&api, &*object, T::changes(&object, &outcome, clock::now())).await;
+        if hands_out && written.is_refusal() {
+            asking.disposals.not_taken(&job.uid, before);
+        }
+        match written {
             Written::Yes => {
                 teller.announce(&object, &outcome);
-                if T::hands_out(&outcome) {
+                if hands_out {
                     asking.disposals.written(&job.uid);
                 } else {
                     unused();
@@ -95,7 +101,11 @@ pub(super) async fn tell<T: Telling>(teller: &T, job: &Job<T::Object>, outcome: 
                 return Done::Over;
             }
             Written::Gone => {
-                unused();
+                if hands_out && before == HandedOut::No {
+                    unused();
+                } else {
+                    asking.disposals.unused_unless_handed_out(&asking.desk, signed::<T>(job));
+                }
                 return Done::Over;
             }
             Written::Conflict(fresh) => {
@@ -163,6 +173,17 @@ enum Written<K> {
     Invalid(Box<Status>),
     /// The API server did not take it now.
     No(kube::Error),
+}
+
+impl<K> Written<K> {
+    /// Whether the API server has said that it did not take it.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Yes => false,
+            Self::Conflict(_) | Self::Gone | Self::Invalid(_) => true,
+            Self::No(error) => is_refusal(error),
+        }
+    }
 }
 
 async fn write<K>(api: &Api<K>, object: &K, changes: Vec<Value>) -> Written<K>

@@ -437,7 +437,7 @@ mod tests {
     fn publishing(client: Client, roots: &str) -> Publishing {
         let rate = RateLimit { requests_per_second: 10_000, burst: Some(10_000) };
         let desk = Arc::new(Desk::new(Limits { active: 10, concurrency: 4, rate }));
-        let signer = fake_signer::signer(&json!({ "publishRoots": true }), roots);
+        let signer = fake_signer::signer(&json!({ "publishRoots": true }), &json!({ "roots": roots }));
         desk.issuer_is(&IssuerKey { namespace: None, name: "corp".into() }, IssuerState::Ready, Some(signer));
         Publishing {
             events: Events::start(&client, "tests".to_owned()),
