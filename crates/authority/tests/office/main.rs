@@ -62,12 +62,17 @@ async fn ledger_is_clean(ca: &TestOffice) {
 
 /// The office's issuing key under one certificate more.
 fn another_chain(ca: &TestOffice, subject: &str, serial: u8) -> Arc<Chain> {
+    chain_for(ca, subject, serial, DAY * 3650)
+}
+
+/// One that lasts so long.
+fn chain_for(ca: &TestOffice, subject: &str, serial: u8, life: Duration) -> Arc<Chain> {
     let settings = ca.office.settings();
     let key = &settings.authorities.first().unwrap().key;
     let public = ca.signer.public_key(key).unwrap();
     let name = DistinguishedName::new(vec![Attribute::new(AttributeKind::CommonName, subject).unwrap()]);
     let serial = SerialNumber::from_random([serial; 16]);
-    let document = development_root(&name, &public, serial, ca.clock.now(), DAY * 3650);
+    let document = development_root(&name, &public, serial, ca.clock.now(), life);
     let certificate = document.assemble(&ca.signer.sign_directly(&key.0, document.body()));
     Arc::new(install(&[certificate], &public, ca.clock.now()).unwrap())
 }

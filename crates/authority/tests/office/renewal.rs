@@ -20,7 +20,7 @@ use chancery_testkit::{
     office::{POLICY, TestOffice, csr, fresh_key, names_of},
 };
 
-use crate::{DAY, another_chain, certificates, leaves, with};
+use crate::{DAY, another_chain, certificates, chain_for, leaves, with};
 
 async fn issue(ca: &TestOffice, account: &Account, names: &[&str]) -> Order {
     let order = ca.ready_order(account, names).await;
@@ -151,6 +151,20 @@ async fn what_ends_early_with_its_issuer_is_to_be_replaced_once_there_is_one_tha
     let last = certificates(&ca).await.into_iter().max_by_key(|record| record.recorded).unwrap();
     let told = ca.office.renewal_info(&identifier(&ca, &last).await).await.unwrap().unwrap();
     assert!(told.window.start() > now);
+}
+
+#[tokio::test]
+async fn what_outlives_the_chain_that_is_left_above_it_is_to_be_replaced_before_that_one_ends() {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    issue(&ca, &account, &["a.test"]).await;
+    let record = first(&ca).await;
+    ca.clock.advance(DAY);
+    let shorter = chain_for(&ca, "Test Issuer", 9, DAY * 20);
+    assert!(shorter.not_after() < record.validity.not_after());
+    let until = shorter.not_after();
+    ca.office.replace_settings(with(&ca, vec![shorter], POLICY), "a test").await.unwrap();
+    assert_eq!(window(&ca).await, SuggestedWindow::usual(record.recorded, until));
 }
 
 #[tokio::test]
