@@ -11,7 +11,7 @@ mod under_way;
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BinaryHeap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -92,6 +92,8 @@ struct Queue {
     remembered: HashMap<Uid, Remembered>,
     /// Signed, as far as is known or may be, and without an outcome yet.
     unwritten: HashMap<Uid, HandedOut>,
+    /// What is worked on now, and may have been handed out before that began.
+    after_a_lost_answer: HashSet<Uid>,
     listing: u64,
 }
 
@@ -109,6 +111,19 @@ pub(crate) struct Disposals {
     queue: Mutex<Queue>,
     changed: Notify,
     metrics: Arc<Metrics>,
+}
+
+/// A job that goes on: what was known when it began is known until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Begun<'a> {
+    disposals: &'a Disposals,
+    uid: Uid,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.disposals.queue().after_a_lost_answer.remove(&self.uid);
+    }
 }
 
 /// How a try ended.
@@ -134,16 +149,32 @@ impl Disposals {
     pub(crate) fn signed(&self, uid: &Uid) {
         let mut queue = self.queue();
         // Asked again for what was written before, a server answers the same.
-        if queue.unwritten.len() < UNWRITTEN_MAX && !queue.unwritten.contains_key(uid) {
-            queue.unwritten.insert(Arc::clone(uid), HandedOut::No);
+        if queue.unwritten.contains_key(uid) {
+            return;
         }
+        if queue.unwritten.len() < UNWRITTEN_MAX {
+            queue.unwritten.insert(Arc::clone(uid), HandedOut::No);
+        } else {
+            self.metrics.disposal_dropped();
+        }
+    }
+
+    /// A job begins. While it goes on the watch may show that its request has the certificate, and then that the request is
+    /// gone: whether an earlier write may have handed it out is remembered for the job.
+    pub(crate) fn begin(&self, uid: &Uid) -> Begun<'_> {
+        let mut queue = self.queue();
+        if queue.unwritten.get(uid) == Some(&HandedOut::Perhaps) {
+            queue.after_a_lost_answer.insert(Arc::clone(uid));
+        }
+        Begun { disposals: self, uid: Arc::clone(uid) }
     }
 
     /// A write that hands out its certificate begins: until its end is known it may be there. How it was before.
     pub(crate) fn handing_out(&self, uid: &str) -> HandedOut {
         let mut queue = self.queue();
         let known = queue.unwritten.get_mut(uid);
-        known.map_or(HandedOut::No, |known| std::mem::replace(known, HandedOut::Perhaps))
+        let known = known.map_or(HandedOut::No, |known| std::mem::replace(known, HandedOut::Perhaps));
+        if queue.after_a_lost_answer.contains(uid) { HandedOut::Perhaps } else { known }
     }
 
     /// That write was not taken, and it is as before.

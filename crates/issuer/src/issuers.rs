@@ -206,9 +206,11 @@ fn observe<I: Issuer>(tending: &Tending, tended: &mut HashMap<IssuerKey, Tended>
         if known.uid == seen.uid {
             // Labels do not matter. A status that somebody else wrote is mended.
             if known.generation != seen.generation {
-                // In this order: its task says nothing of what it was once it has this.
-                one.seen.send_replace(seen);
-                tending.desk.issuer_is(&key, IssuerState::Unchecked, None);
+                // In one: its task says nothing of what it was once it has this, nor anything of what it is before.
+                one.seen.send_modify(|held| {
+                    *held = seen;
+                    tending.desk.issuer_is(&key, IssuerState::Unchecked, None);
+                });
             } else if known.conditions != seen.conditions {
                 one.seen.send_replace(Seen { spec: known.spec, ..seen });
             }

@@ -39,9 +39,10 @@ pub(crate) const FIELD_MANAGER: &str = "chancery-issuer";
 const SKEW: Duration = Duration::from_secs(300);
 /// How soon a request that was throttled is looked at again, at the latest.
 const THROTTLED: Duration = Duration::from_secs(600);
-/// How soon a status is written again that this service account may not write. An event lasts about as long, so that one
-/// can be seen at any time.
-pub(crate) const FORBIDDEN: Duration = Duration::from_hours(1);
+/// How soon a status is written again that this service account may not write.
+pub(crate) const FORBIDDEN: Duration = Duration::from_secs(300);
+/// Every so many tries people are told of it.
+pub(crate) const TOLD_EVERY: u32 = 12;
 /// How often a result is written again after a conflict before the request is decided anew.
 const CONFLICTS: usize = 5;
 
@@ -75,6 +76,7 @@ enum Written {
 impl Worker {
     /// Does a job. Whatever happens ends in something to do next.
     pub(crate) async fn work(&self, job: &Job) -> (Done, Asked) {
+        let _begun = self.disposals.begin(&job.uid);
         if !self.leadership.holds() {
             return (Done::Later(Some(Duration::from_secs(1)), None), Asked::Not);
         }
@@ -345,7 +347,7 @@ impl Worker {
                         tracing::info!(request.uid = %job.uid, "a request was deleted while it was signed");
                     }
                     // What an earlier try wrote may have been taken in, and the request be deleted for that.
-                    if is_issued && before == HandedOut::No && job.attempts == 0 {
+                    if is_issued && before == HandedOut::No {
                         self.unused(&request);
                     } else {
                         self.disposals.gone(&self.desk, &request);
@@ -414,10 +416,13 @@ impl Worker {
             "the API server did not take a status; may this service account patch certificaterequests/status?"
         );
         let why = forbidden(error).filter(|_| job.attempts >= LEAST_TRIES)?;
+        if !is_told(job.attempts) {
+            return Some(FORBIDDEN);
+        }
         let note = format!(
             "The API server does not let the controller write the status of this request; is there a role by which it may \
-             patch certificaterequests/status? It is tried again each hour, and when the controller starts. The API server \
-             says: {why}"
+             patch certificaterequests/status? It is tried again every five minutes, and when the controller starts. The API \
+             server says: {why}"
         );
         let notice = Notice { kind: EventType::Warning, reason: NOT_WRITTEN, note: crate::condition::cut(&note, 1000) };
         self.events.publish(job.request.object_ref(&()), notice);
@@ -460,6 +465,11 @@ pub(crate) fn words_of(error: &kube::Error) -> String {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         other => other.to_string(),
     }
+}
+
+/// Whether people are told at this try that a status may not be written: about once an hour, as long as an event lasts.
+pub(crate) const fn is_told(attempts: u32) -> bool {
+    attempts == LEAST_TRIES || attempts.is_multiple_of(TOLD_EVERY)
 }
 
 /// Whether the API server says that it has not taken a write. Of what it says when it fails itself, nothing is known.

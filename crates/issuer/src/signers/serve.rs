@@ -186,7 +186,9 @@ fn start<C: Controller>(
     ended: mpsc::Sender<End<C::Object>>,
 ) {
     let (controller, metrics) = (Arc::clone(controller), Arc::clone(&serving.metrics));
+    let disposals = Arc::clone(&serving.disposals);
     serving.jobs.spawn(async move {
+        let begun = disposals.begin(&job.uid);
         let work = tokio::spawn({
             let (job, controller) = (job.clone(), Arc::clone(&controller));
             async move { timeout(LONGEST, controller.work(&job)).await }
@@ -205,6 +207,7 @@ fn start<C: Controller>(
                 (broke.await.ok().and_then(Result::ok).unwrap_or(Done::Later(None)), Asked::Not)
             }
         };
+        drop(begun);
         // Nobody takes it when this process stops leading.
         let _nobody = ended.send((job, done, asked)).await;
     });

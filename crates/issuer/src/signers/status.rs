@@ -1,7 +1,7 @@
 //! Tells objects of Kubernetes' own kinds what has become of them, such that no status lands on a successor of the same
 //! name or on what somebody else has changed meanwhile: each patch tests UID and version.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{fmt::Debug, sync::Arc};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     clock,
     disposal::{HandedOut, Signed},
-    worker::{FIELD_MANAGER, FORBIDDEN, LEAST_TRIES, NOT_WRITTEN, forbidden, is_refusal},
+    worker::{FIELD_MANAGER, FORBIDDEN, LEAST_TRIES, NOT_WRITTEN, forbidden, is_refusal, is_told},
 };
 
 /// How often a result is written again after somebody else's write.
@@ -136,24 +136,28 @@ pub(super) async fn tell<T: Telling>(teller: &T, job: &Job<T::Object>, outcome: 
                      signer that it names?", T::Object::plural(&())
                 );
                 let why = forbidden(&error).filter(|_| job.attempts >= LEAST_TRIES);
-                return Done::Later(why.map(|why| say_forbidden(teller, &object, why)));
+                if let Some(why) = why
+                    && is_told(job.attempts)
+                {
+                    say_forbidden(teller, &object, why);
+                }
+                return Done::Later(why.map(|_| FORBIDDEN));
             }
         }
     }
     Done::Later(None)
 }
 
-/// Tells people that this service account may not write an object's status; when it is written again.
-fn say_forbidden<T: Telling>(teller: &T, object: &T::Object, why: &str) -> Duration {
+/// Tells people that this service account may not write an object's status.
+fn say_forbidden<T: Telling>(teller: &T, object: &T::Object, why: &str) {
     let note = format!(
         "The API server does not let the controller write the status of this request; is there a role by which it may \
-         patch {}/status, and one with the verb \"sign\" on signers.certificates.k8s.io for {}? It is tried again each hour, \
-         and when the controller starts. The API server says: {why}",
+         patch {}/status, and one with the verb \"sign\" on signers.certificates.k8s.io for {}? It is tried again every \
+         five minutes, and when the controller starts. The API server says: {why}",
         T::Object::plural(&()),
         T::signer_name(object),
     );
     teller.asking().publish(object.object_ref(&()), EventType::Warning, NOT_WRITTEN, &note);
-    FORBIDDEN
 }
 
 fn signed<T: Telling>(job: &Job<T::Object>) -> Signed {
@@ -179,8 +183,9 @@ impl<K> Written<K> {
     /// Whether the API server has said that it did not take it.
     fn is_refusal(&self) -> bool {
         match self {
-            Self::Yes => false,
-            Self::Conflict(_) | Self::Gone | Self::Invalid(_) => true,
+            // What is gone may have gone for having it.
+            Self::Yes | Self::Gone => false,
+            Self::Conflict(_) | Self::Invalid(_) => true,
             Self::No(error) => is_refusal(error),
         }
     }

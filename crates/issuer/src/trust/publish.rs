@@ -49,8 +49,9 @@ use crate::{
 
 /// After how long a write is tried again that was not taken.
 const AGAIN: Duration = Duration::from_secs(10);
-/// After how long it is looked whether somebody else's object is still in the way: no watch shows it.
-const FOREIGN: Duration = Duration::from_secs(30);
+/// After how long it is looked whether somebody else's object is still in the way: no watch shows it, and there may be one
+/// in each namespace.
+const FOREIGN: Duration = Duration::from_secs(300);
 
 /// What is published, and with what.
 pub(crate) struct Publishing {
