@@ -17,7 +17,10 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use josekit::{
     jwk::Jwk,
-    jws::{ES256, HS256, JwsAlgorithm, JwsHeader, JwsSigner, RS256},
+    jws::{
+        ES256, ES384, ES512, HS256, JwsAlgorithm, JwsHeader, JwsSigner, RS256, RS384, RS512,
+        alg::{ecdsa::EcdsaJwsAlgorithm, rsassa::RsassaJwsAlgorithm},
+    },
     jwt::{self, JwtPayload},
 };
 use kube_client::client::Body;
@@ -108,18 +111,26 @@ struct Key {
 }
 
 fn rsa(id: &'static str) -> Key {
-    let pair = RS256.generate_key_pair(2048).unwrap();
+    rsa_by(RS256, id)
+}
+
+fn rsa_by(algorithm: RsassaJwsAlgorithm, id: &'static str) -> Key {
+    let pair = algorithm.generate_key_pair(2048).unwrap();
     let mut public = pair.to_jwk_public_key();
     public.set_key_id(id);
     public.set_key_use("sig");
-    Key { id, public, signer: Box::new(RS256.signer_from_der(pair.to_der_private_key()).unwrap()) }
+    Key { id, public, signer: Box::new(algorithm.signer_from_der(pair.to_der_private_key()).unwrap()) }
 }
 
 fn ec(id: &'static str) -> Key {
-    let pair = ES256.generate_key_pair().unwrap();
+    ec_by(ES256, id)
+}
+
+fn ec_by(algorithm: EcdsaJwsAlgorithm, id: &'static str) -> Key {
+    let pair = algorithm.generate_key_pair().unwrap();
     let mut public = pair.to_jwk_public_key();
     public.set_key_id(id);
-    Key { id, public, signer: Box::new(ES256.signer_from_der(pair.to_der_private_key()).unwrap()) }
+    Key { id, public, signer: Box::new(algorithm.signer_from_der(pair.to_der_private_key()).unwrap()) }
 }
 
 /// What a good token says, with one claim said otherwise.
@@ -164,6 +175,27 @@ async fn refused(identity: &Identity, token: &str) -> String {
     match look(identity, token).await {
         Err(IdentityError::Unknown(why)) => why,
         other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_each_algorithm_are_taken_and_forged_ones_are_not() {
+    let both = |make: &dyn Fn() -> Key| (make(), make());
+    for (name, (key, forger)) in [
+        ("RS256", both(&|| rsa_by(RS256, "one"))),
+        ("RS384", both(&|| rsa_by(RS384, "one"))),
+        ("RS512", both(&|| rsa_by(RS512, "one"))),
+        ("ES256", both(&|| ec_by(ES256, "one"))),
+        ("ES384", both(&|| ec_by(ES384, "one"))),
+        ("ES512", both(&|| ec_by(ES512, "one"))),
+    ] {
+        let cluster = Arc::new(Cluster::default());
+        *cluster.keys.lock().unwrap() = vec![key.public.clone()];
+        let identity = identity(TokenCheck::Keys(Published::ApiServer(cluster.server())));
+        assert_eq!(key.signer.algorithm().name(), name);
+        let told = refused(&identity, &good(&forger)).await;
+        assert!(told.contains("signature does not verify"), "{name}: {told}");
+        assert_eq!(look(&identity, &good(&key)).await.unwrap().name, "issuer", "{name}");
     }
 }
 
