@@ -34,76 +34,10 @@ pub(super) fn serving(client: Client, active: usize) -> Serving {
     }
 }
 
-/// Breaks its task the first time, and has its outcome the second.
-struct Breaks {
-    works: AtomicU32,
-    over: mpsc::Sender<()>,
-}
+/// Signs for the pods of `shop`: what its work on one comes to.
+struct Works<W>(W);
 
-impl Controller for Breaks {
-    type Object = Pod;
-
-    const KIND: RequestKind = RequestKind::PodCertificateRequest;
-
-    fn named(_object: &Pod) -> Option<IssuerKey> {
-        Some(corp())
-    }
-
-    fn has_certificate(_object: &Pod) -> bool {
-        false
-    }
-
-    fn issuer_of(object: &Pod) -> Option<IssuerKey> {
-        Self::named(object)
-    }
-
-    fn who(_object: &Pod) -> &str {
-        "shop"
-    }
-
-    async fn work(&self, _job: &Job<Pod>) -> (Done, Asked) {
-        if self.works.fetch_add(1, Ordering::SeqCst) == 0 {
-            std::panic::panic_any("on purpose");
-        }
-        self.over.send(()).await.expect("the test waits");
-        (Done::Over, Asked::Not)
-    }
-
-    async fn broke(&self, _job: &Job<Pod>) -> Done {
-        Done::Later(None)
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_object_whose_task_breaks_is_tried_again_and_the_fault_is_counted() {
-    let client = fake_api::client(|_, uri, _| {
-        if uri.query().is_some_and(|query| query.contains("watch=true")) {
-            return fake_api::silence();
-        }
-        let pod = json!({ "metadata": { "name": "web", "namespace": "shop", "uid": "p-1", "resourceVersion": "1" } });
-        fake_api::object(&json!({
-            "kind": "PodList", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": [pod],
-        }))
-    });
-    let serving = serving(client, 10);
-    let metrics = Arc::clone(&serving.metrics);
-    let (over, mut ended) = mpsc::channel(1);
-    let (controller, stop) = (Arc::new(Breaks { works: AtomicU32::new(0), over }), CancellationToken::new());
-    let serves = tokio::spawn(serve(Arc::clone(&controller), serving, stop.clone()));
-    timeout(Duration::from_secs(60), ended.recv()).await.expect("in time").expect("an outcome");
-    stop.cancel();
-    serves.await.expect("it serves until it is stopped");
-    assert_eq!(controller.works.load(Ordering::SeqCst), 2);
-    let (mut registry, mut text) = (Registry::default(), String::new());
-    metrics.register(&mut registry);
-    encode(&mut text, &registry).expect("text");
-    assert!(text.contains("chancery_issuer_broken_tasks_total 1\n"), "{text}");
-}
-
-/// Has its outcome at once, if it is ours.
-struct Ends(mpsc::UnboundedSender<String>);
-
-impl Controller for Ends {
+impl<W: Fn(&Job<Pod>) -> (Done, Asked) + Send + Sync + 'static> Controller for Works<W> {
     type Object = Pod;
 
     const KIND: RequestKind = RequestKind::PodCertificateRequest;
@@ -125,13 +59,45 @@ impl Controller for Ends {
     }
 
     async fn work(&self, job: &Job<Pod>) -> (Done, Asked) {
-        self.0.send(job.uid.to_string()).expect("the test waits");
-        (Done::Over, Asked::Answered)
+        (self.0)(job)
     }
 
     async fn broke(&self, _job: &Job<Pod>) -> Done {
         Done::Later(None)
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_whose_task_breaks_is_tried_again_and_the_fault_is_counted() {
+    let client = fake_api::client(|_, uri, _| {
+        if uri.query().is_some_and(|query| query.contains("watch=true")) {
+            return fake_api::silence();
+        }
+        fake_api::object(&json!({
+            "kind": "PodList", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": [pod("shop", "p-1")],
+        }))
+    });
+    let serving = serving(client, 10);
+    let metrics = Arc::clone(&serving.metrics);
+    let (over, mut ended) = mpsc::unbounded_channel();
+    let (works, stop) = (Arc::new(AtomicU32::new(0)), CancellationToken::new());
+    let counted = Arc::clone(&works);
+    let breaks_once = Works(move |_: &Job<Pod>| {
+        if counted.fetch_add(1, Ordering::SeqCst) == 0 {
+            std::panic::panic_any("on purpose");
+        }
+        over.send(()).expect("the test waits");
+        (Done::Over, Asked::Not)
+    });
+    let serves = tokio::spawn(serve(Arc::new(breaks_once), serving, stop.clone()));
+    timeout(Duration::from_secs(60), ended.recv()).await.expect("in time").expect("an outcome");
+    stop.cancel();
+    serves.await.expect("it serves until it is stopped");
+    assert_eq!(works.load(Ordering::SeqCst), 2);
+    let (mut registry, mut text) = (Registry::default(), String::new());
+    metrics.register(&mut registry);
+    encode(&mut text, &registry).expect("text");
+    assert!(text.contains("chancery_issuer_broken_tasks_total 1\n"), "{text}");
 }
 
 fn pod(namespace: &str, name: &str) -> Value {
@@ -173,7 +139,11 @@ async fn what_was_left_out_is_found_however_much_happens_to_what_is_not_ours() {
     let serving = serving(client, 2);
     serving.desk.issuer_is(&corp(), IssuerState::Ready, Some(fake_signer::signer(&json!({}), &json!({}))));
     let stop = CancellationToken::new();
-    let serves = tokio::spawn(serve(Arc::new(Ends(over)), serving, stop.clone()));
+    let ends = Works(move |job: &Job<Pod>| {
+        over.send(job.uid.to_string()).expect("the test waits");
+        (Done::Over, Asked::Answered)
+    });
+    let serves = tokio::spawn(serve(Arc::new(ends), serving, stop.clone()));
     let mut seen = BTreeSet::new();
     while seen.len() < 3 {
         let name = timeout(Duration::from_secs(60), ended.recv()).await.expect("in time").expect("an outcome");
