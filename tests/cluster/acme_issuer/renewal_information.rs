@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chancery_cluster_tests::{Result, until};
+use chancery_cluster_tests::{Result, kept_key, until};
 use chancery_harness::client::b64;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -41,7 +41,9 @@ async fn a_renewal_says_what_it_replaces_and_the_server_keeps_it() -> Result<()>
     let Some(ground) = Ground::new("acme-replaces").await? else { return Ok(()) };
     let issuer = ground.team_issuer("team", &[], json!({})).await?;
     let name = format!("{}.teams.test", ground.namespace);
-    let first = ground.passes("web", &issuer, &json!({ "dnsNames": [name] }), &trust(&ground)).await?;
+    let first = ground
+        .passes("web", &issuer, &json!({ "dnsNames": [name], "privateKey": kept_key() }), &trust(&ground))
+        .await?;
     assert_eq!(replaced(&ground).await?, Vec::<String>::new());
     ground.renew("web").await?;
     let second = ground.issued("web", 2).await?;
@@ -58,7 +60,9 @@ async fn what_an_operator_revoked_is_replaced_as_soon_as_cert_manager_asks() -> 
     let Some(ground) = Ground::new("acme-ari").await? else { return Ok(()) };
     let issuer = ground.team_issuer("team", &[], json!({})).await?;
     let name = format!("{}.teams.test", ground.namespace);
-    let first = ground.passes("web", &issuer, &json!({ "dnsNames": [name] }), &trust(&ground)).await?;
+    let first = ground
+        .passes("web", &issuer, &json!({ "dnsNames": [name], "privateKey": kept_key() }), &trust(&ground))
+        .await?;
     let (_, serial) = identifier(&first)?;
     ground
         .issuing

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use chancery_cluster_tests::{Result, SigningServer, signing_server::Behaviour, until};
+use chancery_cluster_tests::{Result, SigningServer, kept_key, signing_server::Behaviour, until};
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
@@ -105,20 +105,8 @@ async fn a_certificate_to_be_revoked(test: &Test) -> Result<Api<DynamicObject>> 
     until(&issuers, &test.namespace, until::condition("Ready", "True")).await?;
     name_it(test, &["a.example.test"]).await?;
     let certificates = test.issuing.plane.objects("cert-manager.io/v1", "Certificate", &test.namespace).await?;
-    until_taken_in(&certificates, 1).await?;
+    until(&certificates, "web", until::revision(1)).await?;
     Ok(certificates)
-}
-
-/// Waits until cert-manager has put the certificate of a revision into the Secret, and has said so.
-async fn until_taken_in(certificates: &Api<DynamicObject>, revision: i64) -> Result<()> {
-    let taken_in = |object: Option<&DynamicObject>| {
-        object.is_some_and(|object| {
-            object.data.pointer("/status/revision") == Some(&json!(revision))
-                && until::conditions_of(object).all(|condition| condition["type"] != "Issuing")
-        })
-    };
-    until(certificates, "web", taken_in).await?;
-    Ok(())
 }
 
 async fn name_it(test: &Test, names: &[&str]) -> Result<()> {
@@ -126,7 +114,7 @@ async fn name_it(test: &Test, names: &[&str]) -> Result<()> {
         "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": { "name": "web" },
         "spec": {
             "secretName": "web-tls", "dnsNames": names, "issuerRef": test.issuer_ref(), "revisionHistoryLimit": 1,
-            "privateKey": { "algorithm": "ECDSA", "size": 256 },
+            "privateKey": kept_key(),
         },
     });
     test.issuing.plane.apply_documents(&test.namespace, vec![certificate]).await?;
@@ -163,7 +151,7 @@ async fn a_certificate_that_is_superseded_or_deleted_is_revoked_only_where_the_i
     name_it(&test, &["a.example.test", "b.example.test"]).await?;
     test.server.until("the first revocation", |server| !server.revoked().is_empty()).await?;
     assert_eq!(test.server.revoked(), [(first.clone(), Some(4))]);
-    until_taken_in(&certificates, 2).await?;
+    until(&certificates, "web", until::revision(2)).await?;
     let (request, second) = issued(&test).await?;
     assert_ne!(first, second);
     delete(&test, &certificates, &request).await?;

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use chancery_cluster_tests::{Result, SigningServer, controller, until};
+use chancery_cluster_tests::{Result, SigningServer, controller, kept_key, until};
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use tokio::{
@@ -27,7 +27,7 @@ async fn issued(test: &Test, names: &[&str], issuer: &Value) -> Result<()> {
             "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": { "name": name },
             "spec": {
                 "secretName": format!("{name}-tls"), "dnsNames": [format!("{name}.example.test")], "issuerRef": issuer,
-                "privateKey": { "algorithm": "ECDSA", "size": 256 },
+                "privateKey": kept_key(),
             },
         })
     };
@@ -35,6 +35,7 @@ async fn issued(test: &Test, names: &[&str], issuer: &Value) -> Result<()> {
     let certificates = test.issuing.plane.objects("cert-manager.io/v1", "Certificate", &test.namespace).await?;
     for name in names {
         until(&certificates, name, until::condition("Ready", "True")).await?;
+        until(&certificates, name, until::revision(1)).await?;
     }
     Ok(())
 }

@@ -57,7 +57,7 @@ pub mod signing_server;
 pub mod until;
 pub mod visitor;
 
-pub use cert_manager::{CertManager, Options};
+pub use cert_manager::{CertManager, Options, kept_key};
 pub use company::Company;
 pub use controller::Issuing;
 pub use manifest::documents;

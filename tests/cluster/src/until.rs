@@ -100,6 +100,16 @@ pub fn condition(kind: &str, status: &str) -> impl Condition<DynamicObject> {
     }
 }
 
+/// A Certificate of this revision that cert-manager is not issuing anew.
+pub fn revision(revision: i64) -> impl Condition<DynamicObject> {
+    move |object: Option<&DynamicObject>| {
+        object.is_some_and(|object| {
+            object.data.pointer("/status/revision").and_then(Value::as_i64) == Some(revision)
+                && conditions_of(object).all(|condition| condition["type"] != "Issuing")
+        })
+    }
+}
+
 /// The conditions of its status.
 pub fn conditions_of(object: &DynamicObject) -> impl Iterator<Item = &Value> {
     object.data.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten()
