@@ -9,12 +9,12 @@ use kube::{
     api::PartialObjectMeta,
     runtime::{
         WatchStreamExt as _,
-        watcher::{self, Event, watcher},
+        watcher::{self, DefaultBackoff, Event, watcher},
     },
 };
 use tokio::{
     sync::Semaphore,
-    time::{Duration, Instant, MissedTickBehavior},
+    time::{Duration, Instant, MissedTickBehavior, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -35,6 +35,8 @@ const PREPARING: usize = 16;
 pub(crate) const PAGE: u32 = 50;
 /// How often it is looked whether there is room again for requests that were left out.
 const ROOM: Duration = Duration::from_secs(5);
+/// The wait before a broken watch begins anew, where the backoff names none.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// A watch is in trouble; it goes on by itself.
 pub(crate) fn trouble(metrics: &Metrics, kind: &str, error: &watcher::Error) {
@@ -169,7 +171,8 @@ fn prepare(worker: &Arc<Worker>, tasks: &TaskTracker, room: &Arc<Semaphore>, req
     });
 }
 
-/// Watches the labels of namespaces until `stop`.
+/// Watches the labels of namespaces until `stop`. What broke begins anew with a listing: a watch that goes on where it was
+/// tells that nothing was missed only with the next namespace that somebody changes.
 pub(crate) async fn namespaces(
     client: Client,
     labels: NamespaceLabels,
@@ -177,20 +180,29 @@ pub(crate) async fn namespaces(
     stop: CancellationToken,
 ) {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
-    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let begin = || watcher(api.clone(), watcher::Config::default()).boxed();
+    let mut backoff = DefaultBackoff::default();
+    let mut events = begin();
     loop {
         let event = tokio::select! {
             () = stop.cancelled() => return,
             event = events.next() => event,
         };
         match event {
-            None => return,
-            Some(Ok(event)) => take_in(&labels, event),
+            Some(Ok(event)) => {
+                take_in(&labels, event);
+                continue;
+            }
+            // Labels are policy's: meanwhile they are looked up one by one.
             Some(Err(error)) => {
-                // Labels are policy's: meanwhile they are looked up one by one.
                 labels.is_behind(true);
                 trouble(&metrics, "Namespace", &error);
             }
+            None => labels.is_behind(true),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(backoff.next().unwrap_or(AGAIN)) => events = begin(),
         }
     }
 }
@@ -215,10 +227,17 @@ fn take_in(labels: &NamespaceLabels, event: Event<PartialObjectMeta<Namespace>>)
 mod tests {
     use std::collections::BTreeMap;
 
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use axum::{
+        http::{StatusCode, Uri},
+        response::Response,
+    };
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+    use serde_json::json;
 
     use super::*;
-    use crate::resource::CertificateRequestSpec;
+    use crate::{fake_api, resource::CertificateRequestSpec};
 
     #[test]
     fn what_is_kept_of_a_request_is_what_a_server_is_sent() {
@@ -249,6 +268,41 @@ mod tests {
         assert!(kept.metadata.labels.is_none());
         assert_eq!(kept.metadata.owner_references, Some(vec![owner("Certificate", "web")]));
         assert_eq!(kept.spec.request.0.len(), CSR_MAX + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_of_namespaces_that_broke_is_whole_again_before_anybody_changes_one() {
+        let (listed, watched) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let answer = {
+            let (listed, watched) = (Arc::clone(&listed), Arc::clone(&watched));
+            move |uri: &Uri| -> Response {
+                if !uri.query().is_some_and(|query| query.contains("watch=true")) {
+                    let listing = listed.fetch_add(1, Ordering::SeqCst);
+                    return fake_api::object(&json!({
+                        "metadata": { "resourceVersion": "7" },
+                        "items": [{ "metadata": {
+                            "name": "shop", "resourceVersion": "7", "labels": { "team": format!("of listing {listing}") },
+                        } }],
+                    }));
+                }
+                match watched.fetch_add(1, Ordering::SeqCst) {
+                    0 => fake_api::refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+                    _ => fake_api::silence(),
+                }
+            }
+        };
+        let (labels, stop) = (NamespaceLabels::default(), CancellationToken::new());
+        let metrics = Arc::new(Metrics::new());
+        let client = fake_api::client(move |_, uri, _| answer(uri));
+        let watch = tokio::spawn(namespaces(client, labels.clone(), metrics, stop.clone()));
+        // The clock is moved on when nothing else is to be done: past the first wait, and not so far that a silent watch
+        // is asked for again.
+        sleep(Duration::from_secs(60)).await;
+        let team = labels.get("shop").and_then(|labels| labels.get("team").cloned());
+        assert_eq!(team.as_deref(), Some("of listing 1"), "known without looking it up");
+        assert_eq!((listed.load(Ordering::SeqCst), watched.load(Ordering::SeqCst)), (2, 2));
+        stop.cancel();
+        watch.await.expect("it ends when it is told to");
     }
 
     #[test]
