@@ -19,7 +19,10 @@ use cel::{Context, Env, ExecutionError, Program, Value};
 use chancery_pki::name::NAMES_MAX;
 
 pub(crate) use self::facts::Facts;
-use self::{samples::SAMPLES, walk::IN};
+use self::{
+    samples::SAMPLES,
+    walk::{IN, Walked},
+};
 
 /// Longest condition, in bytes.
 const SOURCE_MAX: usize = 4096;
@@ -32,6 +35,7 @@ static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib().with_op
 pub(crate) struct Condition {
     program: Program,
     steps: u64,
+    reads_annotations: bool,
 }
 
 /// What a condition says about a request.
@@ -108,13 +112,13 @@ impl Condition {
             });
         }
         let program = ENV.compile(source).map_err(|errors| syntax_fault(source, &errors))?;
-        let steps = walk::steps_of(&program)?;
+        let Walked { steps, reads_annotations } = walk::walk(&program)?;
         if steps > STEPS_MAX {
             return Err(ConditionFault::new(format!(
                 "could take {steps} steps with {NAMES_MAX} names, more than the {STEPS_MAX} that are allowed"
             )));
         }
-        let condition = Self { program, steps };
+        let condition = Self { program, steps, reads_annotations };
         condition.try_on_samples()?;
         Ok(condition)
     }
@@ -127,6 +131,11 @@ impl Condition {
     /// How many steps it can take at most.
     pub(crate) const fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Whether it looks at annotations, which whoever makes an object writes.
+    pub(crate) const fn reads_annotations(&self) -> bool {
+        self.reads_annotations
     }
 
     pub(crate) fn evaluate(&self, facts: &Facts<'_>) -> Truth {

@@ -18,7 +18,7 @@ use crate::{
     index::{Index, RuleId},
     pattern::NamePattern,
     requester::Requester,
-    rule::{Effect, Rule, RuleName},
+    rule::{Caution, Effect, Rule, RuleName},
 };
 
 /// What is asked for beside names, key and life.
@@ -119,6 +119,13 @@ impl Policy {
     #[must_use]
     pub fn profiles(&self) -> BTreeSet<&str> {
         self.rules.iter().flat_map(|rule| rule.target.profiles.iter().flatten()).map(String::as_str).collect()
+    }
+
+    /// Rules that are taken and yet seldom mean what they say, in the file's order.
+    pub fn cautions(&self) -> impl Iterator<Item = Caution> {
+        let by_annotations =
+            |rule: &&Rule| rule.effect == Effect::Allow && rule.when.as_ref().is_some_and(Condition::reads_annotations);
+        self.rules.iter().filter(by_annotations).map(|rule| Caution { rule: rule.name.clone(), line: rule.at.line })
     }
 
     /// How many steps all conditions together can take at most. A step was measured at some 0.05 µs:

@@ -33,5 +33,5 @@ pub use name_limits::{LimitFault, NameLimits};
 pub use pattern::PatternFault;
 pub use reported::{CERTIFICATE_FACT, NAMESPACE_FACT, Reported, TooMuchReported, UnknownReport};
 pub use requester::{Claims, Door, Fact, Requester, UnknownClaim, UnknownDoor};
-pub use rule::{Effect, RuleName};
+pub use rule::{Caution, Effect, RuleName};
 pub use scope::{NameScope, SCOPE_MAX, ScopeFault};

@@ -81,6 +81,20 @@ pub(crate) struct Rule {
     pub(crate) because: Option<String>,
 }
 
+/// A rule that allows by what annotations say. Whoever makes an object writes its annotations, so that whoever wants the
+/// certificate can write what the rule asks for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "rule {rule} (line {line}) allows by annotations, which whoever asks writes as they like: it keeps nobody from what it \
+     allows. Let a deny or a warn look at annotations, and an allow at the namespace or its labels"
+)]
+pub struct Caution {
+    /// The rule.
+    pub rule: RuleName,
+    /// The line where it begins, counted from 1.
+    pub line: usize,
+}
+
 /// What a rule speaks about. No selector at all: every name. `None`: every profile, every key.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Target {

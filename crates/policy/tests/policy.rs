@@ -48,6 +48,29 @@ fn ask(policy: &Policy, eab: Option<&str>, texts: &[&str], key: Option<KeyKind>)
     })
 }
 
+#[test]
+fn an_allow_that_looks_at_annotations_is_taken_with_a_caution_and_nothing_else_is() {
+    let reads = r#"requester.reported.annotations["team"] == "web""#;
+    let held = r#"request.names.all(n, "ticket" in requester.reported.annotations)"#;
+    let labels = r#"requester.reported.namespace_labels["team"] == "web""#;
+    let rule = |name: &str, effect: &str, when: &str| {
+        format!("  - name: {name}\n    {effect}: {{ names: [{name}.example.com] }}\n    when: '{when}'\n")
+    };
+    let rules = [
+        rule("reads", "allow", reads),
+        rule("labels", "allow", labels),
+        rule("denies", "deny", reads),
+        rule("warns", "warn", held),
+        rule("beside", "allow", &format!("{labels} && {held}")),
+    ];
+    let text = format!("version: v1\nrules:\n{}", rules.concat());
+    let policy = Policy::parse(&text, Format::Yaml, "policy.yaml").unwrap();
+    let cautions: Vec<_> = policy.cautions().map(|caution| (caution.rule.to_string(), caution.line)).collect();
+    assert_eq!(cautions, [("reads".to_owned(), 3), ("beside".to_owned(), 15)]);
+    let said = policy.cautions().next().unwrap().to_string();
+    assert!(said.starts_with("rule reads (line 3) allows by annotations"), "{said}");
+}
+
 fn errors(text: &str, format: Format) -> String {
     Policy::parse(text, format, "policy").unwrap_err().to_string()
 }

@@ -177,6 +177,21 @@ async fn a_decision_is_explained_for_the_profile_that_its_door_asks_for_by_itsel
 }
 
 #[tokio::test]
+async fn a_policy_that_grants_by_annotations_is_taken_and_whoever_checks_it_is_told() -> Result<()> {
+    let mut server = Server::start(&Setup::default()).await?;
+    server.stop().await?;
+    let file = server.scratch("policies")?.join("policy.yaml");
+    let rule = "  - name: by-team\n    allow: { names: [a.test] }\n    \
+                when: requester.reported.annotations[\"team\"] == \"web\"\n";
+    fs::write(&file, format!("version: v1\nrules:\n{rule}"))?;
+    let said = server.printed(&["policy", "check", &file.display().to_string()]).await?;
+    let [taken, caution] = said.lines().collect::<Vec<_>>()[..] else { return Err(said.into()) };
+    assert!(taken.starts_with("✓ ") && taken.contains(": 1 rules"), "{taken}");
+    assert!(caution.starts_with("! rule by-team (line 3) allows by annotations"), "{caution}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn slow_and_silent_connections_are_cut_and_nobody_else_notices() -> Result<()> {
     let limits = "\n[limits]\nhandshake_timeout = \"1s\"\nheader_timeout = \"1s\"\nconnections_per_address = 3\n";
     let server = Server::start(&Setup { configuration: limits.to_owned(), ..Setup::default() }).await?;

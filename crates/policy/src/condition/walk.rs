@@ -54,9 +54,19 @@ const OPERATORS: [&str; 17] = [
 pub(super) const IN: &str = "@in";
 const NOT_STRICTLY_FALSE: &str = "@not_strictly_false";
 
-/// The steps that a condition takes at most. What it may not say is refused.
-pub(super) fn steps_of(program: &Program) -> Result<u64, ConditionFault> {
-    Walk { program, scope: Vec::new(), macros: 0, depth: 0 }.steps(program.expression())
+/// What is known of a condition before it is run.
+pub(super) struct Walked {
+    /// The steps that it takes at most.
+    pub(super) steps: u64,
+    /// Whether it looks at annotations.
+    pub(super) reads_annotations: bool,
+}
+
+/// Walks through a condition. What it may not say is refused.
+pub(super) fn walk(program: &Program) -> Result<Walked, ConditionFault> {
+    let mut walk = Walk { program, scope: Vec::new(), macros: 0, depth: 0, reads_annotations: false };
+    let steps = walk.steps(program.expression())?;
+    Ok(Walked { steps, reads_annotations: walk.reads_annotations })
 }
 
 /// A walk over a condition that counts steps and refuses what a condition may not say.
@@ -66,6 +76,7 @@ struct Walk<'p> {
     scope: Vec<&'p str>,
     macros: usize,
     depth: usize,
+    reads_annotations: bool,
 }
 
 impl<'p> Walk<'p> {
@@ -182,7 +193,7 @@ impl<'p> Walk<'p> {
     }
 
     /// A variable by its whole path. Walking through all names costs as many steps.
-    fn variable(&self, node: &IdedExpr, path: &str) -> Result<u64, ConditionFault> {
+    fn variable(&mut self, node: &IdedExpr, path: &str) -> Result<u64, ConditionFault> {
         if self.scope.contains(&path) || path.starts_with('@') {
             return Ok(1);
         }
@@ -196,6 +207,7 @@ impl<'p> Walk<'p> {
             return Ok(GROUPS_COST);
         }
         if VARIABLES.iter().any(|variable| variable == path) {
+            self.reads_annotations |= path == ANNOTATIONS;
             return Ok(1);
         }
         let wholes = ["requester.proven", "requester.claimed", "requester.reported"];

@@ -5,6 +5,7 @@ use std::path::Path;
 use chancery_authority::ports::Clock as _;
 use chancery_cluster::{Published, TokenCheck, TokenIdentity};
 use chancery_pki::distinguished_name::show;
+use chancery_policy::Policy;
 use chancery_store_sled::check::{self as store_check, Position};
 
 use super::{serve::STORE, wait_for};
@@ -65,9 +66,13 @@ pub(crate) fn run(config: Option<&Path>) -> Outcome {
         }
         Err(error) => tell("keys", Err(error.to_string()))?,
     }
-    let policy = settings::policy(&config.policy)
-        .map(|policy| format!("{} with {} rules", config.policy.display(), policy.rules().len()));
-    tell("policy", policy.map_err(|error| error.to_string()))?;
+    let policy = settings::policy(&config.policy).map_err(|error| error.to_string());
+    let cautions: Vec<_> = policy.iter().flat_map(Policy::cautions).collect();
+    let shown = |policy: Policy| format!("{} with {} rules", config.policy.display(), policy.rules().len());
+    tell("policy", policy.map(shown))?;
+    for caution in cautions {
+        marked(Mark::Note, caution.to_string())?;
+    }
     if let Err(error) = identity::told_apart(&config) {
         tell("clusters", Err(error.to_string()))?;
     }

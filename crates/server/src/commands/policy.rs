@@ -35,6 +35,9 @@ pub(crate) fn run(command: PolicyCommand, config: Option<&Path>, output: Format)
                 Mark::Good,
                 format!("{}: {} rules, SHA-256 {}", file.display(), policy.rules().len(), policy.hash()),
             )?;
+            for caution in policy.cautions() {
+                marked(Mark::Note, caution.to_string())?;
+            }
             Ok(Exit::Ok)
         }
     }

@@ -51,6 +51,10 @@ pub(crate) fn settings(
             chains: chains::load(authority, public, now)?,
         }));
     }
+    let policy = policy(&config.policy)?;
+    for caution in policy.cautions() {
+        tracing::warn!(policy = %config.policy.display(), "{caution}");
+    }
     let directories: BTreeMap<_, _> = config
         .directories
         .values()
@@ -65,7 +69,7 @@ pub(crate) fn settings(
             .map(|(name, cluster)| (name.clone(), Arc::new(cluster.settings.clone())))
             .collect(),
         profiles: config.profiles.iter().map(|(name, profile)| (name.clone(), Arc::new(profile.clone()))).collect(),
-        policy: Arc::new(policy(&config.policy)?),
+        policy: Arc::new(policy),
         block_list: Arc::new(block_list(config.blocked_keys.as_deref())?),
         own_tls: match &config.tls {
             v1::Tls::Own { names: _, authority, profile } => {
