@@ -184,9 +184,12 @@ async fn a_policy_that_grants_by_annotations_is_taken_and_whoever_checks_it_is_t
     let rule = "  - name: by-team\n    allow: { names: [a.test] }\n    \
                 when: requester.reported.annotations[\"team\"] == \"web\"\n";
     fs::write(&file, format!("version: v1\nrules:\n{rule}"))?;
-    let said = server.printed(&["policy", "check", &file.display().to_string()]).await?;
+    let check = ["policy", "check", &file.display().to_string()];
+    let shown = server.json(&check).await?;
+    assert_eq!((&shown["rules"], shown["cautions"].as_array().map(Vec::len)), (&json!(1), Some(1)), "{shown}");
+    let said = server.printed(&check).await?;
     let [taken, caution] = said.lines().collect::<Vec<_>>()[..] else { return Err(said.into()) };
-    assert!(taken.starts_with("✓ ") && taken.contains(": 1 rules"), "{taken}");
+    assert!(taken.starts_with("✓ ") && taken.contains(": 1 rule, SHA-256 "), "{taken}");
     assert!(caution.starts_with("! rule by-team (line 3) allows by annotations"), "{caution}");
     Ok(())
 }

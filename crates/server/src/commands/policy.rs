@@ -30,17 +30,39 @@ pub(crate) fn run(command: PolicyCommand, config: Option<&Path>, output: Format)
                 Some(file) => file,
                 None => config::load(config)?.policy,
             };
-            let policy = settings::policy(&file).map_err(Failed::refused)?;
-            marked(
-                Mark::Good,
-                format!("{}: {} rules, SHA-256 {}", file.display(), policy.rules().len(), policy.hash()),
-            )?;
-            for caution in policy.cautions() {
-                marked(Mark::Note, caution.to_string())?;
-            }
-            Ok(Exit::Ok)
+            check(&file, output)
         }
     }
+}
+
+fn check(file: &Path, output: Format) -> Outcome {
+    let policy = settings::policy(file).map_err(Failed::refused)?;
+    let checked = Checked {
+        file: file.display().to_string(),
+        rules: policy.rules().len(),
+        policy_sha256: policy.hash().to_string(),
+        cautions: policy.cautions().map(|caution| caution.to_string()).collect(),
+    };
+    if output == Format::Json {
+        json(&checked)?;
+        return Ok(Exit::Ok);
+    }
+    let Checked { file, rules, policy_sha256, cautions } = checked;
+    let rules = if rules == 1 { "1 rule".to_owned() } else { format!("{rules} rules") };
+    marked(Mark::Good, format!("{file}: {rules}, SHA-256 {policy_sha256}"))?;
+    for caution in cautions {
+        marked(Mark::Note, caution)?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// A policy that would be taken, as shown to programs.
+#[derive(Debug, Serialize)]
+struct Checked {
+    file: String,
+    rules: usize,
+    policy_sha256: String,
+    cautions: Vec<String>,
 }
 
 /// A decision, as shown to programs.
