@@ -27,6 +27,15 @@ async fn issue(ca: &TestOffice, account: &Account, names: &[&str]) -> Order {
     ca.office.finalize_order(account, order.id, csr(names)).await.unwrap()
 }
 
+/// An office with an account that has one certificate.
+async fn issued() -> (TestOffice, Account, CertificateRecord) {
+    let ca = TestOffice::default();
+    let account = ca.account().await;
+    issue(&ca, &account, &["a.test"]).await;
+    let record = first(&ca).await;
+    (ca, account, record)
+}
+
 /// The identifier of a certificate, from its bytes.
 async fn identifier(ca: &TestOffice, record: &CertificateRecord) -> UniqueIdentifier {
     let certificate = Certificate::from_der(&ca.office.issued(record).await.unwrap().unwrap()).unwrap();
@@ -155,10 +164,7 @@ async fn what_ends_early_with_its_issuer_is_to_be_replaced_once_there_is_one_tha
 
 #[tokio::test]
 async fn what_outlives_the_chain_that_is_left_above_it_is_to_be_replaced_before_that_one_ends() {
-    let ca = TestOffice::default();
-    let account = ca.account().await;
-    issue(&ca, &account, &["a.test"]).await;
-    let record = first(&ca).await;
+    let (ca, _, record) = issued().await;
     ca.clock.advance(DAY);
     let shorter = chain_for(&ca, "Test Issuer", 9, DAY * 20);
     assert!(shorter.not_after() < record.validity.not_after());
@@ -169,10 +175,7 @@ async fn what_outlives_the_chain_that_is_left_above_it_is_to_be_replaced_before_
 
 #[tokio::test]
 async fn of_two_orders_at_once_the_one_that_comes_second_finds_the_certificate_replaced() {
-    let ca = TestOffice::default();
-    let account = ca.account().await;
-    issue(&ca, &account, &["a.test"]).await;
-    let record = first(&ca).await;
+    let (ca, account, record) = issued().await;
     let asked = identifier(&ca, &record).await;
     // The first is on its way to the store when the second is kept.
     ca.store.fail_next(Commit::Order, Failing::Late);
@@ -188,10 +191,7 @@ async fn of_two_orders_at_once_the_one_that_comes_second_finds_the_certificate_r
 
 #[tokio::test]
 async fn a_certificate_that_is_revoked_meanwhile_is_replaced_and_stays_revoked() {
-    let ca = TestOffice::default();
-    let account = ca.account().await;
-    issue(&ca, &account, &["a.test"]).await;
-    let record = first(&ca).await;
+    let (ca, account, record) = issued().await;
     let asked = identifier(&ca, &record).await;
     ca.store.fail_next(Commit::Order, Failing::Late);
     let (placed, revoked) = tokio::join!(
@@ -209,10 +209,7 @@ async fn a_certificate_that_is_revoked_meanwhile_is_replaced_and_stays_revoked()
 
 #[tokio::test]
 async fn the_mark_outlives_a_restart_and_the_ledger_says_what_was_replaced() {
-    let ca = TestOffice::default();
-    let account = ca.account().await;
-    issue(&ca, &account, &["a.test"]).await;
-    let record = first(&ca).await;
+    let (ca, account, record) = issued().await;
     let asked = identifier(&ca, &record).await;
     let order = ca.office.place_order(&account, replacing(&["a.test"], &asked)).await.unwrap();
     assert_eq!(order.replaces.as_ref(), Some(&asked));
@@ -238,10 +235,7 @@ async fn the_mark_outlives_a_restart_and_the_ledger_says_what_was_replaced() {
 
 #[tokio::test]
 async fn what_is_kept_of_a_replacement_goes_with_certificate_and_order() {
-    let ca = TestOffice::default();
-    let account = ca.account().await;
-    issue(&ca, &account, &["a.test"]).await;
-    let record = first(&ca).await;
+    let (ca, account, record) = issued().await;
     assert_eq!(record.retention, Retention::Full);
     let asked = identifier(&ca, &record).await;
     let order = ca.office.place_order(&account, replacing(&["a.test"], &asked)).await.unwrap();
