@@ -175,19 +175,26 @@ impl Certbot {
         arguments.extend(names.iter().flat_map(|name| ["-d", name]));
         self.run(&arguments).await
     }
+
+    /// Revokes a certificate and keeps its files.
+    async fn revoke(&self, which: &[&str], reason: &str) -> Result<()> {
+        let arguments = ["revoke", "--server", &self.directory, "--reason", reason, "--no-delete-after-revoke"];
+        succeeded(&self.run(&[&arguments, which].concat()).await?)
+    }
+}
+
+/// A server, certbot beside it, and the port where it looks for http-01; nothing where there is no certbot.
+async fn certbot_over_http_01() -> Result<Option<(Server, Certbot, u16)>> {
+    let Some(program) = program("CHANCERY_CERTBOT", "certbot") else { return Ok(None) };
+    let port = free_port().await?;
+    let server = Server::start(&Setup { http_port: port, ..Setup::default() }).await?;
+    let (folder, root, directory) = (server.scratch("certbot")?, server.root_pem()?, server.directory());
+    Ok(Some((server, Certbot { program, folder, root, directory }, port)))
 }
 
 #[tokio::test]
 async fn certbot_obtains_renews_and_revokes_over_http_01() -> Result<()> {
-    let Some(program) = program("CHANCERY_CERTBOT", "certbot") else { return Ok(()) };
-    let port = free_port().await?;
-    let server = Server::start(&Setup { http_port: port, ..Setup::default() }).await?;
-    let certbot = Certbot {
-        program,
-        folder: server.scratch("certbot")?,
-        root: server.root_pem()?,
-        directory: server.directory(),
-    };
+    let Some((server, certbot, port)) = certbot_over_http_01().await? else { return Ok(()) };
     let output = certbot.obtain(port, &["h1.test", "h2.test"]).await?;
     succeeded(&output)?;
     let live = certbot.folder.join("etc/live/h1.test");
@@ -195,20 +202,7 @@ async fn certbot_obtains_renews_and_revokes_over_http_01() -> Result<()> {
     let first = fs::read(live.join("cert.pem"))?;
     succeeded(&certbot.run(&["renew", "--force-renewal", "--no-random-sleep-on-renew"]).await?)?;
     assert_ne!(fs::read(live.join("cert.pem"))?, first);
-    succeeded(
-        &certbot
-            .run(&[
-                "revoke",
-                "--server",
-                &certbot.directory,
-                "--cert-name",
-                "h1.test",
-                "--reason",
-                "superseded",
-                "--no-delete-after-revoke",
-            ])
-            .await?,
-    )?;
+    certbot.revoke(&["--cert-name", "h1.test"], "superseded").await?;
     let listed = server.printed(&["certificate", "list", "--name", "h1.test", "--output", "json"]).await?;
     assert!(listed.contains("superseded"), "{listed}");
     Ok(())
@@ -216,15 +210,7 @@ async fn certbot_obtains_renews_and_revokes_over_http_01() -> Result<()> {
 
 #[tokio::test]
 async fn certbot_replaces_what_an_operator_revoked_since_its_renewal_information_says_so() -> Result<()> {
-    let Some(program) = program("CHANCERY_CERTBOT", "certbot") else { return Ok(()) };
-    let port = free_port().await?;
-    let server = Server::start(&Setup { http_port: port, ..Setup::default() }).await?;
-    let certbot = Certbot {
-        program,
-        folder: server.scratch("certbot")?,
-        root: server.root_pem()?,
-        directory: server.directory(),
-    };
+    let Some((server, certbot, port)) = certbot_over_http_01().await? else { return Ok(()) };
     for name in ["ari.test", "fine.test"] {
         succeeded(&certbot.obtain(port, &[name]).await?)?;
     }
@@ -243,34 +229,11 @@ async fn certbot_replaces_what_an_operator_revoked_since_its_renewal_information
 
 #[tokio::test]
 async fn certbot_revokes_by_the_certificates_own_key() -> Result<()> {
-    let Some(program) = program("CHANCERY_CERTBOT", "certbot") else { return Ok(()) };
-    let port = free_port().await?;
-    let server = Server::start(&Setup { http_port: port, ..Setup::default() }).await?;
-    let certbot = Certbot {
-        program,
-        folder: server.scratch("certbot")?,
-        root: server.root_pem()?,
-        directory: server.directory(),
-    };
+    let Some((server, certbot, port)) = certbot_over_http_01().await? else { return Ok(()) };
     succeeded(&certbot.obtain(port, &["own.test"]).await?)?;
     let live = certbot.folder.join("etc/live/own.test");
     let (cert, key) = (live.join("cert.pem").display().to_string(), live.join("privkey.pem").display().to_string());
-    succeeded(
-        &certbot
-            .run(&[
-                "revoke",
-                "--server",
-                &certbot.directory,
-                "--cert-path",
-                &cert,
-                "--key-path",
-                &key,
-                "--reason",
-                "keycompromise",
-                "--no-delete-after-revoke",
-            ])
-            .await?,
-    )?;
+    certbot.revoke(&["--cert-path", &cert, "--key-path", &key], "keycompromise").await?;
     let listed = server.printed(&["certificate", "list", "--name", "own.test", "--output", "json"]).await?;
     assert!(listed.contains("keyCompromise"), "{listed}");
     Ok(())
