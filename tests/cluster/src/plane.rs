@@ -235,7 +235,9 @@ impl Plane {
             let Ok(request) = Request::get("/readyz").body(Vec::new()) else { return false };
             client.request_text(request).await.is_ok_and(|answer| answer == "ok")
         };
-        self.api_server.until(ready).await
+        let Err(error) = self.api_server.until(ready).await else { return Ok(()) };
+        // Without etcd the API server ends, too, and speaks of deadlines.
+        Err(self.etcd.ended()?.map_or(error, Into::into))
     }
 
     fn start_controller_manager(&mut self) -> Result<()> {

@@ -51,9 +51,8 @@ impl Process {
     pub(crate) async fn until(&mut self, mut ready: impl AsyncFnMut() -> bool) -> Result<()> {
         let deadline = Instant::now() + START;
         loop {
-            if let Some(status) = self.child.try_wait()? {
-                self.guard.ended(self.child.id());
-                return Err(self.fault(&format!("ended with {status}")).into());
+            if let Some(fault) = self.ended()? {
+                return Err(fault.into());
             }
             if ready().await {
                 return Ok(());
@@ -63,6 +62,13 @@ impl Process {
             }
             sleep(ASK).await;
         }
+    }
+
+    /// How it ended, if it has, and what it printed at last.
+    pub(crate) fn ended(&mut self) -> Result<Option<String>> {
+        let Some(status) = self.child.try_wait()? else { return Ok(None) };
+        self.guard.ended(self.child.id());
+        Ok(Some(self.fault(&format!("ended with {status}"))))
     }
 
     /// Waits until it has printed this line.

@@ -1,6 +1,8 @@
 //! An ACME client that does exactly what a test says, wrong things too, a DNS server, an http-01 responder and the
 //! real binary, for black-box tests.
 
+mod ports;
+
 pub mod client;
 pub mod dns;
 pub mod responder;

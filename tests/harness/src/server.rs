@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
-    net::{TcpListener, UnixDatagram},
+    net::UnixDatagram,
     process::{Child, Command},
     time::timeout,
 };
@@ -22,6 +22,8 @@ use crate::{
     Result,
     client::{Client, Target, trust},
 };
+
+pub use crate::ports::free_port;
 
 /// Longest that a start may take before a test fails.
 const START: Duration = Duration::from_secs(60);
@@ -92,15 +94,6 @@ pub struct Server {
     child: Option<Child>,
     notified: Option<UnixDatagram>,
     guard: Option<std::process::ChildStdin>,
-}
-
-/// A free port of 127.0.0.1.
-///
-/// # Errors
-///
-/// If there is none.
-pub async fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).await?.local_addr()?.port())
 }
 
 /// The binary under test: `CHANCERY_BIN`, else the one that was built beside this test.
