@@ -225,9 +225,10 @@ fn take_in(labels: &NamespaceLabels, event: Event<PartialObjectMeta<Namespace>>)
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::{
+        collections::BTreeMap,
+        sync::atomic::{AtomicU32, Ordering},
+    };
 
     use axum::{
         http::{StatusCode, Uri},
