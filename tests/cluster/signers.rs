@@ -12,7 +12,7 @@ mod small;
 mod trust;
 mod whole;
 
-use chancery_cluster_tests::{Issuing, Result, SigningServer, controller, signing_server::Behaviour, until};
+use chancery_cluster_tests::{Issuing, Process, Result, SigningServer, controller, signing_server::Behaviour, until};
 use k8s_openapi::api::{
     certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
     events::v1::Event,
@@ -23,6 +23,7 @@ use kube::{
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use serde_json::{Value, json};
+use tokio::sync::RwLockReadGuard;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Where Secrets of cluster issuers lie.
@@ -84,8 +85,13 @@ impl Test {
         Ok(())
     }
 
-    /// The controller dies while the server holds its answer, the issuer is changed, and another controller comes.
-    async fn issuer_changes_before_the_answer(&self, spec: &Value, next: &str) -> Result<()> {
+    /// The controller dies while the server holds its answer, the issuer is changed, and another controller comes. That one
+    /// lives as long as what is given here.
+    async fn issuer_changes_before_the_answer(
+        &self,
+        spec: &Value,
+        next: &str,
+    ) -> Result<RwLockReadGuard<'static, Process>> {
         let mut controller = self.issuing.controller.write().await;
         controller.kill();
         let changed = Patch::Merge(json!({ "spec": spec }));
@@ -93,7 +99,7 @@ impl Test {
         self.server.behave(Behaviour::Sign);
         self.server.release();
         *controller = self.issuing.another_controller(next).await?;
-        Ok(())
+        Ok(controller.downgrade())
     }
 
     async fn issuers(&self) -> Result<Api<DynamicObject>> {

@@ -35,7 +35,8 @@ async fn what_was_signed_before_an_issuer_was_edited_is_handed_out() -> Result<(
     test.approve("web").await?;
     test.server.until("the signature", |server| server.issued().contains_key(&uid)).await?;
     // Another life would be asked for now.
-    test.issuer_changes_before_the_answer(&json!({ "defaultDuration": "48h" }), "kcsr-after-an-edit").await?;
+    let _lives =
+        test.issuer_changes_before_the_answer(&json!({ "defaultDuration": "48h" }), "kcsr-after-an-edit").await?;
     let issued = test.until_issued("web").await?;
     let signed = test.server.issued();
     assert_eq!(signed.len(), 1, "one issuance");
@@ -51,7 +52,8 @@ async fn what_was_signed_for_a_pod_under_another_trust_domain_is_not_handed_out_
     server.behave(Behaviour::Hold);
     let uid = pods.ask("web", stub(&KeyPair::generate()?)?, &json!({})).await?;
     server.until("the signature", |server| server.issued().contains_key(&uid)).await?;
-    pods.test.issuer_changes_before_the_answer(&issuer("corp.example"), "pcr-after-an-edit").await?;
+    // What waits to be revoked goes with a controller that dies.
+    let _lives = pods.test.issuer_changes_before_the_answer(&issuer("corp.example"), "pcr-after-an-edit").await?;
     let (kind, _, message) = pods.until_refused("web").await?;
     assert!(kind == "Failed" && message.contains("differs from what was asked"), "{kind}: {message}");
     server.until("the revocation", |server| !server.revoked().is_empty()).await?;
