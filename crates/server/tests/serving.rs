@@ -22,7 +22,7 @@ use chancery_harness::{
     Result,
     client::{Client, authorizations, challenge},
     responder::Responder,
-    server::{Server, Setup, free_port},
+    server::{POLICY, Server, Setup, free_port},
 };
 use serde_json::{Value, json};
 
@@ -178,19 +178,19 @@ async fn a_decision_is_explained_for_the_profile_that_its_door_asks_for_by_itsel
 
 #[tokio::test]
 async fn a_policy_that_grants_by_annotations_is_taken_and_whoever_checks_it_is_told() -> Result<()> {
-    let mut server = Server::start(&Setup::default()).await?;
-    server.stop().await?;
-    let file = server.scratch("policies")?.join("policy.yaml");
     let rule = "  - name: by-team\n    allow: { names: [a.test] }\n    \
                 when: requester.reported.annotations[\"team\"] == \"web\"\n";
-    fs::write(&file, format!("version: v1\nrules:\n{rule}"))?;
-    let check = ["policy", "check", &file.display().to_string()];
-    let shown = server.json(&check).await?;
-    assert_eq!((&shown["rules"], shown["cautions"].as_array().map(Vec::len)), (&json!(1), Some(1)), "{shown}");
-    let said = server.printed(&check).await?;
-    let [taken, caution] = said.lines().collect::<Vec<_>>()[..] else { return Err(said.into()) };
-    assert!(taken.starts_with("✓ ") && taken.contains(": 1 rule, SHA-256 "), "{taken}");
-    assert!(caution.starts_with("! rule by-team (line 3) allows by annotations"), "{caution}");
+    let mut server = Server::start(&Setup { policy: format!("{POLICY}{rule}"), ..Setup::default() }).await?;
+    server.stop().await?;
+    let told = format!("rule by-team (line {}) allows by annotations", POLICY.lines().count() + 1);
+    let log = fs::read_to_string(server.log())?;
+    assert_eq!(log.matches(&told).count(), 1, "{log}");
+    let shown = server.json(&["policy", "check"]).await?;
+    assert_eq!(shown["cautions"].as_array().map(Vec::len), Some(1), "{shown}");
+    for command in [["policy", "check"].as_slice(), &["check"]] {
+        let said = server.printed(command).await?;
+        assert_eq!(said.matches(&format!("! {told}")).count(), 1, "{said}");
+    }
     Ok(())
 }
 
